@@ -1,0 +1,88 @@
+"""Runtime Masking and Cleansing (Wu, Yuan, Wu, ICML 2020) for TensorFlow and Keras.
+
+The public names below are loaded when they are first used, so that importing
+the package loads no TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rmc_tf.attacks import build as build_attack
+    from rmc_tf.augmented_set import AugmentedSet, prepare
+    from rmc_tf.classifier import Classifier
+    from rmc_tf.config import (
+        AttackConfig,
+        AugmentedSetConfig,
+        CalibrationConfig,
+        DatasetConfig,
+        EarlyStopConfig,
+        IndexConfig,
+        RMCConfig,
+        authors_code,
+    )
+    from rmc_tf.datasets import ArraySplit
+    from rmc_tf.datasets import load as load_dataset
+    from rmc_tf.defences.base import Prediction
+    from rmc_tf.defences.rmc import RMC
+    from rmc_tf.errors import UserError
+    from rmc_tf.features import extract
+    from rmc_tf.index import FeatureIndex
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "AttackConfig": "config",
+    "AugmentedSetConfig": "config",
+    "CalibrationConfig": "config",
+    "DatasetConfig": "config",
+    "EarlyStopConfig": "config",
+    "IndexConfig": "config",
+    "RMCConfig": "config",
+    "authors_code": "config",
+    "ArraySplit": "datasets",
+    "AugmentedSet": "augmented_set",
+    "Classifier": "classifier",
+    "FeatureIndex": "index",
+    "Prediction": "defences.base",
+    "RMC": "defences.rmc",
+    "UserError": "errors",
+    "build_attack": "attacks",
+    "extract": "features",
+    "load_dataset": "datasets",
+    "prepare": "augmented_set",
+}
+
+__all__ = [
+    "RMC",
+    "ArraySplit",
+    "AttackConfig",
+    "AugmentedSet",
+    "AugmentedSetConfig",
+    "CalibrationConfig",
+    "Classifier",
+    "DatasetConfig",
+    "EarlyStopConfig",
+    "FeatureIndex",
+    "IndexConfig",
+    "Prediction",
+    "RMCConfig",
+    "UserError",
+    "__version__",
+    "authors_code",
+    "build_attack",
+    "extract",
+    "load_dataset",
+    "prepare",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rmc_tf' has no attribute {name!r}")
+    module = importlib.import_module(f"rmc_tf.{_HOMES[name]}")
+    return getattr(module, {"build_attack": "build", "load_dataset": "load"}.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

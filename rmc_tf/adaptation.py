@@ -1,0 +1,169 @@
+"""The one fit loop: local adaptation and calibration (Algorithm 1, lines 12–15 and 17–21).
+
+Batches, gradients, Adam, validation and the early stop all run inside a single
+`tf.function`; Python is entered once a fit. It is traced once, for any number
+of rows, so adaptation and calibration share the trace.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import EarlyStopConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """What one fit did."""
+
+    steps: int
+    """Gradient steps of Adam."""
+    train_losses: np.ndarray
+    """[steps] mean cross entropy of each batch, before its step."""
+    validation_losses: np.ndarray
+    """[epochs] mean cross entropy over the validation rows, after each epoch."""
+
+
+class Adaptation:
+    """Adam on a classifier's weights, with early stopping on a validation set.
+
+    Attributes:
+      classifier: its weights are θ, and are changed in place.
+      optimizer: its state is the other half of what a fit changes.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        learning_rate: float,
+        batch_size: int,
+        *,
+        batch_norm_training: bool = False,
+        keep_best: bool = False,
+    ) -> None:
+        """Prepares the loop; nothing is traced before the first fit.
+
+        Args:
+          classifier: the network to adapt.
+          learning_rate: λ.
+          batch_size: B; the last batch of an epoch may be smaller.
+          batch_norm_training: whether batch normalisation uses and updates batch statistics.
+          keep_best: whether a fit leaves the weights of its lowest validation loss, rather
+            than the last.
+        """
+        self.classifier = classifier
+        self._weights = classifier.model.trainable_variables
+        self.optimizer = keras.optimizers.Adam(learning_rate)
+        self.optimizer.build(self._weights)
+        self._fresh_optimizer = [np.array(v) for v in self.optimizer.variables]
+        self._batch_size = batch_size
+        self._training = batch_norm_training
+        self._keep_best = keep_best
+        every = classifier.model.variables if keep_best else []
+        self._best = [tf.Variable(v.value, trainable=False) for v in every]
+        images = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
+        labels = tf.TensorSpec([None], tf.int32)
+        scalar = tf.TensorSpec([], tf.int32)
+        self._compiled = tf.function(
+            self._fit,
+            input_signature=[
+                images, labels, images, labels, tf.TensorSpec([2], tf.int32), scalar, scalar,
+            ],
+        )  # fmt: skip
+
+    def fit(
+        self,
+        train: tuple[np.ndarray, np.ndarray],
+        validation: tuple[np.ndarray, np.ndarray],
+        early_stop: EarlyStopConfig,
+        seed: int,
+    ) -> Fit:
+        """Minimises the cross entropy over some rows until the early-stop condition holds.
+
+        Args:
+          train: images [n, H, W, C] float32, labels [n] int32; at least one row.
+          validation: the same for the validation rows; at least one.
+          early_stop: patience and the most epochs.
+          seed: of the order of the rows.
+        """
+        steps, train_losses, validation_losses = self._compiled(
+            *train, *validation, [seed, 0], early_stop.patience, early_stop.max_epochs
+        )
+        return Fit(int(steps), train_losses.numpy(), validation_losses.numpy())
+
+    def reset_optimizer(self) -> None:
+        """Forgets Adam's moments and its number of steps."""
+        for variable, value in zip(self.optimizer.variables, self._fresh_optimizer, strict=True):
+            variable.assign(value)
+
+    def _fit(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        validation_images: tf.Tensor,
+        validation_labels: tf.Tensor,
+        seed: tf.Tensor,
+        patience: tf.Tensor,
+        max_epochs: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        rows = tf.shape(images)[0]
+        steps, epoch, without_decrease = 0, 0, 0
+        lowest = tf.constant(np.inf, tf.float32)
+        train_losses = tf.TensorArray(tf.float32, 0, dynamic_size=True)
+        validation_losses = tf.TensorArray(tf.float32, 0, dynamic_size=True)
+        self._remember()
+        while without_decrease < patience and epoch < max_epochs:
+            order = tf.random.experimental.stateless_shuffle(tf.range(rows), seed + [0, epoch])
+            for begin in tf.range(0, rows, self._batch_size):
+                batch = order[begin : begin + self._batch_size]
+                loss = self._step(tf.gather(images, batch), tf.gather(labels, batch))
+                train_losses = train_losses.write(steps, loss)
+                steps += 1
+            loss = self._validation_loss(validation_images, validation_labels)
+            validation_losses = validation_losses.write(epoch, loss)
+            if loss < lowest:
+                lowest, without_decrease = loss, 0
+                self._remember()
+            else:
+                without_decrease += 1
+            epoch += 1
+        self._recall()
+        return steps, train_losses.stack(), validation_losses.stack()
+
+    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Line 14: θ* ← θ* − λ Σ ∇L(θ*, x, y), by Adam; returns the loss before it."""
+        with tf.GradientTape() as tape:
+            logits = self.classifier.logits(images, training=self._training)
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+            )
+        self.optimizer.apply(tape.gradient(loss, [w.value for w in self._weights]))
+        return loss
+
+    def _validation_loss(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Mean over all rows, a batch at a time, so that memory doesn't grow with K."""
+        rows, total = tf.shape(images)[0], tf.constant(0.0)
+        for begin in tf.range(0, rows, self._batch_size):
+            end = begin + self._batch_size
+            logits = self.classifier.logits(images[begin:end])
+            total += tf.reduce_sum(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(
+                    labels=labels[begin:end], logits=logits
+                )
+            )
+        return total / tf.cast(rows, tf.float32)
+
+    @tf.autograph.experimental.do_not_convert
+    def _remember(self) -> None:
+        if self._keep_best:
+            for best, variable in zip(self._best, self.classifier.model.variables, strict=True):
+                best.assign(variable.value)
+
+    @tf.autograph.experimental.do_not_convert
+    def _recall(self) -> None:
+        if self._keep_best:
+            for best, variable in zip(self._best, self.classifier.model.variables, strict=True):
+                variable.value.assign(best)

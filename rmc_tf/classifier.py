@@ -1,0 +1,193 @@
+"""The deployed network f(·; θ): images in [0, 1] to logits, and to deep features.
+
+Preprocessing is inside the network, so attacks and defences never see it. The
+features are the activations of one named layer, averaged over space where they
+have any (the paper's "deep convolution layer", section 3).
+"""
+
+import hashlib
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rmc_tf.errors import UserError
+from rmc_tf.images import check_images
+from rmc_tf.storage import fingerprint
+
+
+class Classifier:
+    """A Keras network with a feature layer.
+
+    Attributes:
+      model: the network; its weights are θ.
+      feature_layer: name of the layer that is searched.
+      image_shape: [H, W, C].
+      num_classes: width of the logits.
+      feature_size: d, width of a feature vector.
+    """
+
+    def __init__(
+        self, model: keras.Model, feature_layer: str = "features", source: str = "the model"
+    ) -> None:
+        """Wraps a network.
+
+        Args:
+          model: functional or Sequential; one input [B, H, W, C], one output [B, classes].
+          feature_layer: the name of one of its layers.
+          source: where the network came from, for messages.
+
+        Raises:
+          UserError: an input or output of another shape, or no such layer.
+        """
+        self.model = model
+        self.feature_layer = feature_layer
+        self.source = source
+        try:
+            inputs, outputs = model.inputs, model.outputs
+        except (AttributeError, ValueError):
+            inputs, outputs = None, None
+        if not inputs or not outputs:
+            raise UserError(f"{source}: not a functional or Sequential model; rebuild it as one")
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise UserError(f"{source}: {len(inputs)} inputs and {len(outputs)} outputs, not 1 and 1")
+        if len(inputs[0].shape) != 4 or None in inputs[0].shape[1:]:
+            raise UserError(
+                f"{source}: takes {_shape(inputs[0])}, expected [B, H, W, C] with fixed H, W, C"
+            )
+        if len(outputs[0].shape) != 2 or outputs[0].shape[1] is None:
+            raise UserError(f"{source}: returns {_shape(outputs[0])}, expected logits [B, classes]")
+        self.image_shape: tuple[int, int, int] = tuple(inputs[0].shape[1:])
+        self.num_classes: int = outputs[0].shape[1]
+        features = _flat(self._layer_output(), source)
+        self.feature_size: int = features.shape[-1]
+        self._features_and_logits = keras.Model(inputs[0], [features, outputs[0]])
+        self._forward = tf.function(
+            self.features_and_logits,
+            input_signature=[tf.TensorSpec([None, *self.image_shape], tf.float32)],
+        )
+
+    def _layer_output(self) -> keras.KerasTensor:
+        names = [layer.name for layer in self.model.layers]
+        if self.feature_layer not in names:
+            deep = ", ".join(names[-6:])
+            raise UserError(
+                f"--config.model.feature_layer={self.feature_layer}: {self.source} has no such "
+                f"layer; its last ones are {deep}"
+            )
+        return self.model.get_layer(self.feature_layer).output
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path, feature_layer: str = "features") -> "Classifier":
+        """Returns the classifier of a `.keras` file.
+
+        Raises:
+          UserError: no such file, or not a Keras model.
+        """
+        source = f"model {path}"
+        if not pathlib.Path(path).is_file():
+            raise UserError(f"--config.model.path={path}: no such file; save a model there")
+        try:
+            model = keras.models.load_model(path, compile=False)
+        except Exception as error:  # Keras raises whatever the file's contents provoke
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+            raise UserError(
+                f"--config.model.path={path}: not a Keras model that loads "
+                f"({type(error).__name__}: {reason}); save it by model.save('NAME.keras')"
+            ) from error
+        return cls(model, feature_layer, source)
+
+    def save(self, path: pathlib.Path) -> None:
+        """Writes the network to a `.keras` file."""
+        self.model.save(path)
+
+    def clone(self) -> "Classifier":
+        """Returns a classifier of the same architecture with a copy of the weights."""
+        model = keras.models.clone_model(self.model)
+        model.set_weights(self.model.get_weights())
+        return Classifier(model, self.feature_layer, self.source)
+
+    def fingerprint(self) -> str:
+        """Returns what changes with the architecture or any weight."""
+        weights = hashlib.sha256()
+        for weight in self.model.get_weights():
+            weights.update(np.ascontiguousarray(weight))
+        return fingerprint(self.model.to_json(), weights.hexdigest())
+
+    def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Returns f(x; θ), [B, classes] float32; differentiable.
+
+        Args:
+          images: [B, H, W, C] float32 in [0, 1].
+          training: whether batch normalisation and dropout act as in training.
+        """
+        return tf.cast(self.model(images, training=training), tf.float32)
+
+    def features_and_logits(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the features [B, d] and logits [B, classes], float32; differentiable."""
+        features, logits = self._features_and_logits(images, training=False)
+        return tf.cast(features, tf.float32), tf.cast(logits, tf.float32)
+
+    def forward(self, images: np.ndarray, batch_size: int = 512) -> tuple[np.ndarray, np.ndarray]:
+        """Returns features [N, d] and logits [N, classes] of many images, compiled."""
+        parts = [
+            self._forward(images[begin : begin + batch_size])
+            for begin in range(0, len(images), batch_size)
+        ]
+        features, logits = zip(*parts, strict=True)
+        return np.concatenate(features), np.concatenate(logits)
+
+    def check_for(
+        self, num_classes: int, image_shape: tuple[int, ...], images: np.ndarray
+    ) -> None:
+        """Refuses a network that doesn't fit the data set.
+
+        Args:
+          num_classes: of the data set.
+          image_shape: of the data set, [H, W, C].
+          images: [B, H, W, C] float32, some rows of it.
+
+        Raises:
+          UserError: shapes differ, or the outputs are not finite logits.
+        """
+        if self.image_shape != tuple(image_shape):
+            raise UserError(
+                f"{self.source}: takes images {list(self.image_shape)}, the data set's are "
+                f"{list(image_shape)}; choose another model or --config.dataset.image_size"
+            )
+        if self.num_classes != num_classes:
+            raise UserError(
+                f"{self.source}: returns {self.num_classes} outputs, "
+                f"the data set has {num_classes} classes; choose a model trained for it"
+            )
+        check_images(images, self.image_shape, "rows of the data set")
+        _, outputs = self.forward(images)
+        if not np.isfinite(outputs).all():
+            raise UserError(f"{self.source}: its outputs are not finite; it didn't train well")
+        if (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3):
+            raise UserError(
+                f"{self.source}: its outputs are probabilities, expected logits; "
+                "save it without the last softmax (activation=None)"
+            )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns probabilities over the last axis."""
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def _shape(tensor: keras.KerasTensor) -> str:
+    return "[" + ", ".join("B" if size is None else str(size) for size in tensor.shape) + "]"
+
+
+def _flat(output: keras.KerasTensor, source: str) -> keras.KerasTensor:
+    rank = len(output.shape)
+    if rank == 2:
+        return output
+    if rank == 3:
+        return keras.layers.GlobalAveragePooling1D()(output)
+    if rank == 4:
+        return keras.layers.GlobalAveragePooling2D()(output)
+    raise UserError(f"{source}: features of shape {_shape(output)}; choose a layer of rank 2 to 4")

@@ -1,0 +1,66 @@
+"""What a defence is: something that answers one query after another, and may change by it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+State = Mapping[str, np.ndarray]
+"""All that a defence's next answers depend on, as named arrays; empty for a static one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The answer to one query."""
+
+    label: int
+    probabilities: np.ndarray
+    """[classes] float32."""
+    steps: int = 0
+    """Gradient steps of local adaptation."""
+    seconds: float = 0.0
+    """From the query to the answer; calibration isn't in it."""
+    neighbours: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    """[K] rows of D', nearest first; empty where none are searched."""
+
+
+class Defence(Protocol):
+    """A network with or without a runtime defence."""
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        """Answers one query.
+
+        Args:
+          image: [H, W, C] float32 in [0, 1].
+
+        Raises:
+          UserError: the image is of another type, shape or range, or holds NaN.
+        """
+
+    def calibrate(self) -> float:
+        """Does what may wait until the answer is out, and returns the seconds it took.
+
+        Where it is not called, the next query does it first, with the same result.
+        """
+
+    def snapshot(self) -> State:
+        """Returns a copy of the state."""
+
+    def restore(self, state: State) -> None:
+        """Goes back to a state: the same queries then get the same answers."""
+
+
+class Static:
+    """The part of `Defence` that a defence without state has nothing to do for."""
+
+    def calibrate(self) -> float:
+        """Does nothing."""
+        return 0.0
+
+    def snapshot(self) -> State:
+        """Returns nothing, since nothing changes."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Does nothing."""

@@ -1,0 +1,66 @@
+"""DeepNN and WebNN: answers by the nearest rows, without adaptation (section 4, "Baselines").
+
+DeepNN (Papernot & McDaniel 2018) searches D; WebNN, the paper's down-scaled
+version of Dubey et al. 2019, searches D'. The paper averages the neighbours'
+output vectors f(x; θ*); the authors' code takes the majority of their labels.
+"""
+
+import time
+from typing import Literal
+
+import numpy as np
+
+from rmc_tf.classifier import Classifier
+from rmc_tf.defences.base import Prediction, Static
+from rmc_tf.images import check_images
+from rmc_tf.index import FeatureIndex
+
+Vote = Literal["outputs", "labels"]
+
+
+class NearestNeighbours(Static):
+    """DeepNN where the index holds D, WebNN where it holds D'."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        index: FeatureIndex,
+        outputs: np.ndarray,
+        labels: np.ndarray,
+        k: int,
+        vote: Vote = "outputs",
+    ) -> None:
+        """Answers from neighbours.
+
+        Args:
+          classifier: f(·; θ*), for the features of a query.
+          index: over the features of the rows to search.
+          outputs: [N', classes] output vectors of the rows that the index names.
+          labels: [N'] their labels.
+          k: K.
+          vote: "outputs", their average; or "labels", the majority.
+        """
+        self._classifier = classifier
+        self._index = index
+        self._outputs = outputs
+        self._labels = labels
+        self._k = k
+        self._vote = vote
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        """Answers one query; see `Defence.predict`."""
+        begun = time.perf_counter()
+        check_images(image[None], self._classifier.image_shape, "query")
+        features, _ = self._classifier.forward(image[None])
+        neighbours, _ = self._index.search(features[0], self._k)
+        if self._vote == "outputs":
+            probabilities = self._outputs[neighbours].mean(axis=0)
+        else:
+            counts = np.bincount(self._labels[neighbours], minlength=self._outputs.shape[1])
+            probabilities = (counts / self._k).astype(np.float32)
+        return Prediction(
+            int(probabilities.argmax()),
+            probabilities,
+            seconds=time.perf_counter() - begun,
+            neighbours=neighbours,
+        )

@@ -1,0 +1,88 @@
+"""What TensorBoard is told of each prediction of RMC."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from rmc_tf.adaptation import Fit
+from rmc_tf.augmented_set import Rows
+from rmc_tf.defences.base import Prediction
+from rmc_tf.traces import Traces
+
+
+@dataclasses.dataclass
+class Clock:
+    """Seconds of each part of a prediction."""
+
+    begun: float = dataclasses.field(default_factory=time.perf_counter)
+    laps: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def total(self) -> float:
+        """Seconds of all parts."""
+        return sum(self.laps.values())
+
+    def lap(self, name: str) -> None:
+        """Ends a part."""
+        now = time.perf_counter()
+        self.laps[name] = now - self.begun
+        self.begun = now
+
+
+def trace_prediction(
+    traces: Traces,
+    number: int,
+    *,
+    query: np.ndarray,
+    prediction: Prediction,
+    neighbours: Rows,
+    fit: Fit,
+    first_step: int,
+    seconds: Mapping[str, float],
+    confidence_before: float,
+    distance_from_static: float,
+) -> None:
+    """Writes one prediction.
+
+    Args:
+      traces: where to.
+      number: of the prediction, from 0.
+      query: x̂, [H, W, C].
+      prediction: the answer.
+      neighbours: N'(x̂), nearest first.
+      fit: the local adaptation.
+      first_step: steps of local adaptation in all predictions before, so that the losses of
+        all predictions make one curve.
+      seconds: of each part.
+      confidence_before: largest probability before the adaptation.
+      distance_from_static: ‖θ' - θ*‖ from the deployed weights.
+    """
+    shares = np.bincount(neighbours.labels) / len(neighbours.labels)
+    shares = shares[shares > 0]
+    scalars = {f"seconds/{name}": value for name, value in seconds.items()} | {
+        "adaptation/steps": fit.steps,
+        "adaptation/distance_from_static": distance_from_static,
+        "neighbours/label_entropy_nats": float(-(shares * np.log(shares)).sum()),
+        "neighbours/adversarial_share": float((neighbours.sources > 0).mean()),
+        "confidence/before": confidence_before,
+        "confidence/after": float(prediction.probabilities.max()),
+    }
+    for name, value in scalars.items():
+        traces.scalar(name, value, number)
+    for step, loss in enumerate(fit.train_losses):
+        traces.scalar("loss/train", float(loss), first_step + step)
+    per_epoch = fit.steps // len(fit.validation_losses)
+    for epoch, loss in enumerate(fit.validation_losses, start=1):
+        traces.scalar("loss/validation", float(loss), first_step + epoch * per_epoch - 1)
+    if traces.wants_image(number):
+        traces.image("query_and_nearest", _side_by_side(query, neighbours.images[:15]), number)
+
+
+def _side_by_side(query: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
+    """Returns one picture: the query in a white frame, then its nearest rows, 8 a line."""
+    pictures = [np.pad(query, ((1, 1), (1, 1), (0, 0)), constant_values=1.0)]
+    pictures += [np.pad(image, ((1, 1), (1, 1), (0, 0))) for image in neighbours]
+    pictures += [np.zeros_like(pictures[0])] * (-len(pictures) % 8)
+    lines = [np.concatenate(pictures[i : i + 8], axis=1) for i in range(0, len(pictures), 8)]
+    return np.concatenate(lines, axis=0)

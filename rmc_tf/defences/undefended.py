@@ -1,0 +1,27 @@
+"""None: the network as it was trained, the first row of each block of Table 1."""
+
+import time
+
+import numpy as np
+
+from rmc_tf.classifier import Classifier, softmax
+from rmc_tf.defences.base import Prediction, Static
+from rmc_tf.images import check_images
+
+
+class Undefended(Static):
+    """Answers f(x; θ*)."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        """Answers with a classifier's present weights."""
+        self._classifier = classifier
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        """Answers one query; see `Defence.predict`."""
+        begun = time.perf_counter()
+        check_images(image[None], self._classifier.image_shape, "query")
+        _, logits = self._classifier.forward(image[None])
+        probabilities = softmax(logits[0])
+        return Prediction(
+            int(probabilities.argmax()), probabilities, seconds=time.perf_counter() - begun
+        )

@@ -1,0 +1,94 @@
+"""Pixels: the one range and type inside the program, and the 8-bit form on disk.
+
+Images are float32 in [0, 1], shape [B, H, W, C]. On disk a pixel is an integer
+in 0..255, and stands for that number divided by 255 as float32.
+"""
+
+import numpy as np
+
+from rmc_tf.config import Norm
+from rmc_tf.errors import UserError
+
+Array = np.ndarray
+
+
+def to_float(images: Array) -> Array:
+    """Returns stored pixels, uint8 or float32, as float32 in [0, 1]."""
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / np.float32(255)
+    return np.asarray(images, np.float32)
+
+
+def check_images(images: Array, image_shape: tuple[int, ...], source: str) -> None:
+    """Refuses what isn't a batch of images.
+
+    Args:
+      images: expected [B, H, W, C], float32 in [0, 1].
+      image_shape: [H, W, C] of the network.
+      source: where the images came from, for the message.
+
+    Raises:
+      UserError: wrong type, shape or range, or NaN.
+    """
+    if not isinstance(images, np.ndarray) or images.dtype != np.float32:
+        found = getattr(images, "dtype", type(images).__name__)
+        remedy = "divide by 255 as float32" if found == np.uint8 else "convert to float32"
+        raise UserError(f"{source}: images are {found}, expected float32 in [0, 1]; {remedy}")
+    if images.shape[1:] != tuple(image_shape):
+        raise UserError(
+            f"{source}: images of shape {list(images.shape[1:])}, "
+            f"the network takes {list(image_shape)}; reshape or resize them"
+        )
+    if images.size:
+        low, high = float(images.min()), float(images.max())
+        if not (low >= 0 and high <= 1):  # also true of NaN, which no comparison admits
+            found = "NaN" if np.isnan(images).any() else f"values from {low:g} to {high:g}"
+            raise UserError(f"{source}: images hold {found}, expected [0, 1]; rescale or drop them")
+
+
+def check_labels(labels: Array, num_classes: int, source: str) -> None:
+    """Refuses labels that are not integers in 0..num_classes-1.
+
+    Raises:
+      UserError: wrong type, or out of range; the first bad row is named.
+    """
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"{source}: labels are {labels.dtype}, expected integers")
+    bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if bad.size:
+        raise UserError(
+            f"{source}: label {labels[bad[0]]} at row {bad[0]}, expected 0 to {num_classes - 1}; "
+            "correct the data set or its number of classes"
+        )
+
+
+def distance(images: Array, others: Array, norm: Norm) -> Array:
+    """Returns the L∞ or L2 distance between corresponding images, shape [B]."""
+    difference = (images - others).reshape(len(images), -1)
+    return np.linalg.norm(difference, ord=np.inf if norm == "linf" else 2, axis=1)
+
+
+def to_stored_ball(adversarial: Array, benign: Array, epsilon: float, norm: Norm) -> Array:
+    """Returns adversarial examples as 8-bit pixels that are still in the ball A(x).
+
+    Each pixel is rounded to the nearest step; whatever that pushed out of the
+    ball is then moved back: per pixel under L∞, and under L2 by rounding the
+    perturbation towards zero, which shortens it in every coordinate.
+
+    Args:
+      adversarial: [B, H, W, C] float32 in [0, 1].
+      benign: [B, H, W, C] uint8, the centres of the balls.
+      epsilon: radius, in units of [0, 1].
+      norm: of the ball.
+    """
+    centres = benign.astype(np.int16)
+    exact = adversarial * 255.0 - centres
+    steps = np.rint(exact).astype(np.int16)
+    if norm == "linf":
+        most = int(np.floor(epsilon * 255 + 1e-4))  # 8/255 is 8 steps in spite of its rounding
+        steps = np.clip(steps, -most, most)
+    else:
+        lengths = np.linalg.norm(steps.reshape(len(steps), -1).astype(np.float64), axis=1)
+        outside = lengths > epsilon * 255
+        steps[outside] = np.trunc(exact[outside]).astype(np.int16)
+    return np.clip(centres + steps, 0, 255).astype(np.uint8)

@@ -1,0 +1,164 @@
+"""The command line: flags in, stages run, one line a stage out. Nothing is computed here.
+
+  python -m rmc_tf.main                                 digits, every stage
+  python -m rmc_tf.main --dataset=fashion_mnist         configs/fashion_mnist.py
+  python -m rmc_tf.main --config=my.py --config.rmc.k=512 --mode=prepare
+
+Exit status: 0 when all went well, 2 after a mistake that the user can mend,
+which is told in one line.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from rmc_tf.config import ExperimentConfig
+from rmc_tf.errors import UserError
+
+_MODES = ("train", "prepare", "evaluate", "report", "export", "all")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line, and returns the exit status."""
+    arguments = list(sys.argv if argv is None else argv)
+    try:
+        run(arguments)
+    except UserError as error:
+        return _fail(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        remedy = "free some space, or choose another disk by --workdir and --data_dir"
+        return _fail(f"{error.strerror}{where}: nothing half-written is left; {remedy}")
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _fail(line: str) -> int:
+    print(f"rmc_tf: error: {line}", file=sys.stderr)
+    return 2
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Parses the flags and runs the stages.
+
+    Raises:
+      UserError: anything that the user can mend.
+    """
+    values = _parse(arguments)
+    config = ExperimentConfig.from_dict(_overridden(values))
+    workdir = pathlib.Path(values.workdir or f"runs/{_name(values)}")
+    command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
+    from rmc_tf import console, pipeline
+
+    console.quieten()
+    workdir.mkdir(parents=True, exist_ok=True)
+    with _only_run_in(workdir):
+        experiment = pipeline.Pipeline(config, workdir, console.say)
+        made = pipeline.stages(experiment, command)[values.mode]()
+        console.say(f"{values.mode}: {made}")
+        if values.mode in ("report", "all"):
+            console.say("\n" + (workdir / "report" / "table.md").read_text())
+
+
+def _parse(arguments: Sequence[str]) -> flags.FlagValues:
+    """Returns the flags' values, of a set of flags of their own."""
+    values = flags.FlagValues()
+    flags.DEFINE_string(
+        "dataset", "digits", "Name of a config in configs/; a data set, as a rule.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "workdir", "", "Where all artefacts go; by default runs/DATASET.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "data_dir", "", "Where TFDS keeps its data sets; by default TFDS' own.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "seed", None, "Overrides the config's seed.", lower_bound=0, flag_values=values
+    )
+    flags.DEFINE_enum("mode", "all", _MODES, "Which stage to run.", flag_values=values)
+    flags.DEFINE_bool("help", False, "Shows this help.", short_name="h", flag_values=values)
+    default = _config_file(arguments)
+    config_flags.DEFINE_config_file(
+        "config",
+        str(default),
+        "A config file of your own; --config.FIELD=VALUE overrides a field.",
+        flag_values=values,
+        sys_argv=list(arguments),
+    )
+    try:
+        rest = values(list(arguments))[1:]
+    except flags.Error as error:
+        raise UserError(f"{error}; see --help") from None
+    except (AttributeError, KeyError, TypeError, ValueError, SyntaxError, OSError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"--config: {error}") from None
+    if values.help:
+        print(__doc__ + "\n" + values.main_module_help() + values.module_help("rmc_tf.main"))
+        raise SystemExit(0)
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}; flags begin with --, see --help")
+    return values
+
+
+def _config_file(arguments: Sequence[str]) -> pathlib.Path:
+    """Returns the config that --dataset names, in the checkout or in the installed package."""
+    only_dataset = flags.FlagValues()
+    flags.DEFINE_string("dataset", "digits", "", flag_values=only_dataset)
+    only_dataset(list(arguments), known_only=True)
+    name = only_dataset.dataset
+    package = pathlib.Path(__file__).parent
+    folder = next(f for f in (package.parent / "configs", package / "configs") if f.is_dir())
+    if not (folder / f"{name}.py").is_file() or name == "__init__":
+        known = ", ".join(sorted(f.stem for f in folder.glob("*.py") if f.stem != "__init__"))
+        raise UserError(
+            f"--dataset={name}: no config of that name; known: {known}. For another data set of "
+            "TFDS, write a config and give it by --config=FILE"
+        )
+    return folder / f"{name}.py"
+
+
+def _overridden(values: flags.FlagValues) -> dict[str, object]:
+    """Returns the config with the flags that stand for a field of it."""
+    config: dict[str, object] = values.config.to_dict()
+    if values.seed is not None:
+        config["seed"] = values.seed
+    if values.data_dir:
+        config["dataset"] = {**values.config.dataset.to_dict(), "data_dir": values.data_dir}
+    return config
+
+
+def _name(values: flags.FlagValues) -> str:
+    """Returns the name of a run: of its config, or of its data set."""
+    return values.dataset if not values["config"].using_default_value else "config"
+
+
+@contextlib.contextmanager
+def _only_run_in(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps a second run out of the work directory; a killed run leaves no lock behind."""
+    with (workdir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--workdir={workdir}: another run is at work there; wait for it, or choose another"
+            ) from None
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

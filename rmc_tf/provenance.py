@@ -1,0 +1,41 @@
+"""What produced a result: the settings, the versions, the revision, the command."""
+
+import importlib.metadata
+import pathlib
+import platform
+import subprocess
+from typing import Any
+
+import rmc_tf
+from rmc_tf.config import ExperimentConfig
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of all that computes, ours among them."""
+    packages = ("tensorflow", "keras", "cleverhans", "scann", "numpy")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"rmc_tf": rmc_tf.__version__, "python": platform.python_version(), **found}
+
+
+def revision() -> str:
+    """Returns the git revision of the checkout, marked where it has changes; else "installed"."""
+    root = pathlib.Path(__file__).parent.parent
+    if not (root / ".git").exists():
+        return "installed"
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def provenance(config: ExperimentConfig, command: str) -> dict[str, Any]:
+    """Returns everything that is needed to make a result again."""
+    return {
+        "command": command,
+        "seed": config.seed,
+        "revision": revision(),
+        "versions": versions(),
+        "config": config.to_dict(),
+    }

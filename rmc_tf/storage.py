@@ -1,0 +1,166 @@
+"""Durable files: nothing half-written, nothing foreign taken for one's own.
+
+Two forms. A single file is written beside its place, flushed to the disk, and
+renamed over it. An *artefact* is a folder made the same way, with a `done.json`
+inside that names its kind, the fingerprint of all that made it, and the size
+and checksum of each file; it is opened only if all of that still holds.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from rmc_tf.errors import ArtefactError
+
+_MARKER = "done.json"
+
+
+def fingerprint(*parts: Any) -> str:
+    """Returns 16 hex digits that change whenever any JSON-serialisable part does."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def checksum(path: pathlib.Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file durably: a reader sees the old content or the new, never a mixture."""
+    beside = path.with_name(f".{path.name}.partial")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a value as indented JSON, durably."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Returns the value of a JSON file.
+
+    Raises:
+      ArtefactError: the file is missing, truncated, or not JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ArtefactError(f"{path}: no such file; run the stage that writes it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ArtefactError(f"{path}: truncated or not JSON; delete it and run again") from None
+
+
+def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes named arrays to one `.npz` file, durably."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
+
+
+def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Returns the named arrays of a `.npz` file.
+
+    Raises:
+      ArtefactError: the file is missing, truncated, or of another format.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise ArtefactError(f"{path}: no such file") from None
+    except Exception:  # zipfile, zlib, struct and NumPy each raise their own
+        raise ArtefactError(
+            f"{path}: truncated or not an .npz file; delete it and run again"
+        ) from None
+
+
+@contextlib.contextmanager
+def committing(
+    path: pathlib.Path, *, kind: str, fingerprint: str, details: Mapping[str, Any] | None = None
+) -> Iterator[pathlib.Path]:
+    """Makes an artefact: yields a folder to fill, and commits it when the block ends well.
+
+    Args:
+      path: where the artefact shall be; its parents are created.
+      kind: what it is, such as "augmented set shard".
+      fingerprint: of all that made it.
+      details: anything a reader should know without opening the files.
+
+    Raises:
+      FileExistsError: there is something at `path` already.
+    """
+    beside = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    yield beside
+    files = sorted(file for file in beside.rglob("*") if file.is_file())
+    marker = {
+        "kind": kind,
+        "fingerprint": fingerprint,
+        "details": dict(details or {}),
+        "files": {
+            file.relative_to(beside).as_posix(): {
+                "bytes": file.stat().st_size,
+                "sha256": checksum(file),
+            }
+            for file in files
+        },
+    }
+    for file in files:
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+    write_json(beside / _MARKER, marker)
+    if path.exists():
+        raise FileExistsError(path)
+    beside.rename(path)
+
+
+def is_committed(path: pathlib.Path) -> bool:
+    """Says whether an artefact was ever committed at `path`; `check` says if it is sound."""
+    return (path / _MARKER).exists()
+
+
+def check(path: pathlib.Path, *, kind: str, fingerprint: str | None = None) -> dict[str, Any]:
+    """Verifies an artefact and returns its details.
+
+    Raises:
+      ArtefactError: a file is missing, truncated or altered, or the artefact is
+        of another kind or was made from something else.
+    """
+    remedy = f"delete {path} and run again to rebuild it"
+    if not is_committed(path):
+        raise ArtefactError(f"{path}: not a finished {kind} (it has no {_MARKER}); {remedy}")
+    marker = read_json(path / _MARKER)
+    if not isinstance(marker, dict) or marker.get("kind") != kind:
+        found = marker.get("kind") if isinstance(marker, dict) else None
+        raise ArtefactError(f"{path}: expected a {kind}, found a {found!r}; {remedy}")
+    if fingerprint is not None and marker["fingerprint"] != fingerprint:
+        raise ArtefactError(
+            f"{path}: this {kind} was made from other settings or data "
+            f"(fingerprint {marker['fingerprint']}, expected {fingerprint}); {remedy}"
+        )
+    for name, expected in marker["files"].items():
+        file = path / name
+        size = file.stat().st_size if file.exists() else 0
+        if size != expected["bytes"]:
+            raise ArtefactError(
+                f"{file}: {size} bytes where {expected['bytes']} were committed; {remedy}"
+            )
+        if checksum(file) != expected["sha256"]:
+            raise ArtefactError(f"{file}: altered since it was committed; {remedy}")
+    details: dict[str, Any] = marker["details"]
+    return details

@@ -1,0 +1,116 @@
+"""The test sequence U: points of the test set, clean or perturbed against the static network.
+
+In the train-time white-box setting (section 4.1) the attacker knows the network
+as it was trained, θ*, and perturbs every point before the defence sees the first.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from rmc_tf import attacks, storage
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import AttackConfig
+from rmc_tf.datasets import LabelledRows
+from rmc_tf.images import distance, to_float
+from rmc_tf.progress import progress
+from rmc_tf.seeding import derive_seed, generator
+
+_KIND = "stream"
+_BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """U: M queries with the labels that only the evaluation knows."""
+
+    name: str
+    """"clean", or the attack model's name."""
+    images: np.ndarray
+    """[M, H, W, C] float32 in [0, 1]; not rounded to 8 bits, the attacker's best case."""
+    labels: np.ndarray
+    """[M] int32."""
+    rows: np.ndarray
+    """[M] int64, rows of the test set."""
+    fingerprint: str
+
+    @property
+    def adversarial(self) -> bool:
+        """Whether the points were perturbed."""
+        return self.name != "clean"
+
+
+def choose_points(test: LabelledRows, points: int, with_replacement: bool, seed: int) -> np.ndarray:
+    """Returns the rows [M] of the test set that all streams of an experiment are made of.
+
+    Without replacement, M is at most the size of the test set.
+    """
+    random = generator(seed, "points")
+    if with_replacement:
+        return random.integers(0, test.num_rows, points)
+    return random.permutation(test.num_rows)[:points]
+
+
+def make(
+    name: str,
+    test: LabelledRows,
+    rows: np.ndarray,
+    attack_model: AttackConfig | None,
+    classifier: Classifier,
+    *,
+    seed: int,
+    folder: pathlib.Path,
+) -> Stream:
+    """Returns a stream, made anew unless it is on disk.
+
+    Args:
+      name: of the stream.
+      test: the test set.
+      rows: [M] which of its rows.
+      attack_model: how they are perturbed; None: not at all.
+      classifier: f(·; θ*), which the points are perturbed against.
+      seed: of the attack.
+      folder: holds one stream a subfolder, named by the fingerprint of all it is made from.
+
+    Raises:
+      ArtefactError: the stream on disk is damaged.
+    """
+    fingerprint = storage.fingerprint(
+        test.fingerprint,
+        rows.tolist(),
+        attack_model and [classifier.fingerprint(), attack_model.to_dict(), seed],
+    )
+    path = folder / fingerprint
+    if not storage.is_committed(path):
+        images, labels = _pick(test, rows)
+        details = {"name": name, "points": len(rows)}
+        if attack_model is not None:
+            benign, craft = images, attacks.build(attack_model, classifier)
+            parts = []
+            with progress(f"stream {name}", len(rows), unit="image") as advance:
+                for begin in range(0, len(rows), _BATCH):
+                    batch = slice(begin, begin + _BATCH)
+                    step_seed = derive_seed(seed, "stream", begin)
+                    parts.append(craft(benign[batch], labels[batch], step_seed))
+                    advance(len(parts[-1]))
+            images = np.concatenate(parts)
+            details["mean_distance"] = float(distance(images, benign, attack_model.norm).mean())
+        with storage.committing(path, kind=_KIND, fingerprint=fingerprint, details=details) as new:
+            np.save(new / "image.npy", images)
+            np.save(new / "label.npy", labels)
+    storage.check(path, kind=_KIND, fingerprint=fingerprint)
+    images, labels = np.load(path / "image.npy"), np.load(path / "label.npy")
+    return Stream(name, images, labels, rows, fingerprint)
+
+
+def _pick(test: LabelledRows, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images and labels of some rows, in the order asked for, in one pass over the set."""
+    images = np.empty((len(rows), *test.image_shape), np.float32)
+    labels = np.empty(len(rows), np.int32)
+    for batch in test.batches(1024):
+        wanted = np.flatnonzero((rows >= batch.rows[0]) & (rows <= batch.rows[-1]))
+        inside = rows[wanted] - batch.rows[0]
+        images[wanted] = to_float(batch.images[inside])
+        labels[wanted] = batch.labels[inside]
+    return images, labels

@@ -1,0 +1,117 @@
+"""Training θ*: minimise the cross entropy over D with Adam (section 4, "Trained Networks")."""
+
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rmc_tf import storage
+from rmc_tf.augmentation import augment
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import TrainingConfig
+from rmc_tf.images import to_float
+from rmc_tf.progress import progress
+from rmc_tf.seeding import derive_seed, generator
+from rmc_tf.traces import Traces
+
+
+def train(
+    classifier: Classifier,
+    images: np.ndarray,
+    labels: np.ndarray,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    checkpoint: pathlib.Path,
+    traces: Traces,
+) -> None:
+    """Trains a classifier in place, from the checkpoint if there is one.
+
+    Args:
+      classifier: its weights are changed.
+      images: D, [N, H, W, C] as stored (uint8 or float32).
+      labels: [N] int32.
+      config: epochs, batch size, learning rate, augmentation.
+      seed: of the order of the rows and of the augmentation.
+      checkpoint: a file, written after each epoch; a killed training goes on from it.
+      traces: told the loss and the training accuracy of each epoch.
+
+    Raises:
+      ArtefactError: the checkpoint is damaged.
+    """
+    trainer = _Trainer(classifier, config, len(images))
+    first = trainer.restore(checkpoint) if checkpoint.exists() else 0
+    keras.utils.set_random_seed(derive_seed(seed, "dropout", first))  # for users' own layers
+    with progress("training", config.epochs, first, "epoch") as advance:
+        for epoch in range(first, config.epochs):
+            random = generator(seed, "epoch", epoch)
+            order = random.permutation(len(images))
+            losses, hits = [], []
+            for begin in range(0, len(order), config.batch_size):
+                batch = order[begin : begin + config.batch_size]
+                x = augment(to_float(images[batch]), config.augmentation, random)
+                loss, hit = trainer.step(x, labels[batch])
+                losses.append(loss)
+                hits.append(hit)
+            traces.scalar("training/loss", float(np.mean(losses)), epoch)
+            traces.scalar("training/accuracy", float(np.concatenate(hits).mean()), epoch)
+            trainer.save(checkpoint, epoch + 1)
+            advance(1)
+
+
+def accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the share of images [N, H, W, C], as stored, that are classified as labelled."""
+    hits = 0
+    for begin in range(0, len(images), 512):
+        _, logits = classifier.forward(to_float(images[begin : begin + 512]))
+        hits += int((logits.argmax(axis=1) == labels[begin : begin + 512]).sum())
+    return hits / len(images)
+
+
+class _Trainer:
+    """A compiled training step, and its state on disk."""
+
+    def __init__(self, classifier: Classifier, config: TrainingConfig, rows: int) -> None:
+        self._classifier = classifier
+        steps = config.epochs * -(-rows // config.batch_size)
+        schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
+        self._optimizer = keras.optimizers.Adam(schedule)
+        self._optimizer.build(classifier.model.trainable_variables)
+        self._compiled = tf.function(
+            self._step,
+            input_signature=[
+                tf.TensorSpec([None, *classifier.image_shape], tf.float32),
+                tf.TensorSpec([None], tf.int32),
+            ],
+        )
+
+    def step(self, images: np.ndarray, labels: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+        """Takes one step of Adam; returns the loss and which images were right, [B]."""
+        loss, hits = self._compiled(images, labels)
+        return loss, hits
+
+    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        weights = [variable.value for variable in self._classifier.model.trainable_variables]
+        with tf.GradientTape() as tape:
+            logits = self._classifier.logits(images, training=True)
+            loss = tf.reduce_mean(
+                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+            )
+        self._optimizer.apply(tape.gradient(loss, weights))
+        return loss, tf.argmax(logits, 1, tf.int32) == labels
+
+    def _variables(self) -> list[keras.Variable]:
+        return [*self._classifier.model.variables, *self._optimizer.variables]
+
+    def save(self, checkpoint: pathlib.Path, epochs: int) -> None:
+        """Writes weights, optimizer and the number of finished epochs."""
+        arrays = {f"variable_{i}": np.array(v) for i, v in enumerate(self._variables())}
+        storage.write_arrays(checkpoint, {"epochs": np.array(epochs), **arrays})
+
+    def restore(self, checkpoint: pathlib.Path) -> int:
+        """Reads what `save` wrote; returns the number of finished epochs."""
+        arrays = storage.read_arrays(checkpoint)
+        for i, variable in enumerate(self._variables()):
+            variable.assign(arrays[f"variable_{i}"])
+        return int(arrays["epochs"])
