@@ -116,7 +116,9 @@ class Adaptation:
         validation_losses = tf.TensorArray(tf.float32, 0, dynamic_size=True)
         self._remember()
         while without_decrease < patience and epoch < max_epochs:
-            order = tf.random.experimental.stateless_shuffle(tf.range(rows), seed + [0, epoch])
+            order = tf.random.experimental.stateless_shuffle(
+                tf.range(rows), tf.stack([seed[0], epoch])
+            )
             for begin in tf.range(0, rows, self._batch_size):
                 batch = order[begin : begin + self._batch_size]
                 loss = self._step(tf.gather(images, batch), tf.gather(labels, batch))

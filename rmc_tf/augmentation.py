@@ -26,4 +26,5 @@ def augment(images: np.ndarray, kind: Augmentation, random: np.random.Generator)
     if kind == "shift_flip":
         mirrored = random.random(batch) < 0.5
         columns[mirrored] = columns[mirrored][:, ::-1]
-    return padded[np.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    chosen = np.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]
+    return np.asarray(padded[chosen])

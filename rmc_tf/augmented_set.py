@@ -26,7 +26,7 @@ from rmc_tf import images as pixels
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, AugmentedSetConfig
 from rmc_tf.datasets import LabelledRows
-from rmc_tf.errors import ArtefactError, UserError
+from rmc_tf.errors import UserError
 from rmc_tf.progress import progress
 from rmc_tf.seeding import derive_seed, generator
 from rmc_tf.tfds_store import store
@@ -137,7 +137,7 @@ class AugmentedSet:
             yield self.rows(np.arange(begin, min(begin + batch_size, len(self))))
 
     def as_tf_dataset(self, batch_size: int) -> "tf.data.Dataset":
-        """Returns all rows in order as a `tf.data.Dataset` of (images, labels, sources, origins)."""
+        """Returns all rows in order, as a `tf.data.Dataset` of the fields of `Rows`."""
         import tensorflow as tf
 
         signature = (
@@ -257,8 +257,7 @@ class _Work:
 
 
 def _sample(rows: int, config: AugmentedSetConfig, seed: int, first_shard: int) -> list[_Work]:
-    """Line 4 for all of lines 3–7: draws every (x, y) at once, so that a resumed run draws the
-    same."""
+    """Line 4, for all of lines 3–7 at once: so a resumed run draws the same (x, y)."""
     wanted = round(rows * config.adversarial_per_row)
     shares = np.array_split(np.arange(wanted), len(config.attacks))
     plan: list[_Work] = []

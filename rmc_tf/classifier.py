@@ -51,7 +51,9 @@ class Classifier:
         if not inputs or not outputs:
             raise UserError(f"{source}: not a functional or Sequential model; rebuild it as one")
         if len(inputs) != 1 or len(outputs) != 1:
-            raise UserError(f"{source}: {len(inputs)} inputs and {len(outputs)} outputs, not 1 and 1")
+            raise UserError(
+                f"{source}: {len(inputs)} inputs and {len(outputs)} outputs, not 1 and 1"
+            )
         if len(inputs[0].shape) != 4 or None in inputs[0].shape[1:]:
             raise UserError(
                 f"{source}: takes {_shape(inputs[0])}, expected [B, H, W, C] with fixed H, W, C"
@@ -112,7 +114,7 @@ class Classifier:
         """Returns what changes with the architecture or any weight."""
         weights = hashlib.sha256()
         for weight in self.model.get_weights():
-            weights.update(np.ascontiguousarray(weight))
+            weights.update(weight.tobytes())
         return fingerprint(self.model.to_json(), weights.hexdigest())
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -138,9 +140,7 @@ class Classifier:
         features, logits = zip(*parts, strict=True)
         return np.concatenate(features), np.concatenate(logits)
 
-    def check_for(
-        self, num_classes: int, image_shape: tuple[int, ...], images: np.ndarray
-    ) -> None:
+    def check_for(self, num_classes: int, image_shape: tuple[int, ...], images: np.ndarray) -> None:
         """Refuses a network that doesn't fit the data set.
 
         Args:

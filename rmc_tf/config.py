@@ -211,7 +211,10 @@ class IndexConfig(_Section):
     def __post_init__(self) -> None:
         _require(len(self.exact_rows) == 2, "index.exact_rows", self.exact_rows, "two numbers")
         _require(
-            0 < self.leaves_searched <= 1, "index.leaves_searched", self.leaves_searched, "in (0, 1]"
+            0 < self.leaves_searched <= 1,
+            "index.leaves_searched",
+            self.leaves_searched,
+            "in (0, 1]",
         )
         _require(0 < self.least_recall <= 1, "index.least_recall", self.least_recall, "in (0, 1]")
         _require(

@@ -53,7 +53,7 @@ class LabelledRows(Protocol):
 
     @property
     def pixels(self) -> str:
-        """"uint8" or "float32": how pixels are stored."""
+        """How pixels are stored: "uint8" or "float32"."""
 
     @property
     def fingerprint(self) -> str:
@@ -94,7 +94,7 @@ class ArraySplit:
         self.image_shape: tuple[int, int, int] = images.shape[1:]
         self.pixels = images.dtype.name
         self._all = Batch(images, labels.astype(np.int32), np.arange(len(images)))
-        digest = hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
+        digest = hashlib.sha256(images.tobytes()).hexdigest()
         self.fingerprint = fingerprint(digest, self._all.labels.tolist(), num_classes)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
@@ -157,9 +157,7 @@ class Split:
         else:
             in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
             examples = tfds.as_numpy(
-                self._builder.as_dataset(
-                    self._split, shuffle_files=False, read_config=in_order
-                )
+                self._builder.as_dataset(self._split, shuffle_files=False, read_config=in_order)
             )
         for example in examples:
             yield self._resized(np.asarray(example[image_key])), int(example[label_key])
@@ -171,7 +169,7 @@ class Split:
 
         resized = tf.image.resize(image, self.image_shape[:2], antialias=True).numpy()
         if image.dtype == np.uint8:
-            return np.clip(np.rint(resized), 0, 255).astype(np.uint8)
+            return np.asarray(np.clip(np.rint(resized), 0, 255), np.uint8)
         return np.asarray(resized, image.dtype)
 
 

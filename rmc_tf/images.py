@@ -65,7 +65,7 @@ def check_labels(labels: Array, num_classes: int, source: str) -> None:
 def distance(images: Array, others: Array, norm: Norm) -> Array:
     """Returns the L∞ or L2 distance between corresponding images, shape [B]."""
     difference = (images - others).reshape(len(images), -1)
-    return np.linalg.norm(difference, ord=np.inf if norm == "linf" else 2, axis=1)
+    return np.asarray(np.linalg.norm(difference, np.inf if norm == "linf" else 2, axis=1))
 
 
 def to_stored_ball(adversarial: Array, benign: Array, epsilon: float, norm: Norm) -> Array:
@@ -91,4 +91,4 @@ def to_stored_ball(adversarial: Array, benign: Array, epsilon: float, norm: Norm
         lengths = np.linalg.norm(steps.reshape(len(steps), -1).astype(np.float64), axis=1)
         outside = lengths > epsilon * 255
         steps[outside] = np.trunc(exact[outside]).astype(np.int16)
-    return np.clip(centres + steps, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(centres + steps, 0, 255), np.uint8)

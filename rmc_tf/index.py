@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import pathlib
 import sys
 from collections.abc import Iterator
 
@@ -120,7 +121,7 @@ def exact_rows(dimensions: int, config: IndexConfig) -> int:
     """Returns the number of rows up to which exact search is preferred, for d dimensions."""
     at_64, at_2048 = config.exact_rows
     exponent = math.log(at_2048 / at_64) / math.log(2048 / 64)
-    return round(at_64 * (dimensions / 64) ** exponent)
+    return round(float(at_64 * (dimensions / 64) ** exponent))
 
 
 def _choose(rows: int, dimensions: int, config: IndexConfig) -> tuple[str, str]:
@@ -151,7 +152,7 @@ def _silence() -> Iterator[None]:
     """Keeps ScaNN's build messages, which no log level stops, from standard error."""
     sys.stderr.flush()
     kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
+    with pathlib.Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
             yield

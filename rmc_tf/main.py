@@ -78,7 +78,10 @@ def _parse(arguments: Sequence[str]) -> flags.FlagValues:
     """Returns the flags' values, of a set of flags of their own."""
     values = flags.FlagValues()
     flags.DEFINE_string(
-        "dataset", "digits", "Name of a config in configs/; a data set, as a rule.", flag_values=values
+        "dataset",
+        "digits",
+        "Name of a config in configs/; a data set, as a rule.",
+        flag_values=values,
     )
     flags.DEFINE_string(
         "workdir", "", "Where all artefacts go; by default runs/DATASET.", flag_values=values

@@ -100,7 +100,9 @@ class Pipeline:
         else:
             self._say(f"network: reused from {path}")
         details = storage.check(path, kind=_NETWORK, fingerprint=fingerprint)
-        self._say(f"network: {details['name']}, {100 * details['test_accuracy']:.1f} % on the test set")
+        self._say(
+            f"network: {details['name']}, {100 * details['test_accuracy']:.1f} % on the test set"
+        )
         return Classifier.load(path / "model.keras", config.model.feature_layer)
 
     def _train(self, path: pathlib.Path, fingerprint: str) -> None:
@@ -250,7 +252,8 @@ class Pipeline:
 
     def export(self) -> pathlib.Path:
         """Writes θ* as a SavedModel of version 1 under `<workdir>/export`; returns its path."""
-        path = self._workdir / "export" / self.classifier.model.name / "1"
+        name: str = self.classifier.model.name
+        path = self._workdir / "export" / name / "1"
         if path.exists():
             shutil.rmtree(path)
         export(self.classifier, path)

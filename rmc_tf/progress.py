@@ -60,7 +60,9 @@ def progress(
         miniters=1,
         delay=0.0 if terminal else line_seconds,
         dynamic_ncols=terminal,
-        bar_format=None if terminal else "{desc}: {n_fmt} of {total_fmt} {unit} "
+        bar_format=None
+        if terminal
+        else "{desc}: {n_fmt} of {total_fmt} {unit} "
         "({percentage:.0f} %), {rate_fmt}, {remaining} left",
     ) as bar:
         yield bar.update

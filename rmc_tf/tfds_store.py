@@ -1,6 +1,5 @@
 """Arrays to TFDS data sets; digits, which scikit-learn ships, goes this way like any other."""
 
-import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -48,7 +47,7 @@ def store(
         if len(images) != len(labels):
             raise UserError(f"{source}: {len(images)} images but {len(labels)} labels")
         pixels.check_labels(labels, len(class_names), source)
-    root = pathlib.Path(os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR))
+    root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     folder = root / name / version
     if folder.exists():
         raise UserError(f"{folder}: the data set {name} is there already; delete it to remake it")

@@ -358,7 +358,8 @@ def define_flags(values: flags.FlagValues) -> None:
 def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     """Returns what is left of `argv`; a wrong flag ends the program with status 2."""
     try:
-        return values(argv)
+        rest: list[str] = values(argv)
+        return rest
     except flags.Error as error:
         sys.exit(_refuse(error))
 

@@ -16,7 +16,6 @@ def perturb(
 ) -> tf.Tensor:
     """Returns x + ε·sign(∇L), clipped to [0, 1]; see `base.Perturb`. It draws nothing."""
     del seed
-    adversarial = fast_gradient_method(
+    return fast_gradient_method(
         logits, images, config.epsilon, order(config.norm), clip_min=0.0, clip_max=1.0, y=labels
     )
-    return adversarial

@@ -1,0 +1,40 @@
+"""Installs rmc_tf with its configs; exact versions that are known to work: requirements.txt."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "rmc_tf/__init__.py").read_text())[1]
+
+setup(
+    name="rmc_tf",
+    version=VERSION,
+    description="Runtime Masking and Cleansing (ICML 2020) for TensorFlow and Keras",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["rmc_tf", "rmc_tf.*"]), "rmc_tf.configs"],
+    package_dir={"rmc_tf.configs": "configs"},
+    package_data={"rmc_tf": ["py.typed"]},
+    entry_points={"console_scripts": ["rmc_tf=rmc_tf.main:main"]},
+    install_requires=[
+        "tensorflow>=2.20,<2.21",  # scann 1.4.2 is built against it
+        "scann>=1.4.2,<1.5",
+        "keras>=3.10,<4",
+        "cleverhans>=4,<5",
+        "tensorflow-datasets>=4.9.9,<5",
+        "importlib_resources>=6",  # TFDS needs it and doesn't say so
+        "array_record>=0.8",
+        "absl-py>=2.1",
+        "ml_collections>=1.1,<2",
+        "tensorboard>=2.20,<2.21",
+        "scikit-learn>=1.5",
+        "matplotlib>=3.9",
+        "numpy>=2",
+        "scipy>=1.14",
+        "tqdm>=4.66",
+    ],
+)
