@@ -6,6 +6,7 @@ in every run. Arrays that a program has in memory anyway stand in by `ArraySplit
 
 import dataclasses
 import hashlib
+import pathlib
 import socket
 import urllib.parse
 from collections.abc import Iterator, Sequence
@@ -264,7 +265,8 @@ def _keys(info: Any) -> tuple[str, str]:
 
 def _builder(config: DatasetConfig) -> Any:
     """Returns a TFDS builder whose files are on disk."""
-    where: dict[str, Any] = {"data_dir": config.data_dir} if config.data_dir else {}
+    folder = str(pathlib.Path(config.data_dir).expanduser()) if config.data_dir else None
+    where: dict[str, Any] = {"data_dir": folder} if folder else {}
     try:
         return tfds.core.read_only_builder.builder_from_files(config.name, **where)
     except tfds.core.registered.DatasetNotFoundError:

@@ -12,9 +12,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from rmc_tf import storage
-from rmc_tf.evaluation import Record
 
 Result = Mapping[str, Any]
+"""What `evaluation.evaluate` returns for one defence on one stream."""
+Record = Mapping[str, Any]
+"""What it keeps of one test point."""
 
 
 def accuracy_table(

@@ -1,6 +1,9 @@
 """Arrays to TFDS data sets; digits, which scikit-learn ships, goes this way like any other."""
 
+import contextlib
+import io
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -49,6 +52,10 @@ def store(
         pixels.check_labels(labels, len(class_names), source)
     root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     folder = root / name / version
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise UserError(f"data set name {name!r}: expected lower case and underscores")
+    if not re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}", version):
+        raise UserError(f"data set version {version!r}: expected three numbers, as in 1.0.0")
     if folder.exists():
         raise UserError(f"{folder}: the data set {name} is there already; delete it to remake it")
     features = tfds.features.FeaturesDict(
@@ -82,9 +89,22 @@ def store(
             raise NotImplementedError("the splits are generated above")
 
     _Stored.name = name
-    _Stored(data_dir=root, file_format="array_record").download_and_prepare(
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-    )
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download
+            _Stored(data_dir=root, file_format="array_record").download_and_prepare(
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+            )
+    except (OSError, RuntimeError) as error:  # ArrayRecord's is a RuntimeError on a full disk
+        with contextlib.suppress(OSError):
+            (root / name).rmdir()  # if it is empty
+        raise UserError(
+            f"--data_dir={root}: {name} can't be written ({error}); make room there, or name "
+            "another folder"
+        ) from error
+    finally:
+        for unused in ("downloads/extracted", "downloads"):
+            with contextlib.suppress(OSError):
+                (root / unused).rmdir()  # TFDS makes them in any case
     return folder
 
 

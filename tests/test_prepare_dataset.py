@@ -288,7 +288,7 @@ def test_the_next_command_names_the_version_where_there_are_others(
     source = f"--source={idx_folder(tmp_path / 'raw')}"
     invoke("--name=mnist", source, "--version=3.0.0")
     result = invoke("--name=mnist", source)
-    assert "--dataset=mnist:1.0.0 " in result.out
+    assert "--dataset=mnist --config.dataset.name=mnist:1.0.0 " in result.out
     assert opened(tmp_path, "mnist:1.0.0").name == "mnist/1.0.0"
 
 

@@ -108,24 +108,14 @@ def _store(
 
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    root = pathlib.Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces what it does
-            return tfds_store.store(
-                name,
-                splits,
-                class_names=class_names,
-                data_dir=str(root),
-                version=version,
-                description=description,
-            )
-    except (OSError, RuntimeError) as error:  # ArrayRecord's is a RuntimeError if the disk is full
-        with contextlib.suppress(OSError):
-            (root / name).rmdir()  # if it is empty
-        raise UserError(
-            f"--data_dir={root}: {name} can't be written ({error}); make room there, or name "
-            "another folder"
-        ) from error
+    return tfds_store.store(
+        name,
+        splits,
+        class_names=class_names,
+        data_dir=data_dir,
+        version=version,
+        description=description,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -382,14 +372,23 @@ def run(values: flags.FlagValues, argv: Sequence[str]) -> int:
         )
     except UserError as error:
         return _refuse(error)
-    others = [path for path in folder.parent.iterdir() if path != folder]
-    dataset = f"{values.name}:{values.version}" if others else values.name
-    following = ["python", "-m", "rmc_tf.main", f"--dataset={dataset}"]
+    following = ["python", "-m", "rmc_tf.main", *_selecting(values.name, folder)]
     if values.data_dir:
         following.append(f"--data_dir={folder.parents[1]}")
     counts = ", ".join(f"{number} {split}" for split, number in rows.items())
     print(f"{counts} rows in {folder}; next: {shlex.join(following)}")
     return 0
+
+
+def _selecting(name: str, folder: pathlib.Path) -> list[str]:
+    """Returns the flags that make the main program run on a data set of ours."""
+    configs = pathlib.Path(__file__).resolve().parents[1] / "configs"
+    known = (configs / f"{name}.py").exists()
+    selecting = [f"--dataset={name if known else 'fashion_mnist'}"]
+    several = any(path != folder for path in folder.parent.iterdir())
+    if several or not known:
+        selecting.append(f"--config.dataset.name={name}{f':{folder.name}' if several else ''}")
+    return selecting
 
 
 def _refuse(error: Exception) -> int:

@@ -1,0 +1,113 @@
+"""Real data and a real, small, trained network, made once for all tests of a session."""
+
+import os
+import pathlib
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import pytest
+
+from rmc_tf import augmented_set, datasets, features, models, training
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import (
+    AttackConfig,
+    AugmentedSetConfig,
+    DatasetConfig,
+    IndexConfig,
+    ModelConfig,
+    TrainingConfig,
+)
+from rmc_tf.images import to_float
+from rmc_tf.index import FeatureIndex
+from rmc_tf.traces import NoTraces
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Where TFDS keeps the tests' data sets."""
+    return tmp_path_factory.mktemp("tensorflow_datasets")
+
+
+@pytest.fixture(scope="session")
+def digits(data_dir: pathlib.Path) -> datasets.Dataset:
+    """The real 8×8 digits."""
+    return datasets.load(DatasetConfig(name="digits", data_dir=str(data_dir)))
+
+
+@pytest.fixture(scope="session")
+def trained(
+    digits: datasets.Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[pathlib.Path, str]:
+    """A `.keras` file with a network of 8 layers that knows most digits, and its feature layer."""
+    folder = tmp_path_factory.mktemp("trained")
+    rows = digits.train.arrays()
+    sample = to_float(rows.images)
+    keras.utils.set_random_seed(0)
+    model = models.build(
+        ModelConfig(blocks=1, filters=8),
+        digits.image_shape,
+        digits.num_classes,
+        sample.mean((0, 1, 2)),
+        sample.var((0, 1, 2)),
+    )
+    classifier = Classifier(model)
+    training.train(
+        classifier,
+        rows.images,
+        rows.labels,
+        TrainingConfig(epochs=8, batch_size=64, learning_rate=5e-3),
+        seed=0,
+        checkpoint=folder / "checkpoint.npz",
+        traces=NoTraces(),
+    )
+    path = folder / "digits.keras"
+    classifier.save(path)
+    return path, "features"
+
+
+@pytest.fixture
+def classifier(trained: tuple[pathlib.Path, str]) -> Classifier:
+    """A fresh copy of the trained network: a test may change it."""
+    return Classifier.load(*trained)
+
+
+@pytest.fixture(scope="session")
+def pgd() -> AttackConfig:
+    """An attack that the trained network doesn't withstand."""
+    return AttackConfig(epsilon=0.15, step_size=0.0375, iterations=5)
+
+
+@pytest.fixture(scope="session")
+def d_prime(
+    digits: datasets.Dataset,
+    trained: tuple[pathlib.Path, str],
+    pgd: AttackConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> augmented_set.AugmentedSet:
+    """D ∪ |D| examples by PGD, in several shards."""
+    return augmented_set.prepare(
+        digits.train,
+        Classifier.load(*trained),
+        {"pgd": pgd},
+        AugmentedSetConfig(attacks=("pgd",), adversarial_per_row=1.0, shard_rows=600),
+        seed=0,
+        folder=tmp_path_factory.mktemp("d_prime"),
+    )
+
+
+@pytest.fixture(scope="session")
+def static(
+    d_prime: augmented_set.AugmentedSet,
+    trained: tuple[pathlib.Path, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> features.StaticFeatures:
+    """Features and outputs of the rows of D'."""
+    folder = tmp_path_factory.mktemp("features")
+    return features.extract(Classifier.load(*trained), d_prime, folder)
+
+
+@pytest.fixture(scope="session")
+def index(static: features.StaticFeatures) -> FeatureIndex:
+    """Exact search over D'."""
+    return FeatureIndex(static.features, IndexConfig(), 64)

@@ -1,0 +1,72 @@
+"""Data flows one way: a module imports only from rows above its own."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+ROWS = (
+    ("errors", "seeding", "progress"),
+    ("config", "storage"),
+    ("report",),
+    ("images", "augmentation", "traces"),
+    ("tfds_store",),
+    ("datasets",),
+    ("models.resnet",),
+    ("models",),
+    ("classifier",),
+    ("training", "export", "attacks.base"),
+    ("attacks.fgsm", "attacks.pgd"),
+    ("attacks",),
+    ("augmented_set", "streams"),
+    ("features", "index"),
+    ("adaptation", "defences.base"),
+    ("defences.rmc_traces", "defences.undefended", "defences.nearest"),
+    ("defences.rmc",),
+    ("defences",),
+    ("evaluation",),
+    ("provenance",),
+    ("console", "pipeline"),
+    ("main",),
+)
+ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules}
+
+
+def _name(path: pathlib.Path) -> str:
+    parts = path.relative_to(ROOT / "rmc_tf").with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+FILES = {_name(path): path for path in (ROOT / "rmc_tf").rglob("*.py")}
+
+
+def _imported(path: pathlib.Path) -> set[str]:
+    """Returns the modules of ours that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    ours = {name.removeprefix("rmc_tf.") for name in found if name.startswith("rmc_tf.")}
+    return ours & FILES.keys() - {_name(path)}
+
+
+def test_every_module_has_its_row() -> None:
+    assert FILES.keys() - {""} == ROW_OF.keys()
+
+
+@pytest.mark.parametrize("module", ROW_OF)
+def test_a_module_imports_only_from_rows_above(module: str) -> None:
+    wrong = {name for name in _imported(FILES[module]) if ROW_OF[name] >= ROW_OF[module]}
+    assert not wrong
+
+
+@pytest.mark.parametrize("module", ["rmc_tf", "rmc_tf.config", "rmc_tf.main", "rmc_tf.report"])
+def test_a_module_that_does_not_compute_loads_no_tensorflow(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
