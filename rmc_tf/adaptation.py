@@ -74,6 +74,12 @@ class Adaptation:
             ],
         )  # fmt: skip
 
+    @property
+    def traces(self) -> int:
+        """How often TensorFlow has traced the loop; more than once would be our bug."""
+        count: int = self._compiled.experimental_get_tracing_count()
+        return count
+
     def fit(
         self,
         train: tuple[np.ndarray, np.ndarray],

@@ -1,0 +1,180 @@
+"""The fit loop: batches, Adam, validation and the early stop, against plain oracles."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rmc_tf import augmented_set
+from rmc_tf.adaptation import Adaptation
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import EarlyStopConfig
+
+ONE_EPOCH = EarlyStopConfig(patience=1, max_epochs=1)
+Examples = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture
+def examples(d_prime: augmented_set.AugmentedSet) -> Examples:
+    adversarial = np.flatnonzero(d_prime.sources == 1)[:300]
+    rows = d_prime.rows(adversarial)
+    return rows.images, rows.labels
+
+
+def _part(examples: Examples, begin: int, end: int) -> Examples:
+    return examples[0][begin:end], examples[1][begin:end]
+
+
+def _loss(classifier: Classifier, examples: Examples) -> float:
+    _, logits = classifier.forward(examples[0])
+    losses = keras.losses.sparse_categorical_crossentropy(examples[1], logits, from_logits=True)
+    return float(np.mean(losses))
+
+
+def test_one_step_is_the_step_of_an_eager_adam(
+    classifier: Classifier, trained: tuple[str, str], examples: Examples
+) -> None:
+    batch = _part(examples, 0, 32)
+    oracle = keras.models.load_model(trained[0])
+    oracle.trainable = True
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(
+            keras.losses.sparse_categorical_crossentropy(
+                batch[1], oracle(batch[0], training=False), from_logits=True
+            )
+        )
+    gradients = tape.gradient(loss, [w.value for w in oracle.trainable_variables])
+    # Kingma & Ba 2014 at t = 1: m̂ = g, v̂ = g², so each weight moves by λ·g/(|g| + ε̂).
+    rate, epsilon = 1e-2, 1e-7 / np.sqrt(1 - 0.999)
+    expected = [
+        np.array(w) - rate * np.array(g) / (np.abs(g) + epsilon)
+        for w, g in zip(oracle.trainable_variables, gradients, strict=True)
+    ]
+
+    fit = Adaptation(classifier, rate, 32).fit(batch, batch, ONE_EPOCH, seed=0)
+
+    assert fit.steps == 1
+    np.testing.assert_allclose(fit.train_losses, [loss], rtol=1e-4)
+    for weight, value in zip(classifier.model.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(np.array(weight), value, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "steps"), [(64, 32, 2), (65, 32, 3), (20, 32, 1), (1, 32, 1)]
+)
+def test_an_epoch_takes_every_row_even_with_fewer_rows_than_a_batch(
+    classifier: Classifier, examples: Examples, rows: int, batch_size: int, steps: int
+) -> None:
+    before = classifier.model.get_weights()
+    adaptation = Adaptation(classifier, 1e-3, batch_size)
+    fit = adaptation.fit(_part(examples, 0, rows), _part(examples, 100, 150), ONE_EPOCH, 0)
+    assert fit.steps == len(fit.train_losses) == steps
+    moved = [np.abs(a - b).max() for a, b in zip(before, classifier.model.get_weights(), strict=True)]
+    assert max(moved) > 0
+
+
+def test_a_last_smaller_batch_is_a_mean_over_its_own_rows(
+    classifier: Classifier, examples: Examples
+) -> None:
+    frozen = Adaptation(classifier, 1e-30, 32)  # a rate that moves no float32 weight
+    fit = frozen.fit(_part(examples, 0, 40), _part(examples, 0, 40), ONE_EPOCH, 0)
+    weighted = np.average(fit.train_losses, weights=[32, 8])
+    assert weighted == pytest.approx(_loss(classifier, _part(examples, 0, 40)), rel=1e-4)
+
+
+def test_the_validation_loss_is_that_of_the_weights_after_each_epoch(
+    classifier: Classifier, examples: Examples
+) -> None:
+    validation = _part(examples, 150, 220)  # not a multiple of the batch
+    adaptation = Adaptation(classifier, 1e-3, 32)
+    fit = adaptation.fit(_part(examples, 0, 100), validation, ONE_EPOCH, 0)
+    assert fit.validation_losses == pytest.approx([_loss(classifier, validation)], rel=1e-4)
+
+
+@pytest.mark.parametrize("patience", [1, 2, 4])
+def test_it_stops_when_the_loss_has_not_decreased_for_as_long_as_patience_says(
+    classifier: Classifier, examples: Examples, patience: int
+) -> None:
+    adaptation = Adaptation(classifier, 2e-2, 32)  # a rate at which the loss soon goes up
+    early_stop = EarlyStopConfig(patience=patience, max_epochs=60)
+    losses = adaptation.fit(
+        _part(examples, 0, 64), _part(examples, 150, 200), early_stop, 0
+    ).validation_losses
+    waited = len(losses) - 1 - int(np.argmin(losses))
+    assert waited == patience
+    lowest_so_far = np.minimum.accumulate(losses)
+    decreased = np.flatnonzero(np.concatenate([[True], losses[1:] < lowest_so_far[:-1]]))
+    assert np.diff(decreased).max(initial=1) <= patience
+
+
+def test_it_never_runs_longer_than_max_epochs(classifier: Classifier, examples: Examples) -> None:
+    adaptation = Adaptation(classifier, 1e-5, 32)
+    early_stop = EarlyStopConfig(patience=50, max_epochs=3)
+    fit = adaptation.fit(_part(examples, 0, 64), _part(examples, 150, 200), early_stop, 0)
+    assert (len(fit.validation_losses), fit.steps) == (3, 6)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_fit(
+    classifier: Classifier, examples: Examples
+) -> None:
+    adaptation = Adaptation(classifier, 1e20, 32)
+    early_stop = EarlyStopConfig(patience=2, max_epochs=60)
+    fit = adaptation.fit(_part(examples, 0, 64), _part(examples, 150, 200), early_stop, 0)
+    assert len(fit.validation_losses) < 60
+
+
+@pytest.mark.parametrize("keep_best", [False, True])
+def test_it_leaves_the_last_weights_or_the_best_as_asked(
+    classifier: Classifier, examples: Examples, keep_best: bool
+) -> None:
+    validation = _part(examples, 150, 200)
+    adaptation = Adaptation(classifier, 2e-2, 32, keep_best=keep_best)
+    early_stop = EarlyStopConfig(patience=3, max_epochs=60)
+    losses = adaptation.fit(_part(examples, 0, 64), validation, early_stop, 0).validation_losses
+    expected = losses.min() if keep_best else losses[-1]
+    assert _loss(classifier, validation) == pytest.approx(expected, rel=1e-3)
+    assert losses[-1] > losses.min()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    trained: tuple[str, str], examples: Examples
+) -> None:
+    def after(seed: int) -> np.ndarray:
+        classifier = Classifier.load(*trained)
+        adaptation = Adaptation(classifier, 1e-3, 32)
+        adaptation.fit(_part(examples, 0, 100), _part(examples, 150, 200), ONE_EPOCH, seed)
+        return np.concatenate([weight.ravel() for weight in classifier.model.get_weights()])
+
+    assert np.array_equal(after(1), after(1))
+    assert not np.array_equal(after(1), after(2))
+
+
+def test_batch_statistics_move_only_if_asked(trained: tuple[str, str], examples: Examples) -> None:
+    for training in (False, True):
+        classifier = Classifier.load(*trained)
+        before = [np.array(v) for v in classifier.model.non_trainable_variables]
+        adaptation = Adaptation(classifier, 1e-3, 32, batch_norm_training=training)
+        adaptation.fit(_part(examples, 0, 64), _part(examples, 150, 200), ONE_EPOCH, 0)
+        after = [np.array(v) for v in classifier.model.non_trainable_variables]
+        moved = any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+        assert moved == training
+
+
+def test_a_reset_optimizer_is_as_new(classifier: Classifier, examples: Examples) -> None:
+    adaptation = Adaptation(classifier, 1e-3, 32)
+    fresh = [np.array(v) for v in adaptation.optimizer.variables]
+    adaptation.fit(_part(examples, 0, 64), _part(examples, 150, 200), ONE_EPOCH, 0)
+    assert int(adaptation.optimizer.iterations) == 2
+    adaptation.reset_optimizer()
+    for variable, value in zip(adaptation.optimizer.variables, fresh, strict=True):
+        np.testing.assert_array_equal(np.array(variable), value)
+
+
+def test_one_trace_serves_every_number_of_rows_and_every_patience(
+    classifier: Classifier, examples: Examples
+) -> None:
+    adaptation = Adaptation(classifier, 1e-3, 32)
+    for rows, patience in ((10, 1), (64, 2), (100, 3)):
+        early_stop = EarlyStopConfig(patience=patience, max_epochs=2)
+        adaptation.fit(_part(examples, 0, rows), _part(examples, 150, 200), early_stop, rows)
+    assert adaptation.traces == 1

@@ -1,0 +1,355 @@
+"""D' is D and adversarial examples of it; it survives kills, and says when it is damaged."""
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from rmc_tf import attacks, augmented_set, datasets
+from rmc_tf.augmented_set import AugmentedSet
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import AttackConfig, AugmentedSetConfig, DatasetConfig
+from rmc_tf.errors import ArtefactError, UserError
+from rmc_tf.images import to_float
+
+PGD = AttackConfig(epsilon=0.1, step_size=0.05, iterations=2)
+FGSM = AttackConfig(attack="fgsm", epsilon=0.1, step_size=0.1)
+# 100 rows of D in 3 shards, 150 adversarial ones in 4, of at most 3 batches each.
+SMALL = AugmentedSetConfig(
+    attacks=("pgd",), adversarial_per_row=1.5, shard_rows=40, batch_size=16, sampling="random"
+)
+Prepare = Callable[..., AugmentedSet]
+
+
+@pytest.fixture(scope="module")
+def hundred(digits: datasets.Dataset) -> datasets.ArraySplit:
+    """A small D: 100 digits."""
+    batch = next(digits.train.batches(100))
+    return datasets.ArraySplit(batch.images, batch.labels, 10)
+
+
+@pytest.fixture(scope="module")
+def network(trained: tuple[pathlib.Path, str]) -> Classifier:
+    """The trained network, which these tests leave as it is."""
+    return Classifier.load(*trained)
+
+
+@pytest.fixture
+def prepare(hundred: datasets.ArraySplit, network: Classifier, tmp_path: pathlib.Path) -> Prepare:
+    """PREPARE of a small D', any part of it otherwise."""
+
+    def prepared(**other: Any) -> AugmentedSet:
+        usual: dict[str, Any] = {
+            "train": hundred,
+            "classifier": network,
+            "attack_models": {"pgd": PGD, "fgsm": FGSM},
+            "config": SMALL,
+            "seed": 0,
+            "folder": tmp_path,
+        }
+        return augmented_set.prepare(**usual | other)
+
+    return prepared
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    hundred: datasets.ArraySplit, network: Classifier, tmp_path_factory: pytest.TempPathFactory
+) -> AugmentedSet:
+    """A small D' that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return augmented_set.prepare(hundred, network, {"pgd": PGD}, SMALL, seed=0, folder=folder)
+
+
+def copy_of(made: AugmentedSet, folder: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of a copy of D', to be damaged; it lies where `prepare` looks."""
+    return pathlib.Path(shutil.copytree(made.folder, folder / made.folder.name))
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    """Returns all files of a folder."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def everything(made: AugmentedSet) -> augmented_set.Rows:
+    """Returns all rows, one at a time and last first, in order."""
+    parts = [made.rows(np.array([number])) for number in reversed(range(len(made)))]
+    return augmented_set.Rows(*(np.concatenate(f[::-1]) for f in zip(*parts, strict=True)))
+
+
+def refuse_to_craft(*args: object) -> attacks.Craft:
+    raise AssertionError("an adversarial example was about to be made")
+
+
+def test_d_prime_starts_with_d(d_prime: AugmentedSet, digits: datasets.Dataset) -> None:
+    train, numbers = digits.train.arrays(), np.arange(digits.train.num_rows)
+    rows = d_prime.rows(numbers)
+    np.testing.assert_array_equal(d_prime.stored_images(numbers), train.images)
+    np.testing.assert_array_equal(rows.images, to_float(train.images))
+    np.testing.assert_array_equal(rows.labels, train.labels)
+    np.testing.assert_array_equal(rows.origins, numbers)
+    np.testing.assert_array_equal(d_prime.benign_rows, numbers)
+    assert not rows.sources.any() and len(d_prime) == 2 * len(numbers)
+
+
+def test_the_rest_are_examples_that_the_network_fails_on_in_the_ball_of_their_origins(
+    d_prime: AugmentedSet, network: Classifier, pgd: AttackConfig
+) -> None:
+    adversarial = np.flatnonzero(d_prime.sources)
+    origins = d_prime.origins[adversarial]
+    stored = d_prime.stored_images(adversarial).astype(int)
+    steps = np.abs(stored - d_prime.stored_images(origins)).reshape(len(stored), -1).max(axis=1)
+    assert steps.max() <= pgd.epsilon * 255 and np.median(steps) == np.floor(pgd.epsilon * 255)
+    np.testing.assert_array_equal(d_prime.labels[adversarial], d_prime.labels[origins])
+    accuracy = {
+        name: np.mean(network.forward(rows.images)[1].argmax(axis=1) == rows.labels)
+        for name, rows in (("x'", d_prime.rows(adversarial)), ("x", d_prime.rows(origins)))
+    }
+    assert accuracy["x'"] < accuracy["x"] / 2
+
+
+@pytest.mark.parametrize("pixels", ["uint8", "float32"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_every_adversarial_row_is_the_attacks_answer_to_its_origin_as_near_as_its_pixels_allow(
+    prepare: Prepare, network: Classifier, norm: Any, pixels: Any
+) -> None:
+    model = dataclasses.replace(PGD, norm=norm, epsilon=0.3, step_size=0.2, random_start=False)
+    config = dataclasses.replace(SMALL, pixels=pixels)
+    made = prepare(attack_models={"pgd": model}, config=config)
+    rows = made.rows(np.flatnonzero(made.sources))
+    x = made.rows(rows.origins)
+    expected = attacks.build(model, network)(x.images, x.labels, 0)
+    difference = (rows.images.astype(float) - x.images).reshape(len(rows.images), -1)
+    radii = np.linalg.norm(difference, np.inf if norm == "linf" else 2, axis=1)
+    assert radii.max() <= 0.3 + 1e-6 and radii.min() > 0
+    # Truncation, where rounding would leave the ball, costs less than one step.
+    tolerance = {"uint8": 1.01 / 255, "float32": 1e-4}[pixels]
+    assert np.isclose(rows.images, expected, atol=tolerance).mean() > 0.99
+    assert (made.stored_images(np.arange(3)).dtype.name) == pixels
+
+
+@pytest.mark.parametrize("per_row", [0.01, 0.5, 2.0])
+@pytest.mark.parametrize("names", [("fgsm",), ("fgsm", "pgd")])
+def test_n_prime_is_as_asked_and_shared_between_the_attacks(
+    prepare: Prepare, per_row: float, names: tuple[str, ...]
+) -> None:
+    made = prepare(config=dataclasses.replace(SMALL, attacks=names, adversarial_per_row=per_row))
+    counts = np.bincount(made.sources, minlength=1 + len(names))
+    assert made.source_names == ("benign", *names)
+    assert counts[0] == 100 and counts[1:].sum() == 100 * per_row
+    assert np.ptp(counts[1:]) <= 1
+    assert [len(rows) for rows in made.shard_ranges] == np.diff(
+        [rows.start for rows in made.shard_ranges] + [len(made)]
+    ).tolist()
+    assert max(map(len, made.shard_ranges)) <= SMALL.shard_rows
+
+
+@pytest.mark.parametrize("batch_size", [1, 64, 1000])
+def test_rows_are_the_same_at_random_in_batches_and_from_tensorflow(
+    undisturbed: AugmentedSet, batch_size: int
+) -> None:
+    expected = everything(undisturbed)
+    numbers = np.random.default_rng(0).integers(0, len(undisturbed), 500)
+    batches = list(undisturbed.batches(batch_size))
+    tensors = list(undisturbed.as_tf_dataset(batch_size).as_numpy_iterator())
+    assert all(len(batch.labels) == batch_size for batch in batches[:-1])
+    for i, field in enumerate(expected):
+        np.testing.assert_array_equal(undisturbed.rows(numbers)[i], field[numbers])
+        for parts in (batches, tensors):
+            whole = np.concatenate([part[i] for part in parts])
+            assert whole.dtype == field.dtype
+            np.testing.assert_array_equal(whole, field)
+
+
+@pytest.mark.parametrize("calls", [0, 1, 4, 7])
+def test_a_killed_prepare_goes_on_to_the_very_bytes_of_an_undisturbed_one(
+    prepare: Prepare,
+    undisturbed: AugmentedSet,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    calls: int,
+) -> None:
+    build, crafted = attacks.build, []
+
+    def killing(config: AttackConfig, classifier: Classifier) -> attacks.Craft:
+        craft = build(config, classifier)
+
+        def killed(images: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+            if len(crafted) == calls:
+                raise KeyboardInterrupt
+            crafted.append(seed)
+            return craft(images, labels, seed)
+
+        return killed
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(augmented_set.attacks, "build", killing)
+        prepare()
+    (folder,) = tmp_path.iterdir()
+    with pytest.raises(ArtefactError, match=r"augmented_set\.json"):
+        AugmentedSet.open(folder)
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*/*")}
+    assert len(kept) == 5 * (3 + calls // 3)  # the shards before the one in work
+    assert prepare().folder == folder
+    assert contents(folder) == contents(undisturbed.folder)
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_a_prepare_killed_while_it_copies_d_goes_on(
+    prepare: Prepare, hundred: datasets.ArraySplit, undisturbed: AugmentedSet
+) -> None:
+    class Killed:
+        def __getattr__(self, name: str) -> object:
+            return getattr(hundred, name)
+
+        def batches(self, batch_size: int) -> Any:
+            yield next(hundred.batches(batch_size))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(train=Killed())
+    assert contents(prepare().folder) == contents(undisturbed.folder)
+
+
+def test_an_unchanged_d_prime_is_reused_and_a_changed_one_is_made_beside_it(
+    prepare: Prepare, network: Classifier, hundred: datasets.ArraySplit, monkeypatch: Any
+) -> None:
+    first = prepare()
+    other_weights = network.clone()
+    bias = other_weights.model.get_layer("logits").bias
+    bias.assign(bias + 1e-3)
+    fewer = hundred._all.images[:90], hundred._all.labels[:90]
+    changes: list[dict[str, Any]] = [
+        {"attack_models": {"pgd": dataclasses.replace(PGD, epsilon=0.11)}},
+        {"seed": 1},
+        {"classifier": other_weights},
+        {"config": dataclasses.replace(SMALL, adversarial_per_row=1.0)},
+        {"train": datasets.ArraySplit(*fewer, 10)},
+    ]
+    monkeypatch.setattr(augmented_set.attacks, "build", refuse_to_craft)
+    assert prepare().fingerprint == first.fingerprint
+    unused = dataclasses.replace(FGSM, epsilon=0.2)
+    assert prepare(attack_models={"pgd": PGD, "fgsm": unused}).folder == first.folder
+    for change in changes:
+        with pytest.raises(AssertionError, match="about to be made"):
+            prepare(**change)
+    assert len(list(first.folder.parent.iterdir())) == 1 + len(changes)
+
+
+def truncate(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip_a_bit(path: pathlib.Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, pathlib.Path.unlink])
+@pytest.mark.parametrize("file", ["image.npy", "label.npy", "source.npy", "origin.npy"])
+@pytest.mark.parametrize("shard", ["shard-00001", "shard-00005"])
+def test_a_damaged_shard_is_named_in_one_line(
+    undisturbed: AugmentedSet,
+    tmp_path: pathlib.Path,
+    damage: Callable[[pathlib.Path], None],
+    file: str,
+    shard: str,
+) -> None:
+    folder = copy_of(undisturbed, tmp_path)
+    damage(folder / shard / file)
+    with pytest.raises(ArtefactError) as caught:
+        AugmentedSet.open(folder)
+    assert str(folder / shard / file) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("damage", [truncate, pathlib.Path.unlink])
+def test_a_missing_or_truncated_manifest_is_named_in_one_line(
+    undisturbed: AugmentedSet, tmp_path: pathlib.Path, damage: Callable[[pathlib.Path], None]
+) -> None:
+    manifest = copy_of(undisturbed, tmp_path) / "augmented_set.json"
+    manifest.write_bytes(manifest.read_bytes().rstrip())
+    damage(manifest)
+    with pytest.raises(ArtefactError) as caught:
+        AugmentedSet.open(manifest.parent)
+    assert str(manifest) in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("shard", ["shard-00001", "shard-00005", "augmented_set.json"])
+def test_what_is_deleted_is_made_again_as_the_messages_promise(
+    undisturbed: AugmentedSet, prepare: Prepare, tmp_path: pathlib.Path, shard: str
+) -> None:
+    deleted = copy_of(undisturbed, tmp_path) / shard
+    if deleted.is_dir():
+        shutil.rmtree(deleted)
+    else:
+        deleted.unlink()
+    assert contents(prepare().folder) == contents(undisturbed.folder)
+
+
+def test_sampling_each_takes_every_row_equally_often(prepare: Prepare) -> None:
+    config = dataclasses.replace(SMALL, sampling="each", adversarial_per_row=2.3, attacks=("fgsm",))
+    made = prepare(config=config)
+    times = np.bincount(made.origins[made.sources == 1], minlength=100)
+    assert times.tolist() == [3] * 30 + [2] * 70
+
+
+def test_sampling_at_random_draws_with_replacement_and_anew_for_each_seed(
+    prepare: Prepare,
+) -> None:
+    config = dataclasses.replace(SMALL, adversarial_per_row=6.0, attacks=("fgsm", "pgd"))
+    made, other = (prepare(config=config, seed=seed) for seed in (0, 1))
+    origins = [d.origins[d.sources == code] for d in (made, other) for code in (1, 2)]
+    for drawn in origins:
+        times = np.bincount(drawn, minlength=100)
+        assert times.min() < 3 < times.max()
+        assert scipy.stats.chisquare(times).pvalue > 1e-3
+    assert all(np.mean(a == b) < 0.1 for i, a in enumerate(origins) for b in origins[:i])
+
+
+def test_repeated_origins_have_starts_of_their_own(prepare: Prepare) -> None:
+    config = dataclasses.replace(SMALL, sampling="each", adversarial_per_row=2.0)
+    model = dataclasses.replace(PGD, step_size=0.001, iterations=1)
+    made = prepare(config=config, attack_models={"pgd": model})
+    once, again = (made.stored_images(np.arange(b, b + 100)) for b in (100, 200))
+    np.testing.assert_array_equal(made.origins[100:200], made.origins[200:])
+    assert np.any(once != again, axis=(1, 2, 3)).all()
+
+
+def test_an_exported_d_prime_is_a_tfds_data_set_like_any_other(
+    d_prime: AugmentedSet, digits: datasets.Dataset, tmp_path: pathlib.Path
+) -> None:
+    d_prime.export_tfds("digits_pgd", str(tmp_path), digits.class_names)
+    config = DatasetConfig(
+        name="digits_pgd", data_dir=str(tmp_path), train_split="benign", test_split="pgd"
+    )
+    read = datasets.load(config)
+    assert read.class_names == digits.class_names
+    for code, split in enumerate((read.train, read.test)):
+        numbers = np.flatnonzero(d_prime.sources == code)
+        batch = split.arrays()
+        np.testing.assert_array_equal(batch.images, d_prime.stored_images(numbers))
+        np.testing.assert_array_equal(batch.labels, d_prime.labels[numbers])
+    with pytest.raises(UserError, match="there already"):
+        d_prime.export_tfds("digits_pgd", str(tmp_path), digits.class_names)
+
+
+def test_float_pixels_are_neither_stored_in_8_bits_nor_exported(
+    prepare: Prepare, hundred: datasets.ArraySplit, tmp_path: pathlib.Path
+) -> None:
+    batch = next(hundred.batches(100))
+    exact = datasets.ArraySplit(to_float(batch.images) * np.float32(0.999), batch.labels, 10)
+    with pytest.raises(UserError, match=r"pixels=uint8: .* holds float32 pixels; set it to"):
+        prepare(train=exact)
+    config = dataclasses.replace(SMALL, pixels="float32", attacks=("fgsm",))
+    made = prepare(train=exact, config=config)
+    np.testing.assert_array_equal(made.rows(np.arange(100)).images, exact._all.images)
+    with pytest.raises(UserError, match="only 8-bit pixels"):
+        made.export_tfds("digits_float", str(tmp_path / "tfds"), tuple("0123456789"))

@@ -1,0 +1,294 @@
+"""The command line, from flags to report: what it makes, reuses, rebuilds and refuses."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import keras
+import pytest
+import tensorflow as tf
+
+from rmc_tf import main
+
+ROOT = pathlib.Path(__file__).parents[1]
+# A run of seconds: what is tested is how the parts hang together, not how robust the network is.
+TINY = (
+    "--config.model.filters=4",
+    "--config.training.epochs=3",
+    "--config.attacks.pgd.iterations=2",
+    "--config.augmented_set.adversarial_per_row=0.5",
+    "--config.augmented_set.shard_rows=300",
+    "--config.rmc.k=64",
+    "--config.rmc.early_stop.max_epochs=2",
+    "--config.rmc.calibration.early_stop.max_epochs=2",
+    "--config.evaluation.points=6",
+    "--config.evaluation.checkpoint_seconds=0.0",
+    "--config.traces.image_every=3",
+)
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(data_dir: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line in this process; returns status, output and errors."""
+
+    def of(*flags: str) -> tuple[int, str, str]:
+        status = main.main(["main.py", f"--data_dir={data_dir}", *TINY, *flags])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def finished(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The work directory of an undisturbed run."""
+    workdir = tmp_path_factory.mktemp("finished")
+    assert main.main(["main.py", f"--data_dir={data_dir}", *TINY, f"--workdir={workdir}"]) == 0
+    return workdir
+
+
+def _table(workdir: pathlib.Path) -> str:
+    return (workdir / "report" / "table.md").read_text()
+
+
+def test_a_run_ends_in_a_report_with_its_table_pictures_and_provenance(
+    finished: pathlib.Path,
+) -> None:
+    report = finished / "report"
+    text = (report / "report.md").read_text()
+    assert _table(finished) in text
+    for title in ("None", "DeepNN", "WebNN", "RMC"):
+        assert re.search(rf"^\| {title} \|( \d+\.\d \(\d+\.\d–\d+\.\d\), n = 6 \|){{3}}$", text, re.M)
+    for picture in re.findall(r"\]\((\w+\.png)\)", text):
+        assert (report / picture).read_bytes().startswith(b"\x89PNG")
+    provenance = json.loads((report / "provenance.json").read_text())
+    assert provenance["config"]["rmc"]["k"] == 64
+    assert provenance["config"]["rmc"]["training_rate"] == 1e-3
+    assert provenance["versions"]["tensorflow"] == tf.__version__
+    assert "--config.rmc.k=64" in provenance["command"]
+    assert list(finished.glob("traces/rmc-pgd-*/events*"))
+    assert not list(finished.rglob("*.partial")), "nothing half-written is left"
+
+
+def test_a_second_run_reuses_all_and_gives_the_same(finished: pathlib.Path, run: Run) -> None:
+    before = _table(finished)
+    made = {path: path.stat().st_mtime_ns for path in finished.rglob("done.json")}
+    status, out, _ = run(f"--workdir={finished}")
+    assert status == 0
+    assert "network: reused" in out
+    assert out.count("reused from") == 1 + 5 * 3
+    assert _table(finished) == before
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("done.json")} == made
+
+
+def test_the_same_seed_gives_the_same_table_elsewhere_and_another_seed_another_network(
+    finished: pathlib.Path, run: Run, tmp_path: pathlib.Path
+) -> None:
+    assert run(f"--workdir={tmp_path}", "--seed=0")[0] == 0
+    assert _table(tmp_path) == _table(finished)
+    for result in tmp_path.glob("evaluate/rmc-*/records.jsonl"):
+        records = map(json.loads, result.read_text().splitlines())
+        twin = (finished / result.relative_to(tmp_path)).read_text().splitlines()
+        for record, other in zip(records, map(json.loads, twin), strict=True):
+            assert (record["confidence"], record["steps"]) == (other["confidence"], other["steps"])
+    run(f"--workdir={tmp_path}", "--seed=1", "--mode=train")
+    assert len(list(tmp_path.glob("train/*/model.keras"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "rebuilt"),
+    [
+        ("--config.rmc.rate_share=0.5", {"evaluate/rmc"}),
+        ("--config.rmc.k=65", {"evaluate/rmc", "evaluate/web_nn", "evaluate/deep_nn"}),
+        ("--config.evaluation.points=7", {"streams", "evaluate"}),
+        ("--config.attacks.fgsm.epsilon=0.2", {"streams", "evaluate/*-fgsm"}),
+        ("--config.traces.enabled=false", set()),
+        ("--config.model.feature_layer=conv_4_1", {"features", "evaluate/*_nn", "evaluate/rmc"}),
+    ],
+)
+def test_a_changed_setting_rebuilds_what_depends_on_it_and_nothing_else(
+    finished: pathlib.Path, run: Run, override: str, rebuilt: set[str]
+) -> None:
+    before = {path.parent for path in finished.rglob("done.json")}
+    status, _, _ = run(f"--workdir={finished}", override)
+    assert status == 0
+    new = {path.parent.relative_to(finished) for path in finished.rglob("done.json")}
+    new -= {path.relative_to(finished) for path in before}
+    allowed = {pattern.rstrip("*") for pattern in rebuilt}
+    assert bool(new) == bool(rebuilt)
+    for path in new:
+        assert any(
+            pathlib.PurePath(path).match(f"{pattern}*/*") or path.match(f"{pattern}*")
+            for pattern in allowed
+        ), path
+
+
+def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
+    finished: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    command = [sys.executable, "-m", "rmc_tf.main", f"--data_dir={data_dir}", *TINY]
+    command.append(f"--workdir={tmp_path}")
+    for landmark in ("train", "prepare", "evaluate/rmc-clean*checkpoint*"):
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            while not list(tmp_path.glob(landmark)) and process.poll() is None:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGKILL)
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert _table(tmp_path) == _table(finished)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_export_writes_a_version_that_loads(finished: pathlib.Path, run: Run) -> None:
+    status, out, _ = run(f"--workdir={finished}", "--mode=export")
+    assert status == 0
+    folder = pathlib.Path(out.strip().rpartition("export: ")[2])
+    assert folder.name == "1"
+    assert tf.saved_model.load(str(folder)).logits(tf.zeros([1, 8, 8, 1])).shape == (1, 10)
+
+
+def test_a_model_of_the_users_own_is_defended(
+    trained: tuple[pathlib.Path, str], run: Run, tmp_path: pathlib.Path
+) -> None:
+    status, out, _ = run(
+        f"--workdir={tmp_path}",
+        f"--config.model.path={trained[0]}",
+        "--config.model.feature_layer=conv_4_1",
+        "--config.evaluation.streams=('pgd',)",
+        "--config.evaluation.defences=('none','rmc')",
+    )
+    assert status == 0
+    assert not (tmp_path / "train").exists()
+    assert "| RMC |" in out
+
+
+def _keras(path: pathlib.Path, activation: str | None, classes: int = 10) -> pathlib.Path:
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 1)),
+            keras.layers.Flatten(name="features"),
+            keras.layers.Dense(classes, activation=activation),
+        ]
+    )
+    model.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--dataset=nonsense"], ["--dataset=nonsense", "digits"]),
+        (["--mode=nonsense"], ["--mode", "nonsense", "train"]),
+        (["--nonsense=1"], ["nonsense", "--help"]),
+        (["nonsense"], ["nonsense", "--help"]),
+        (["--seed=-1"], ["seed", "-1"]),
+        (["--config=/no/such.py"], ["/no/such.py"]),
+        (["--config.rmc.nonsense=1"], ["nonsense"]),
+        (["--config.rmc.k=many"], ["rmc.k", "many"]),
+        (["--config.rmc.k=1"], ["rmc.k=1", "at least 2"]),
+        (["--config.rmc.k=100000"], ["K = 100000", "--config.rmc.k"]),
+        (["--config.attacks.pgd.epsilon=0.0"], ["epsilon=0.0"]),
+        (["--config.rmc.validation=most"], ["rmc.validation=most", "nearest"]),
+        (["--config.evaluation.defences=('magic',)"], ["magic", "rmc"]),
+        (["--config.evaluation.streams=('jsma',)"], ["jsma", "pgd"]),
+        (["--config.attacks.pgd.attack=magic"], ["magic", "fgsm"]),
+        (["--config.model.architecture=magic"], ["magic", "resnet"]),
+        (["--config.model.feature_layer=magic"], ["magic", "features"]),
+        (["--config.dataset.name=nonsense"], ["dataset.name=nonsense", "tools/prepare_dataset.py"]),
+        (
+            ["--config.dataset.name=mnist", "--config.dataset.download=false"],
+            ["mnist", "tools/prepare_dataset.py"],
+        ),
+        (["--config.dataset.test_split=dev"], ["test_split=dev", "train"]),
+        (["--config.model.path=/no/such.keras"], ["/no/such.keras"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_bad_settings_get_one_line_and_leave_nothing_half_written(
+    run: Run, tmp_path: pathlib.Path, flags: list[str], named: list[str]
+) -> None:
+    status, _, err = run(f"--workdir={tmp_path}", *flags)
+    lines = [line for line in err.splitlines() if "rmc_tf: error:" in line]
+    assert status == 2
+    assert len(lines) == 1
+    assert err.rstrip().endswith(lines[0])
+    assert "Traceback" not in err
+    for word in named:
+        assert word in lines[0]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("activation", "classes", "named"),
+    [("softmax", 10, "logits"), (None, 7, "10 classes")],
+)
+def test_a_model_without_logits_over_the_classes_is_refused(
+    run: Run, tmp_path: pathlib.Path, activation: str | None, classes: int, named: str
+) -> None:
+    path = _keras(tmp_path / "own.keras", activation, classes)
+    status, _, err = run(f"--workdir={tmp_path}", f"--config.model.path={path}")
+    assert status == 2
+    assert named in err.splitlines()[-1]
+    assert "own.keras" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "foreign"])
+@pytest.mark.parametrize(
+    "artefact",
+    ["train/*/model.keras", "prepare/*/shard-00001/image.npy", "evaluate/rmc-pgd-*/records.jsonl"],
+)
+def test_a_damaged_artefact_is_named(
+    finished: pathlib.Path, run: Run, damage: str, artefact: str
+) -> None:
+    file = next(iter(sorted(finished.glob(artefact))))
+    marker = file.parent / "done.json"
+    kept = {path: path.read_bytes() for path in (file, marker)}
+    try:
+        if damage == "truncated":
+            os.truncate(file, 10)
+        elif damage == "altered":
+            file.write_bytes(kept[file][:-1] + bytes([kept[file][-1] ^ 1]))
+        else:
+            foreign = json.loads(kept[marker]) | {"fingerprint": "0123456789abcdef"}
+            marker.write_text(json.dumps(foreign))
+        status, _, err = run(f"--workdir={finished}")
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
+    assert status == 2
+    assert str(file.parent) in err.splitlines()[-1]
+    assert "delete" in err.splitlines()[-1]
+
+
+def test_a_second_run_in_the_same_work_directory_is_refused(
+    finished: pathlib.Path, run: Run
+) -> None:
+    with main._only_run_in(finished):
+        status, _, err = run(f"--workdir={finished}")
+    assert status == 2
+    assert "another run" in err
+
+
+def test_a_full_disk_is_told_in_one_line(run: Run) -> None:
+    if not pathlib.Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    status, _, err = run("--workdir=/dev/full/run")
+    assert status == 2
+    assert "Traceback" not in err
+
+
+def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["main.py", "--help"])
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    for flag in ("--dataset", "--config", "--workdir", "--data_dir", "--seed", "--mode"):
+        assert flag in out

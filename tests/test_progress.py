@@ -1,0 +1,117 @@
+"""Long work tells how far it is: by a bar on a terminal, by plain lines elsewhere."""
+
+import io
+import os
+import pty
+import re
+import termios
+from collections.abc import Iterator
+from typing import TextIO
+
+import pytest
+
+from rmc_tf.progress import progress
+
+
+class Clock:
+    """A time that passes only where the work takes some."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time that tqdm reads."""
+    time = Clock()
+    monkeypatch.setattr("tqdm.std.time", time)
+    return time
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[TextIO, int]]:
+    """A pseudo-terminal: what a program writes to, and what its reader reads from."""
+    reader, writer = pty.openpty()
+    termios.tcsetwinsize(writer, (24, 80))
+    with open(writer, "w") as stream:  # noqa: PTH123
+        yield stream, reader
+    os.close(reader)
+
+
+def work(
+    stream: TextIO, clock: Clock, units: int, seconds: float, *, done: int = 0, total: int = 100
+) -> None:
+    """Does some units of work, each of which takes some seconds."""
+    with progress("PREPARE", total, done, "image", stream=stream) as advance:
+        for _ in range(units):
+            clock.now += seconds
+            advance(1)
+
+
+def test_elsewhere_lines_are_plain(clock: Clock) -> None:
+    stream = io.StringIO()
+    work(stream, clock, 100, 1.0)
+    assert re.fullmatch(r"(PREPARE: [ -~]+\n)+", stream.getvalue())
+
+
+def test_elsewhere_a_line_tells_units_share_rate_and_time_left(clock: Clock) -> None:
+    stream = io.StringIO()
+    work(stream, clock, 50, 0.5)
+    half = stream.getvalue().splitlines()[-1]
+    assert re.fullmatch(r"PREPARE: 50 of 100 images \(50 %\), +2.00 ?images/s, 00:25 left", half)
+
+
+def test_elsewhere_a_line_comes_every_few_seconds_and_one_at_the_end(clock: Clock) -> None:
+    stream = io.StringIO()
+    work(stream, clock, 100, 0.25)
+    units = [int(found) for found in re.findall(r"(\d+) of 100", stream.getvalue())]
+    assert units == [20, 40, 60, 80, 100, 100]
+
+
+def test_elsewhere_work_within_one_interval_says_nothing(clock: Clock) -> None:
+    stream = io.StringIO()
+    work(stream, clock, 4, 1.0, total=4)
+    assert stream.getvalue() == ""
+
+
+def test_units_of_an_earlier_run_count_for_the_share_but_not_for_the_rate(clock: Clock) -> None:
+    stream = io.StringIO()
+    work(stream, clock, 20, 1.0, done=60)
+    last = stream.getvalue().splitlines()[-1]
+    assert re.search(r" 80 of 100 images \(80 %\), +1.00 ?images/s, 00:20 left$", last)
+
+
+def test_elsewhere_lines_end_with_the_work_that_fails(clock: Clock) -> None:
+    stream = io.StringIO()
+    with pytest.raises(OSError, match="disk"), progress("x", 9, stream=stream) as advance:
+        clock.now += 7.0
+        advance(1)
+        raise OSError("disk full")
+    assert stream.getvalue().endswith("left\n")
+
+
+def test_by_default_lines_go_to_standard_error(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress("x", 2) as advance:
+        clock.now += 9.0
+        advance(1)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("x: 1 of 2 its")
+
+
+def test_a_terminal_shows_one_bar_that_is_drawn_over(
+    clock: Clock, terminal: tuple[TextIO, int]
+) -> None:
+    stream, reader = terminal
+    work(stream, clock, 10, 1.0, total=10)
+    stream.flush()
+    drawn = os.read(reader, 1 << 20).decode()
+    bars = re.findall(r"\rPREPARE: +(\d+)%\|", drawn)
+    assert [int(share) for share in bars] == [*range(0, 101, 10), 100]
+    assert drawn.count("\n") == 1  # at the end
+    assert re.search(r"100%\|█+\| 10/10 \[.*1\.0\d images/s", drawn)

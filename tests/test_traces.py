@@ -1,0 +1,82 @@
+"""What TensorBoard is told, read back by TensorBoard itself."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from rmc_tf import augmented_set
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import CalibrationConfig, EarlyStopConfig, RMCConfig
+from rmc_tf.datasets import Dataset
+from rmc_tf.defences.rmc import RMC
+from rmc_tf.images import to_float
+from rmc_tf.index import FeatureIndex
+from rmc_tf.traces import NoTraces, TensorBoardTraces
+
+SHORT = EarlyStopConfig(max_epochs=3)
+CONFIG = RMCConfig(k=64, batch_size=16, early_stop=SHORT, calibration=CalibrationConfig(rows=32))
+
+
+def test_every_prediction_is_traced(
+    classifier: Classifier,
+    d_prime: augmented_set.AugmentedSet,
+    index: FeatureIndex,
+    digits: Dataset,
+    tmp_path: pathlib.Path,
+) -> None:
+    queries = to_float(digits.test.arrays().images[:4])
+    rmc = RMC(classifier, d_prime, index, CONFIG, traces=TensorBoardTraces(tmp_path, 3))
+    untraced = RMC(classifier, d_prime, index, CONFIG)
+    predictions = []
+    for query in queries:
+        predictions.append(rmc.predict(query))
+        rmc.calibrate()
+        other = untraced.predict(query)
+        assert np.array_equal(other.probabilities, predictions[-1].probabilities)
+
+    events = EventAccumulator(str(tmp_path), size_guidance={"tensors": 0})
+    events.Reload()
+    found = {
+        tag: [(event.step, event.tensor_proto) for event in events.Tensors(tag)]
+        for tag in events.Tags()["tensors"]
+    }
+
+    def values(tag: str) -> list[float]:
+        return [proto.float_val[0] for _, proto in found[tag]]
+
+    def steps(tag: str) -> list[int]:
+        return [step for step, _ in found[tag]]
+
+    assert values("adaptation/steps") == [p.steps for p in predictions]
+    assert values("confidence/after") == pytest.approx(
+        [float(p.probabilities.max()) for p in predictions]
+    )
+    untouched = classifier.forward(queries[:1])[1][0]
+    before = np.exp(untouched).max() / np.exp(untouched).sum()
+    assert values("confidence/before")[0] == pytest.approx(before, rel=1e-5)
+    for number, prediction in enumerate(predictions):
+        rows = d_prime.rows(prediction.neighbours)
+        share = np.mean(rows.sources > 0)
+        assert values("neighbours/adversarial_share")[number] == pytest.approx(share)
+        p = np.unique(rows.labels, return_counts=True)[1] / 64
+        entropy = values("neighbours/label_entropy_nats")[number]
+        assert entropy == pytest.approx(-np.sum(p * np.log(p)), abs=1e-6)
+    for part in ("search", "fetch", "adaptation", "answer", "calibration"):
+        assert min(values(f"seconds/{part}")) > 0
+        assert steps(f"seconds/{part}") == [0, 1, 2, 3]
+    assert min(values("adaptation/distance_from_static")) > 0
+    total = sum(p.steps for p in predictions)
+    assert steps("loss/train") == list(range(total))
+    epochs = total // 4  # 51 rows in batches of 16
+    assert steps("loss/validation") == list(range(3, 4 * epochs, 4))
+    assert steps("query_and_nearest") == [0, 3]
+
+
+def test_no_traces_keep_nothing() -> None:
+    traces = NoTraces()
+    traces.scalar("a", 1.0, 0)
+    traces.image("b", np.zeros((2, 2, 1), np.float32), 0)
+    assert not traces.enabled
+    assert not traces.wants_image(0)

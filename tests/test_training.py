@@ -1,0 +1,194 @@
+"""Training learns, repeats to the bit, and goes on after a kill as if nothing had been."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rmc_tf import training
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import TrainingConfig
+from rmc_tf.datasets import Batch, Dataset
+from rmc_tf.errors import ArtefactError
+from rmc_tf.images import to_float
+from rmc_tf.traces import NoTraces, Traces
+
+QUICK = TrainingConfig(epochs=3, batch_size=64, learning_rate=5e-3, augmentation="shift")
+
+
+class KilledError(Exception):
+    """Stands for a kill."""
+
+
+class Recorded(NoTraces):
+    """Keeps what it is told, and kills the training that tells it of an epoch's accuracy."""
+
+    def __init__(self, killed_in: int | None = None) -> None:
+        self.values: dict[str, list[float]] = {}
+        self.epochs: list[int] = []
+        self._killed_in = killed_in
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self.values.setdefault(name, []).append(value)
+        if name == "training/accuracy":
+            self.epochs.append(step)
+            if step == self._killed_in:
+                raise KilledError
+
+
+@pytest.fixture(scope="module")
+def rows(digits: Dataset) -> Batch:
+    """300 digits: four full batches of 64, and one of 44."""
+    return next(digits.train.batches(300))
+
+
+def new_network() -> Classifier:
+    """Returns a tiny network, with all that training treats specially, and always the same."""
+    keras.utils.set_random_seed(5)
+    layers = keras.layers
+    return Classifier(
+        keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                layers.Conv2D(4, 3, strides=2),
+                layers.BatchNormalization(momentum=0.9),
+                layers.Flatten(name="features"),
+                layers.Dropout(0.2),
+                layers.Dense(10),
+            ]
+        )
+    )
+
+
+def train(
+    classifier: Classifier,
+    rows: Batch,
+    checkpoint: pathlib.Path,
+    config: TrainingConfig = QUICK,
+    traces: Traces | None = None,
+    seed: int = 0,
+) -> list[np.ndarray]:
+    """Trains a network, from the checkpoint if there is one, and returns its weights."""
+    training.train(
+        classifier,
+        rows.images,
+        rows.labels,
+        config,
+        seed=seed,
+        checkpoint=checkpoint,
+        traces=traces or NoTraces(),
+    )
+    weights: list[np.ndarray] = classifier.model.get_weights()
+    return weights
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    rows: Batch, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[np.ndarray], pathlib.Path]:
+    """Weights, and the last checkpoint, of a training that nothing happened to."""
+    checkpoint = tmp_path_factory.mktemp("undisturbed") / "checkpoint.npz"
+    return train(new_network(), rows, checkpoint), checkpoint
+
+
+def equal(some: list[np.ndarray], others: list[np.ndarray]) -> bool:
+    """Says whether weights are the same to the bit."""
+    return [weight.tobytes() for weight in some] == [weight.tobytes() for weight in others]
+
+
+def test_training_lowers_the_loss_and_learns_the_digits(
+    rows: Batch, tmp_path: pathlib.Path
+) -> None:
+    classifier, traces = new_network(), Recorded()
+    config = TrainingConfig(epochs=10, batch_size=32, learning_rate=0.01)
+    train(classifier, rows, tmp_path / "c.npz", config, traces)
+    losses, accuracies = traces.values["training/loss"], traces.values["training/accuracy"]
+    assert traces.epochs == list(range(10)) and len(losses) == 10
+    assert losses[-1] < losses[0] / 2 and accuracies[-1] > 0.8  # chance is 0.1
+    assert training.accuracy(classifier, rows.images, rows.labels) > 0.8
+
+
+def test_the_session_s_network_knows_digits_it_has_not_seen(
+    classifier: Classifier, digits: Dataset
+) -> None:
+    test = digits.test.arrays()
+    right = np.argmax(classifier.model.predict(to_float(test.images), verbose=0), 1) == test.labels
+    accuracy = training.accuracy(classifier, test.images, test.labels)
+    assert accuracy == pytest.approx(right.mean(), abs=2 / len(right)) and accuracy > 0.8
+
+
+def test_the_first_step_is_adams_on_the_cross_entropy(rows: Batch, tmp_path: pathlib.Path) -> None:
+    classifier = new_network()
+    classifier.model.layers[-2].rate = 0.0  # dropout would draw anew
+    variables = classifier.model.trainable_variables
+    with tf.GradientTape() as tape:
+        logits = classifier.model(to_float(rows.images), training=True)
+        chosen = tf.gather(tf.nn.log_softmax(logits), rows.labels, batch_dims=1)
+        loss = -tf.reduce_mean(chosen)
+    gradients = [np.array(g) for g in tape.gradient(loss, [v.value for v in variables])]
+    before = [np.array(variable) for variable in variables]
+
+    traces = Recorded()
+    config = TrainingConfig(epochs=1, batch_size=300, learning_rate=0.01)
+    train(classifier, rows, tmp_path / "c.npz", config, traces)
+
+    assert traces.values["training/loss"][0] == pytest.approx(float(loss), rel=1e-4)
+    for old, variable, gradient in zip(before, variables, gradients, strict=True):
+        sure = np.abs(gradient) > 1e-3  # so that Adam's own small constant doesn't matter
+        np.testing.assert_allclose(
+            (np.array(variable) - old)[sure], -0.01 * np.sign(gradient[sure]), rtol=1e-2
+        )
+
+
+@pytest.mark.parametrize("killed_in", [0, 1, 2])
+def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
+    rows: Batch,
+    undisturbed: tuple[list[np.ndarray], pathlib.Path],
+    tmp_path: pathlib.Path,
+    killed_in: int,
+) -> None:
+    with pytest.raises(KilledError):
+        train(new_network(), rows, tmp_path / "c.npz", traces=Recorded(killed_in))
+    resumed = Recorded()
+    weights = train(new_network(), rows, tmp_path / "c.npz", traces=resumed)
+    assert resumed.epochs == list(range(killed_in, 3))
+    assert equal(weights, undisturbed[0])
+
+
+def test_a_finished_training_is_not_repeated(
+    rows: Batch, undisturbed: tuple[list[np.ndarray], pathlib.Path]
+) -> None:
+    weights, checkpoint = undisturbed
+    traces = Recorded()
+    assert equal(train(new_network(), rows, checkpoint, traces=traces), weights)
+    assert traces.epochs == []
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_weights_repeat_with_the_seed_and_differ_with_another(
+    rows: Batch,
+    undisturbed: tuple[list[np.ndarray], pathlib.Path],
+    tmp_path: pathlib.Path,
+    seed: int,
+) -> None:
+    weights = train(new_network(), rows, tmp_path / "c.npz", seed=seed)
+    assert equal(weights, undisturbed[0]) == (seed == 0)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "empty"])
+def test_a_damaged_checkpoint_is_refused_by_name(
+    rows: Batch,
+    undisturbed: tuple[list[np.ndarray], pathlib.Path],
+    tmp_path: pathlib.Path,
+    damage: str,
+) -> None:
+    content = bytearray(undisturbed[1].read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    end = {"truncated": len(content) // 2, "altered": len(content), "empty": 0}[damage]
+    path = tmp_path / "checkpoint.npz"
+    path.write_bytes(content[:end])
+    with pytest.raises(ArtefactError, match=str(path)) as caught:
+        train(new_network(), rows, path)
+    assert len(str(caught.value).splitlines()) == 1
