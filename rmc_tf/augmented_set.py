@@ -83,14 +83,14 @@ class AugmentedSet:
         self.origins = np.concatenate([np.load(shard / "origin.npy") for shard in shards])
 
     @classmethod
-    def open(cls, folder: pathlib.Path) -> "AugmentedSet":
+    def open(cls, folder: str | pathlib.Path) -> "AugmentedSet":
         """Opens the D' that `prepare` left in a folder.
 
         Raises:
           ArtefactError: unfinished, truncated or altered.
         """
-        manifest = storage.read_json(folder / _MANIFEST)
-        shards = [folder / name for name in manifest["shards"]]
+        manifest = storage.read_json(pathlib.Path(folder) / _MANIFEST)
+        shards = [pathlib.Path(folder) / name for name in manifest["shards"]]
         return cls(shards, manifest["sources"], manifest["fingerprint"])
 
     def __len__(self) -> int:
@@ -178,7 +178,7 @@ def prepare(
     config: AugmentedSetConfig,
     *,
     seed: int,
-    folder: pathlib.Path,
+    folder: str | pathlib.Path,
 ) -> AugmentedSet:
     """PREPARE (Algorithm 1, lines 1–9): makes D', or what of it isn't there yet.
 
@@ -206,7 +206,7 @@ def prepare(
         config.to_dict(),
         seed,
     )
-    folder = folder / fingerprint
+    folder = pathlib.Path(folder) / fingerprint
     manifest = folder / _MANIFEST
     if not manifest.exists():
         folder.mkdir(parents=True, exist_ok=True)

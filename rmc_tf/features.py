@@ -29,7 +29,7 @@ class StaticFeatures:
 
 
 def extract(
-    classifier: Classifier, augmented_set: AugmentedSet, folder: pathlib.Path
+    classifier: Classifier, augmented_set: AugmentedSet, folder: str | pathlib.Path
 ) -> StaticFeatures:
     """Computes what isn't there yet, and returns the whole.
 
@@ -45,7 +45,7 @@ def extract(
     fingerprint = storage.fingerprint(
         augmented_set.fingerprint, classifier.fingerprint(), classifier.feature_layer
     )
-    folder = folder / fingerprint
+    folder = pathlib.Path(folder) / fingerprint
     ranges = augmented_set.shard_ranges
     shards = [folder / f"shard-{number:05d}" for number in range(len(ranges))]
     there = [storage.is_committed(shard) for shard in shards]

@@ -69,7 +69,9 @@ def test_an_epoch_takes_every_row_even_with_fewer_rows_than_a_batch(
     adaptation = Adaptation(classifier, 1e-3, batch_size)
     fit = adaptation.fit(_part(examples, 0, rows), _part(examples, 100, 150), ONE_EPOCH, 0)
     assert fit.steps == len(fit.train_losses) == steps
-    moved = [np.abs(a - b).max() for a, b in zip(before, classifier.model.get_weights(), strict=True)]
+    moved = [
+        np.abs(a - b).max() for a, b in zip(before, classifier.model.get_weights(), strict=True)
+    ]
     assert max(moved) > 0
 
 

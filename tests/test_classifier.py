@@ -48,7 +48,7 @@ def refusal(action: Callable[[], object]) -> str:
     return line
 
 
-@pytest.mark.parametrize("layer", ["features", "conv_4_1", "conv_2_1_a_relu", "logits", "images"])
+@pytest.mark.parametrize("layer", ["features", "conv_4_1", "conv_2_1", "logits", "images"])
 def test_features_are_the_named_layers_activations_averaged_over_space(
     trained: tuple[pathlib.Path, str], images: Array, layer: str
 ) -> None:

@@ -122,5 +122,7 @@ def test_the_interval_is_wilsons(correct: int, points: int) -> None:
     # Wilson 1927: the bounds are the p at which the normal test of p just rejects.
     z, share = 1.959963984540054, correct / points
     for bound in (low, high):
-        assert abs(share - bound) == pytest.approx(z * np.sqrt(bound * (1 - bound) / points), abs=1e-9)
+        assert abs(share - bound) == pytest.approx(
+            z * np.sqrt(bound * (1 - bound) / points), abs=1e-9
+        )
     assert low <= share <= high

@@ -36,7 +36,7 @@ def ball(norm: Norm, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
 def size(moves: np.ndarray, norm: Norm) -> np.ndarray:
     """Returns the norms of float64 differences, by definition."""
     rows = moves.reshape(len(moves), -1)
-    return np.abs(rows).max(1) if norm == "linf" else np.sqrt((rows**2).sum(1))
+    return np.asarray(np.abs(rows).max(1) if norm == "linf" else np.sqrt((rows**2).sum(1)))
 
 
 def test_each_of_the_256_values_comes_back() -> None:
@@ -160,6 +160,7 @@ def test_labels_of_any_integer_type_are_let_through(kind: type) -> None:
         (np.array([True]), "bool, expected integers"),
         (np.array(["1"]), "expected integers"),
         ([0, 1], "list, expected"),
+        (np.zeros((2, 1), np.int64), "shape [2, 1]"),
     ],
 )
 def test_what_is_no_label_is_refused_with_its_row(bad: Any, told: str) -> None:

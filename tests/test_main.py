@@ -65,7 +65,9 @@ def test_a_run_ends_in_a_report_with_its_table_pictures_and_provenance(
     text = (report / "report.md").read_text()
     assert _table(finished) in text
     for title in ("None", "DeepNN", "WebNN", "RMC"):
-        assert re.search(rf"^\| {title} \|( \d+\.\d \(\d+\.\d–\d+\.\d\), n = 6 \|){{3}}$", text, re.M)
+        assert re.search(
+            rf"^\| {title} \|( \d+\.\d \(\d+\.\d–\d+\.\d\), n = 6 \|){{3}}$", text, re.M
+        )
     for picture in re.findall(r"\]\((\w+\.png)\)", text):
         assert (report / picture).read_bytes().startswith(b"\x89PNG")
     provenance = json.loads((report / "provenance.json").read_text())

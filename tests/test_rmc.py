@@ -51,9 +51,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
 
 @pytest.fixture
-def make(
-    classifier: Classifier, d_prime: augmented_set.AugmentedSet, index: FeatureIndex
-) -> Make:
+def make(classifier: Classifier, d_prime: augmented_set.AugmentedSet, index: FeatureIndex) -> Make:
     def of(config: RMCConfig = CONFIG, seed: int = 0) -> RMC:
         return RMC(classifier, d_prime, index, config, seed=seed)
 
@@ -111,9 +109,7 @@ def test_the_answer_is_that_of_the_adapted_weights_before_calibration(
     prediction = rmc.predict(queries[0])
     adapted = classifier.clone()
     state = rmc.snapshot()
-    adapted.model.set_weights(
-        [state[f"weights_{i}"] for i in range(len(adapted.model.weights))]
-    )
+    adapted.model.set_weights([state[f"weights_{i}"] for i in range(len(adapted.model.weights))])
     logits = adapted.forward(queries[:1])[1][0]
     expected = np.exp(logits) / np.exp(logits).sum()
     np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-6)

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
 from rmc_tf import augmented_set
 from rmc_tf.classifier import Classifier
@@ -44,7 +45,7 @@ def test_every_prediction_is_traced(
     }
 
     def values(tag: str) -> list[float]:
-        return [proto.float_val[0] for _, proto in found[tag]]
+        return [float(tensor_util.make_ndarray(proto)) for _, proto in found[tag]]
 
     def steps(tag: str) -> list[int]:
         return [step for step, _ in found[tag]]

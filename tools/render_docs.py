@@ -1,0 +1,58 @@
+"""Writes the tables of stored results into the pages that quote them.
+
+python tools/render_docs.py
+
+A page says `<!-- results: NAME -->`, and what follows up to `<!-- end -->` becomes
+the table of docs/results/NAME/results.json. So no number is typed by hand, and
+a test notices when a page and its results differ.
+"""
+
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # runs from a checkout
+
+from rmc_tf import report, storage
+
+_PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+
+def render(text: str) -> str:
+    """Returns a page with every table as the stored results give it."""
+
+    def table(place: re.Match[str]) -> str:
+        return f"{place[1]}\n{of_results(place[2])}\n{place[3]}"
+
+    return _PLACE.sub(table, text)
+
+
+def of_results(name: str) -> str:
+    """Returns the accuracy table of docs/results/NAME, with the command that made it.
+
+    Raises:
+      ArtefactError: there are no such results.
+    """
+    folder = ROOT / "docs" / "results" / name
+    results = storage.read_json(folder / "results.json")
+    provenance = storage.read_json(folder / "provenance.json")
+    titles = {result["defence"]: result["title"] for result in results}
+    streams = list(dict.fromkeys(result["stream"] for result in results))
+    table = report.accuracy_table(results, titles, streams)
+    made = f"`{provenance['command']}`, seed {provenance['seed']}"
+    return f"{table}\n*Made by {made}; [report](/docs/results/{name}/report.md).*\n"
+
+
+def main() -> None:
+    """Renders every page."""
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        text = page.read_text()
+        rendered = render(text)
+        if rendered != text:
+            storage.write_bytes(page, rendered.encode())
+            print(f"{page.relative_to(ROOT)}: rendered")
+
+
+if __name__ == "__main__":
+    main()
