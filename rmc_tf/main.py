@@ -77,62 +77,74 @@ def run(arguments: Sequence[str]) -> None:
 def _parse(arguments: Sequence[str]) -> flags.FlagValues:
     """Returns the flags' values, of a set of flags of their own."""
     values = flags.FlagValues()
-    flags.DEFINE_string(
-        "dataset",
-        "digits",
-        "Name of a config in configs/; a data set, as a rule.",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "workdir", "", "Where all artefacts go; by default runs/DATASET.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "data_dir", "", "Where TFDS keeps its data sets; by default TFDS' own.", flag_values=values
-    )
-    flags.DEFINE_integer(
-        "seed", None, "Overrides the config's seed.", lower_bound=0, flag_values=values
-    )
+    text = "Runs configs/NAME.py; beside --config=FILE, the data set of that config."
+    flags.DEFINE_string("dataset", "digits", text, flag_values=values)
+    text = "Where all artefacts go; by default runs/NAME."
+    flags.DEFINE_string("workdir", "", text, flag_values=values)
+    text = "Where TFDS keeps its data sets; by default TFDS' own place."
+    flags.DEFINE_string("data_dir", "", text, flag_values=values)
+    text = "Overrides the config's seed."
+    flags.DEFINE_integer("seed", None, text, lower_bound=0, flag_values=values)
     flags.DEFINE_enum("mode", "all", _MODES, "Which stage to run.", flag_values=values)
     flags.DEFINE_bool("help", False, "Shows this help.", short_name="h", flag_values=values)
-    default = _config_file(arguments)
-    config_flags.DEFINE_config_file(
-        "config",
-        str(default),
-        "A config file of your own; --config.FIELD=VALUE overrides a field.",
-        flag_values=values,
-        sys_argv=list(arguments),
-    )
+    rest, config = _without_config(arguments)
+    text = "Runs a config of your own; --config.FIELD=VALUE overrides a setting of any."
     try:
-        rest = values(list(arguments))[1:]
+        config_flags.DEFINE_config_file("config", config, text, flag_values=values, sys_argv=rest)
+        unexpected = values(rest)[1:]
     except flags.Error as error:
-        raise UserError(f"{error}; see --help") from None
-    except (AttributeError, KeyError, TypeError, ValueError, SyntaxError, OSError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"--config: {error}") from None
+        text = str(error).strip()
+        if "Traceback" in text:  # ml_collections tells the whole story of a config that fails
+            raise UserError(f"--config={config}: {text.splitlines()[-1]}") from None
+        raise UserError(f"{text}; see --help") from None
+    except (AttributeError, KeyError) as error:
+        name = str(error).strip("'\"")
+        flag = next((a for a in rest if a.startswith("--config.") and name in a), "--config")
+        raise UserError(f"{flag}: no such setting; all are in rmc_tf/config.py") from None
+    except (TypeError, ValueError, SyntaxError, ImportError, OSError) as error:
+        raise UserError(f"--config={config}: {error}") from None
     if values.help:
-        print(__doc__ + "\n" + values.main_module_help() + values.module_help("rmc_tf.main"))
+        print(f"{__doc__}\n{values.main_module_help()}\n{values.module_help(__name__)}")
         raise SystemExit(0)
-    if rest:
-        raise UserError(f"unexpected argument {rest[0]!r}; flags begin with --, see --help")
+    if unexpected:
+        raise UserError(f"unexpected argument {unexpected[0]!r}; flags begin with --, see --help")
     return values
 
 
-def _config_file(arguments: Sequence[str]) -> pathlib.Path:
-    """Returns the config that --dataset names, in the checkout or in the installed package."""
-    only_dataset = flags.FlagValues()
-    flags.DEFINE_string("dataset", "digits", "", flag_values=only_dataset)
-    only_dataset(list(arguments), known_only=True)
-    name = only_dataset.dataset
+def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
+    """Returns the arguments without --config, and the config that they choose: FILE[:DATASET]."""
+    first = flags.FlagValues()
+    flags.DEFINE_string("dataset", "digits", "", flag_values=first)
+    flags.DEFINE_string("config", None, "", flag_values=first)
+    first(list(arguments), known_only=True)
+    if first.config is None:
+        return list(arguments), str(_shipped(first.dataset))
+    given = (first.config, f"--config={first.config}", f"-config={first.config}", "--config")
+    rest = [argument for argument in arguments if argument not in given]
+    file = pathlib.Path(first.config.partition(":")[0])
+    if not file.is_file():
+        raise UserError(f"--config={file}: no such file; the shipped ones are picked by --dataset")
+    takes_dataset = ":" not in first.config and not first["dataset"].using_default_value
+    return rest, f"{first.config}:{first.dataset}" if takes_dataset else first.config
+
+
+def _shipped(name: str) -> pathlib.Path:
+    """Returns a shipped config, in the checkout or in the installed package."""
     package = pathlib.Path(__file__).parent
     folder = next(f for f in (package.parent / "configs", package / "configs") if f.is_dir())
     if not (folder / f"{name}.py").is_file() or name == "__init__":
         known = ", ".join(sorted(f.stem for f in folder.glob("*.py") if f.stem != "__init__"))
         raise UserError(
             f"--dataset={name}: no config of that name; known: {known}. For another data set of "
-            "TFDS, write a config and give it by --config=FILE"
+            f"TFDS, take a like one's: --dataset=cifar10 --config.dataset.name={name}"
         )
     return folder / f"{name}.py"
+
+
+def _name(values: flags.FlagValues) -> str:
+    """Returns the name of a run: of its config and, where that takes one, its data set."""
+    file, _, dataset = values["config"].config_filename.partition(":")
+    return "-".join(part for part in (pathlib.Path(file).stem, dataset) if part)
 
 
 def _overridden(values: flags.FlagValues) -> dict[str, object]:
@@ -143,11 +155,6 @@ def _overridden(values: flags.FlagValues) -> dict[str, object]:
     if values.data_dir:
         config["dataset"] = {**values.config.dataset.to_dict(), "data_dir": values.data_dir}
     return config
-
-
-def _name(values: flags.FlagValues) -> str:
-    """Returns the name of a run: of its config, or of its data set."""
-    return values.dataset if not values["config"].using_default_value else "config"
 
 
 @contextlib.contextmanager

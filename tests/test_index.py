@@ -1,6 +1,7 @@
 """The index finds the true nearest rows, or says how many of them it finds."""
 
 import dataclasses
+import functools
 import itertools
 import os
 
@@ -32,11 +33,11 @@ def check_nearest(points: Array, query: Array, rows: Array, distances: Array, k:
     """Asserts that an answer is the oracle's, but for rows as far as float32 can tell."""
     _, expected = oracle(points, query, k)
     scale = float(np.abs(points).max() * np.sqrt(points.shape[1]))
-    near = {"rtol": 1e-4, "atol": 1e-3 * scale}
+    near = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-3 * scale)
     assert len(set(rows.tolist())) == k
     assert (np.diff(distances) >= 0).all()
-    np.testing.assert_allclose(distances, expected, **near)
-    np.testing.assert_allclose(np.linalg.norm(points[rows] - query, axis=1), distances, **near)
+    near(distances, expected)
+    near(np.linalg.norm(points[rows] - query, axis=1), distances)
 
 
 @pytest.mark.parametrize("k", [1, 10, 64])

@@ -124,7 +124,7 @@ def test_a_stream_is_made_once_and_anew_when_anything_about_it_changes(
     changed = network.clone()
     bias = changed.model.get_layer("logits").bias
     bias.assign(bias + 1e-3)
-    monkeypatch.setattr(streams.attacks, "build", refuse_to_craft)
+    monkeypatch.setattr(attacks, "build", refuse_to_craft)
     reused = make()
     assert reused.fingerprint == first.fingerprint
     np.testing.assert_array_equal(reused.images, first.images)
@@ -175,7 +175,8 @@ def test_a_damaged_stream_is_refused_in_one_line_that_names_the_file(
 def test_a_stream_killed_while_it_is_made_is_made_whole_the_next_time(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build, batches = attacks.build, []
+    build = attacks.build
+    batches: list[int] = []
 
     def killing(config: AttackConfig, classifier: Classifier) -> attacks.Craft:
         craft = build(config, classifier)
@@ -189,7 +190,7 @@ def test_a_stream_killed_while_it_is_made_is_made_whole_the_next_time(
         return killed
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(streams.attacks, "build", killing)
+        patch.setattr(attacks, "build", killing)
         make()
     stream, clean = make(), make("clean", None)
     assert len(batches) == 2 and len(stream.images) == 300
