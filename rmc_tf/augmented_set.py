@@ -171,6 +171,11 @@ class AugmentedSet:
         )
 
 
+def size(train: LabelledRows, config: AugmentedSetConfig) -> int:
+    """Returns N', the rows that D' will have."""
+    return train.num_rows + round(train.num_rows * config.adversarial_per_row)
+
+
 def prepare(
     train: LabelledRows,
     classifier: Classifier,
@@ -212,7 +217,8 @@ def prepare(
         folder.mkdir(parents=True, exist_ok=True)
         benign_shards = _initiate(train, config, folder, fingerprint)  # line 2: D' = D
         benign = AugmentedSet(benign_shards, ("benign",), fingerprint)
-        plan = _sample(len(benign), config, seed, len(benign_shards))
+        draws = size(train, config) - len(benign)
+        plan = _sample(len(benign), draws, config, seed, len(benign_shards))
         todo = [work for work in plan if not storage.is_committed(folder / work.shard)]
         craft = {name: attacks.build(model, classifier) for name, model in models.items()}
         total, left = (sum(len(work.origins) for work in works) for works in (plan, todo))
@@ -256,10 +262,11 @@ class _Work:
     seed: int
 
 
-def _sample(rows: int, config: AugmentedSetConfig, seed: int, first_shard: int) -> list[_Work]:
+def _sample(
+    rows: int, draws: int, config: AugmentedSetConfig, seed: int, first_shard: int
+) -> list[_Work]:
     """Line 4, for all of lines 3–7 at once: so a resumed run draws the same (x, y)."""
-    wanted = round(rows * config.adversarial_per_row)
-    shares = np.array_split(np.arange(wanted), len(config.attacks))
+    shares = np.array_split(np.arange(draws), len(config.attacks))
     plan: list[_Work] = []
     for code, (attack, share) in enumerate(zip(config.attacks, shares, strict=True), start=1):
         if config.sampling == "random":

@@ -23,6 +23,10 @@ from ml_collections import config_flags
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.errors import UserError
 
+_OF_THE_DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+)
 _MODES = ("train", "prepare", "evaluate", "report", "export", "all")
 
 
@@ -34,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in _OF_THE_DISK:
             raise
-        where = f" at {error.filename}" if error.filename else ""
-        remedy = "free some space, or choose another disk by --workdir and --data_dir"
-        return _fail(f"{error.strerror}{where}: nothing half-written is left; {remedy}")
+        where = f"{error.filename}: " if error.filename else ""
+        remedy = "free some space, or choose another place by --workdir and --data_dir"
+        return _fail(f"{where}{error.strerror}; nothing half-written is left; {remedy}")
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130

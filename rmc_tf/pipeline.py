@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from rmc_tf import (
+    attacks,
     augmented_set,
     datasets,
     defences,
@@ -35,6 +36,7 @@ from rmc_tf import (
 )
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import ExperimentConfig
+from rmc_tf.errors import UserError
 from rmc_tf.export import export
 from rmc_tf.images import to_float
 from rmc_tf.index import FeatureIndex
@@ -60,8 +62,10 @@ class Pipeline:
         self._config = config
         self._workdir = workdir
         self._say = say
-        for name in config.evaluation.defences:
-            defences.kind(name)  # an unknown name is told before hours of work, not after
+        for name in config.evaluation.defences:  # what is unknown is told before any work
+            defences.kind(name)
+        for model in config.attacks.values():
+            attacks.find(model)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
 
@@ -71,6 +75,12 @@ class Pipeline:
         data = datasets.load(self._config.dataset)
         rows = f"{data.train.num_rows:,} rows of D, {data.test.num_rows:,} of the test set"
         self._say(f"data set {data.name}: {rows}, {data.num_classes} classes")
+        k, n_prime = self._config.rmc.k, augmented_set.size(data.train, self._config.augmented_set)
+        if k > n_prime:
+            raise UserError(
+                f"--config.rmc.k={k}: larger than D', which will have {n_prime} rows; lower it, "
+                "or enlarge D' by --config.augmented_set.adversarial_per_row"
+            )
         return data
 
     @functools.cached_property
@@ -117,7 +127,7 @@ class Pipeline:
             sample.mean(axis=(0, 1, 2)),
             sample.var(axis=(0, 1, 2)) + 1e-6,
         )
-        classifier = Classifier(model, model.layers[-1].name)
+        classifier = Classifier(model, config.model.feature_layer)
         checkpoint = path.with_name(f"{path.name}.checkpoint.npz")
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         self._say(f"network: training {model.name}, {model.count_params():,} weights")

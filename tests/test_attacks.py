@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import keras
 import numpy as np
 import pytest
 import scipy.special
@@ -19,6 +20,15 @@ from rmc_tf.images import to_float
 
 NORMS: list[Norm] = ["linf", "l2"]
 Examples = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def network() -> Classifier:
+    """A small smooth network, untrained: it compiles quickly, and attacks on it are attacks."""
+    keras.utils.set_random_seed(2)
+    layers = keras.layers
+    stack = [layers.Conv2D(4, 3, activation="tanh"), layers.Flatten(name="features")]
+    return Classifier(keras.Sequential([keras.Input((8, 8, 1)), *stack, layers.Dense(10)]))
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +63,9 @@ def lengths(difference: np.ndarray, norm: Norm) -> np.ndarray:
     return np.asarray(flat.max(axis=1) if norm == "linf" else np.sqrt((flat**2).sum(axis=1)))
 
 
-def losses(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def losses(network: Classifier, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the cross entropy of each image."""
-    logits = np.array(classifier.model(images), np.float64)
+    logits = np.array(network.model(images), np.float64)
     chosen = logits[np.arange(len(labels)), labels]
     return np.asarray(scipy.special.logsumexp(logits, axis=1) - chosen)
 
@@ -64,11 +74,11 @@ def losses(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("epsilon", [1 / 255, 0.15, 1.0])
 def test_every_attack_stays_in_its_ball_and_in_the_pixel_range(
-    classifier: Classifier, test_rows: Examples, attack: str, norm: Norm, epsilon: float
+    network: Classifier, test_rows: Examples, attack: str, norm: Norm, epsilon: float
 ) -> None:
     images, labels = test_rows
     config = config_of(attack, norm, epsilon, iterations=3)
-    adversarial = attacks.build(config, classifier)(images, labels, 0)
+    adversarial = attacks.build(config, network)(images, labels, 0)
     assert adversarial.shape == images.shape and adversarial.dtype == np.float32
     assert adversarial.min() >= 0 and adversarial.max() <= 1
     moved = lengths(adversarial - images, norm)
@@ -78,12 +88,12 @@ def test_every_attack_stays_in_its_ball_and_in_the_pixel_range(
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("epsilon", [8 / 255, 0.15])
 def test_pgd_without_random_start_is_cleverhans_own(
-    classifier: Classifier, test_rows: Examples, norm: Norm, epsilon: float
+    network: Classifier, test_rows: Examples, norm: Norm, epsilon: float
 ) -> None:
     images, labels = test_rows
     config = config_of("pgd", norm, epsilon, iterations=5, random_start=False)
     expected = projected_gradient_descent(
-        classifier.model,
+        network.model,
         tf.constant(images),
         config.epsilon,
         config.step_size,
@@ -94,67 +104,54 @@ def test_pgd_without_random_start_is_cleverhans_own(
         y=tf.constant(labels),
         rand_init=False,
     )
-    adversarial = attacks.build(config, classifier)(images, labels, 0)
+    adversarial = attacks.build(config, network)(images, labels, 0)
     # A gradient within rounding of zero may take either sign: a few pixels in a thousand.
     same = np.isclose(adversarial, expected, atol=1e-4)
-    assert same.mean() > 0.99 and np.median(np.abs(adversarial - images)) > 0
+    assert same.mean() > 0.99
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_fgsm_is_one_step_along_the_gradient(
-    classifier: Classifier, test_rows: Examples, norm: Norm
+    network: Classifier, test_rows: Examples, norm: Norm
 ) -> None:
     images, labels = test_rows
     config = config_of("fgsm", norm, 0.1)
     x = tf.constant(images)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        chosen = tf.nn.log_softmax(classifier.model(x)) * tf.one_hot(labels, 10)
+        chosen = tf.nn.log_softmax(network.model(x)) * tf.one_hot(labels, 10)
         loss = -tf.reduce_sum(chosen)
     gradient = tape.gradient(loss, x).numpy()
     length = np.linalg.norm(gradient.reshape(len(x), -1), axis=1).reshape(-1, 1, 1, 1)
     direction = np.sign(gradient) if norm == "linf" else gradient / length
     expected = np.clip(images + config.epsilon * direction, 0, 1)
-    adversarial = attacks.build(config, classifier)(images, labels, 0)
+    adversarial = attacks.build(config, network)(images, labels, 0)
     assert np.isclose(adversarial, expected, atol=1e-4).mean() > 0.99
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_attacks_raise_the_loss_and_pgd_by_more_than_fgsm(
+def test_attacks_raise_the_loss_and_pgd_by_so_much_that_the_network_fails(
     classifier: Classifier, test_rows: Examples, norm: Norm
 ) -> None:
     images, labels = test_rows
-    clean = losses(classifier, images, labels)
-    after = {
-        attack: losses(
-            classifier,
-            attacks.build(config_of(attack, norm, iterations=10), classifier)(images, labels, 0),
-            labels,
-        )
-        for attack in ("fgsm", "pgd")
-    }
-    assert np.mean(after["pgd"] > clean) > 0.95
-    assert clean.mean() < after["fgsm"].mean() < after["pgd"].mean()
-
-
-def test_the_network_does_not_withstand_pgd(
-    classifier: Classifier, test_rows: Examples, pgd: AttackConfig
-) -> None:
-    images, labels = test_rows
-    adversarial = attacks.build(pgd, classifier)(images, labels, 0)
-    clean, attacked = (
-        np.mean(np.argmax(classifier.model(x), axis=1) == labels) for x in (images, adversarial)
-    )
-    assert clean > 0.8 and attacked < clean / 2
+    found = {"clean": images}
+    for attack in ("fgsm", "pgd"):
+        config = config_of(attack, norm, iterations=10)
+        found[attack] = attacks.build(config, classifier)(images, labels, 0)
+    loss = {name: losses(classifier, x, labels) for name, x in found.items()}
+    assert np.mean(loss["pgd"] > loss["clean"]) > 0.95
+    assert loss["clean"].mean() < loss["fgsm"].mean() < loss["pgd"].mean()
+    right = {n: np.mean(classifier.forward(x)[1].argmax(1) == labels) for n, x in found.items()}
+    assert right["clean"] > 0.8 and right["pgd"] < right["clean"] / 2
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_same_seed_gives_the_same_and_another_another(
-    classifier: Classifier, test_rows: Examples, norm: Norm
+    network: Classifier, test_rows: Examples, norm: Norm
 ) -> None:
     config = config_of("pgd", norm, iterations=1)
-    once, again = (attacks.build(config, classifier)(*test_rows, 7) for _ in range(2))
-    other = attacks.build(config, classifier)(*test_rows, 8)
+    once, again = (attacks.build(config, network)(*test_rows, 7) for _ in range(2))
+    other = attacks.build(config, network)(*test_rows, 8)
     np.testing.assert_array_equal(once, again)
     differs = np.any(once != other, axis=(1, 2, 3))
     assert differs.all()
@@ -192,7 +189,7 @@ def test_random_starts_are_uniform_in_the_l2_ball() -> None:
 
 @pytest.mark.parametrize("attack", attacks.ATTACKS)
 def test_one_trace_serves_all_batch_sizes_alike(
-    classifier: Classifier,
+    network: Classifier,
     test_rows: Examples,
     attack: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -206,7 +203,7 @@ def test_one_trace_serves_all_batch_sizes_alike(
         return perturb(*args)
 
     monkeypatch.setitem(attacks.ATTACKS, attack, counted)  # type: ignore[arg-type]
-    craft = attacks.build(config_of(attack, random_start=False), classifier)
+    craft = attacks.build(config_of(attack, random_start=False), network)
     whole = craft(images, labels, 0)
     for size in (1, 7):
         parts = [craft(images[i : i + size], labels[i : i + size], 0) for i in range(0, 64, size)]
@@ -214,23 +211,39 @@ def test_one_trace_serves_all_batch_sizes_alike(
     assert len(traces) == 1
 
 
-def test_the_network_is_attacked_as_it_is_now(classifier: Classifier, test_rows: Examples) -> None:
+def test_the_network_is_attacked_as_it_is_now(network: Classifier, test_rows: Examples) -> None:
     images, labels = test_rows
-    craft = attacks.build(config_of("fgsm"), classifier)
+    changed = network.clone()
+    craft = attacks.build(config_of("fgsm"), changed)
     before = craft(images, labels, 0)
-    logits = classifier.model.get_layer("logits")
-    logits.kernel.assign(-logits.kernel)
+    last = changed.model.layers[-1]
+    last.kernel.assign(-last.kernel)
     assert not np.allclose(craft(images, labels, 0), before, atol=1e-3)
 
 
-def test_attacking_leaves_the_network_as_it_was(
-    classifier: Classifier, test_rows: Examples
+def test_attacking_leaves_the_network_as_it_was(network: Classifier, test_rows: Examples) -> None:
+    before = network.fingerprint()
+    attacks.build(config_of(), network)(*test_rows, 0)
+    assert network.fingerprint() == before
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("shift", [0.11, -1.5, np.nan])
+def test_an_attack_that_leaves_its_ball_or_the_pixel_range_is_stopped(
+    network: Classifier,
+    test_rows: Examples,
+    monkeypatch: pytest.MonkeyPatch,
+    norm: Norm,
+    shift: float,
 ) -> None:
-    before = classifier.fingerprint()
-    attacks.build(config_of(), classifier)(*test_rows, 0)
-    assert classifier.fingerprint() == before
+    def wild(logits: object, config: object, images: tf.Tensor, *rest: object) -> tf.Tensor:
+        return images + shift
+
+    monkeypatch.setitem(attacks.ATTACKS, "wild", wild)  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match=r"left its ball or \[0, 1\]"):
+        attacks.build(config_of("wild", norm, epsilon=0.1), network)(*test_rows, 0)
 
 
-def test_an_unknown_attack_is_refused_with_the_known_ones(classifier: Classifier) -> None:
+def test_an_unknown_attack_is_refused_with_the_known_ones(network: Classifier) -> None:
     with pytest.raises(UserError, match=r"attack=cw.*known: fgsm, pgd"):
-        attacks.build(config_of("cw"), classifier)
+        attacks.build(config_of("cw"), network)

@@ -180,9 +180,10 @@ def test_a_value_that_cannot_be_is_refused_by_name(field: str, value: Any, expec
         *(("attacks.pgd.epsilon", 1), ("attacks.pgd.step_size", 0.15), ("rmc.k", 2), ("seed", 0)),
     ],
 )
-def test_a_limit_itself_is_allowed(field: str, value: Any) -> None:
+def test_a_limit_itself_is_allowed_and_takes_the_type_of_its_field(field: str, value: Any) -> None:
     inner, last = parent_of(with_value(field, value).to_dict(), field)
     assert inner[last] == value
+    assert type(inner[last]) is type(parent_of(DIGITS.to_dict(), field)[0][last])
 
 
 def test_the_adaptation_rate_is_a_quarter_of_the_training_rate() -> None:

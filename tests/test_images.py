@@ -86,7 +86,8 @@ def test_an_example_that_rounding_leaves_in_the_ball_is_rounded(norm: Norm, epsi
 def test_a_whole_number_of_steps_is_reached_in_spite_of_rounding() -> None:
     for steps in range(1, 256):
         corner = (VALUES / 255 + steps / 255).astype(np.float32).clip(0, 1)
-        stored = pixels.to_stored_ball(corner[None], VALUES[None], steps / 255, "linf")
+        epsilon = float(np.nextafter(steps / 255, 0))  # as arithmetic may leave it
+        stored = pixels.to_stored_ball(corner[None], VALUES[None], epsilon, "linf")
         np.testing.assert_array_equal(stored[0], np.minimum(VALUES + np.int16(steps), 255))
 
 

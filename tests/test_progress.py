@@ -71,6 +71,16 @@ def test_elsewhere_a_line_comes_every_few_seconds_and_one_at_the_end(clock: Cloc
     assert units == [20, 40, 60, 80, 100, 100]
 
 
+def test_elsewhere_work_that_slows_down_is_told_of_as_before(clock: Clock) -> None:
+    stream = io.StringIO()
+    with progress("PREPARE", 1000, stream=stream) as advance:
+        for unit in range(103):
+            clock.now += 0.1 if unit < 100 else 6.0
+            advance(1)
+    units = [int(found) for found in re.findall(r"(\d+) of 1000", stream.getvalue())]
+    assert units[-4:] == [100, 101, 102, 103]
+
+
 def test_elsewhere_work_within_one_interval_says_nothing(clock: Clock) -> None:
     stream = io.StringIO()
     work(stream, clock, 4, 1.0, total=4)

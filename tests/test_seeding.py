@@ -41,7 +41,8 @@ def test_no_two_purposes_or_config_seeds_share_a_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [((1, 23), (12, 3)), (("a", "b"), ("ab",)), (("a", "b"), ("b", "a"))]
+    ("one", "other"),
+    [((1, 23), (12, 3)), (("a", "b"), ("ab",)), (("a", "b"), ("b", "a")), ((0, 1, 2), (0, 1, 3))],
 )
 def test_the_parts_of_a_purpose_and_their_order_count(
     one: tuple[object, ...], other: tuple[object, ...]

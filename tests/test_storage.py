@@ -222,4 +222,5 @@ def test_a_fingerprint_does_not_change_with_the_order_of_settings() -> None:
 
 def test_a_fingerprint_tells_where_one_part_ends() -> None:
     parts: list[tuple[Any, ...]] = [("a", "b"), ("ab",), (["a", "b"],), ("a,b",), (), ("",)]
+    parts += [(1, 23), (12, 3), (123,)]
     assert len({storage.fingerprint(*each) for each in parts}) == len(parts)

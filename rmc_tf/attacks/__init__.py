@@ -22,11 +22,8 @@ Craft = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 """(images [B, H, W, C], labels [B], seed) to adversarial images of the same shape."""
 
 
-def build(config: AttackConfig, classifier: Classifier) -> Craft:
-    """Returns the attack on a classifier's present weights, compiled once for all batch sizes.
-
-    The result never leaves [0, 1] or the ball of radius ε: that is checked for
-    every batch.
+def find(config: AttackConfig) -> Perturb:
+    """Returns the attack that a config names.
 
     Raises:
       UserError: no attack has that name.
@@ -36,7 +33,19 @@ def build(config: AttackConfig, classifier: Classifier) -> Craft:
             f"--config.attacks.*.attack={config.attack}: no such attack; "
             f"known: {', '.join(ATTACKS)}"
         )
-    perturb = ATTACKS[config.attack]
+    return ATTACKS[config.attack]
+
+
+def build(config: AttackConfig, classifier: Classifier) -> Craft:
+    """Returns the attack on a classifier's present weights, compiled once for all batch sizes.
+
+    The result never leaves [0, 1] or the ball of radius ε: that is checked for
+    every batch.
+
+    Raises:
+      UserError: no attack has that name.
+    """
+    perturb = find(config)
 
     @tf.function(
         input_signature=[
