@@ -7,8 +7,8 @@ The preset itself, `rmc_tf.authors_code`, may be put on any config.
 """
 
 import dataclasses
-import importlib.util
 import pathlib
+import runpy
 
 import ml_collections
 
@@ -17,12 +17,8 @@ from rmc_tf import config
 
 def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
     """Returns the experiment of configs/DATASET.py with the authors' choices."""
-    path = pathlib.Path(__file__).with_name(f"{dataset}.py")
-    spec = importlib.util.spec_from_file_location(dataset, path)
-    assert spec is not None and spec.loader is not None
-    base = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(base)
-    return config.to_flags(experiment(base.experiment()))
+    base = runpy.run_path(str(pathlib.Path(__file__).with_name(f"{dataset}.py")))
+    return config.to_flags(experiment(base["experiment"]()))
 
 
 def experiment(paper: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -30,7 +26,7 @@ def experiment(paper: config.ExperimentConfig) -> config.ExperimentConfig:
     return dataclasses.replace(
         paper,
         augmented_set=dataclasses.replace(paper.augmented_set, sampling="each"),
-        rmc=config.authors_code(paper.rmc),
+        rmc=config.authors_code(paper.rmc, paper.training.augmentation),
         evaluation=dataclasses.replace(
             paper.evaluation,
             defences=("none", "deep_nn_vote", "web_nn_vote", "rmc"),  # its votes are of labels

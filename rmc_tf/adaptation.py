@@ -42,17 +42,17 @@ class Adaptation:
         batch_size: int,
         *,
         batch_norm_training: bool = False,
-        keep_best: bool = False,
+        may_keep_best: bool = False,
     ) -> None:
-        """Prepares the loop; nothing is traced before the first fit.
+        """Traces the loop.
 
         Args:
           classifier: the network to adapt.
           learning_rate: λ.
           batch_size: B; the last batch of an epoch may be smaller.
-          batch_norm_training: whether batch normalisation uses and updates batch statistics.
-          keep_best: whether a fit leaves the weights of its lowest validation loss, rather
-            than the last.
+          batch_norm_training: whether batch normalisation and dropout act as in training.
+          may_keep_best: whether some fit will ask for the best weights, which takes a second
+            copy of them.
         """
         self.classifier = classifier
         self._weights = classifier.model.trainable_variables
@@ -61,8 +61,7 @@ class Adaptation:
         self._fresh_optimizer = [np.array(v) for v in self.optimizer.variables]
         self._batch_size = batch_size
         self._training = batch_norm_training
-        self._keep_best = keep_best
-        every = classifier.model.variables if keep_best else []
+        every = classifier.model.variables if may_keep_best else []
         self._best = [tf.Variable(v.value, trainable=False) for v in every]
         images = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
         labels = tf.TensorSpec([None], tf.int32)
@@ -70,12 +69,15 @@ class Adaptation:
         self._compiled = tf.function(
             self._fit,
             input_signature=[
-                images, labels, images, labels, tf.TensorSpec([2], tf.int32), scalar, scalar,
+                *(images, labels, images, labels),
+                tf.TensorSpec([2], tf.int32),
+                *(scalar, scalar, tf.TensorSpec([], tf.bool)),
             ],
-        )  # fmt: skip
+        )
+        self._compiled.get_concrete_function()  # traced now, not while the first query waits
 
     @property
-    def traces(self) -> int:
+    def tracing_count(self) -> int:
         """How often TensorFlow has traced the loop; more than once would be our bug."""
         count: int = self._compiled.experimental_get_tracing_count()
         return count
@@ -92,11 +94,15 @@ class Adaptation:
         Args:
           train: images [n, H, W, C] float32, labels [n] int32; at least one row.
           validation: the same for the validation rows; at least one.
-          early_stop: patience and the most epochs.
+          early_stop: patience, the most epochs, and which weights the fit leaves.
           seed: of the order of the rows.
         """
+        keep_best = early_stop.keep == "best"
+        if keep_best and not self._best:
+            raise ValueError("made without may_keep_best")
         steps, train_losses, validation_losses = self._compiled(
-            *train, *validation, [seed, 0], early_stop.patience, early_stop.max_epochs
+            *(*train, *validation, [seed, 0]),
+            *(early_stop.patience, early_stop.max_epochs, keep_best),
         )
         return Fit(int(steps), train_losses.numpy(), validation_losses.numpy())
 
@@ -114,6 +120,7 @@ class Adaptation:
         seed: tf.Tensor,
         patience: tf.Tensor,
         max_epochs: tf.Tensor,
+        keep_best: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         rows = tf.shape(images)[0]
         steps, epoch, without_decrease = 0, 0, 0
@@ -138,7 +145,8 @@ class Adaptation:
             else:
                 without_decrease += 1
             epoch += 1
-        self._recall()
+        if keep_best:
+            self._recall()
         return steps, train_losses.stack(), validation_losses.stack()
 
     def _step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -166,12 +174,10 @@ class Adaptation:
 
     @tf.autograph.experimental.do_not_convert
     def _remember(self) -> None:
-        if self._keep_best:
-            for best, variable in zip(self._best, self.classifier.model.variables, strict=True):
-                best.assign(variable.value)
+        for best, variable in zip(self._best, self.classifier.model.variables, strict=False):
+            best.assign(variable.value)
 
     @tf.autograph.experimental.do_not_convert
     def _recall(self) -> None:
-        if self._keep_best:
-            for best, variable in zip(self._best, self.classifier.model.variables, strict=True):
-                variable.value.assign(best)
+        for best, variable in zip(self._best, self.classifier.model.variables, strict=False):
+            variable.value.assign(best)

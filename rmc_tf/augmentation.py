@@ -1,10 +1,8 @@
 """Train-time augmentation: shifted and mirrored copies of images (He et al. 2016, section 4.2)."""
 
-from typing import Literal
-
 import numpy as np
 
-Augmentation = Literal["none", "shift", "shift_flip"]
+from rmc_tf.config import Augmentation
 
 
 def augment(images: np.ndarray, kind: Augmentation, random: np.random.Generator) -> np.ndarray:

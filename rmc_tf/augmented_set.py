@@ -26,8 +26,9 @@ from rmc_tf import images as pixels
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, AugmentedSetConfig
 from rmc_tf.datasets import LabelledRows
-from rmc_tf.errors import UserError
+from rmc_tf.errors import ArtefactError, UserError
 from rmc_tf.progress import progress
+from rmc_tf.provenance import versions
 from rmc_tf.seeding import derive_seed, generator
 from rmc_tf.tfds_store import store
 
@@ -89,9 +90,16 @@ class AugmentedSet:
         Raises:
           ArtefactError: unfinished, truncated or altered.
         """
-        manifest = storage.read_json(pathlib.Path(folder) / _MANIFEST)
-        shards = [pathlib.Path(folder) / name for name in manifest["shards"]]
-        return cls(shards, manifest["sources"], manifest["fingerprint"])
+        path = pathlib.Path(folder) / _MANIFEST
+        manifest = storage.read_json(path)
+        try:
+            shards = [path.with_name(str(name)) for name in manifest["shards"]]
+            sources, made_from = list(map(str, manifest["sources"])), str(manifest["fingerprint"])
+        except (KeyError, TypeError, ValueError):
+            shards = []
+        if not shards:
+            raise ArtefactError(f"{path}: not a list of shards; delete it and prepare D' again")
+        return cls(shards, sources, made_from)
 
     def __len__(self) -> int:
         """N'."""
@@ -196,15 +204,25 @@ def prepare(
       folder: holds one D' a subfolder, named by the fingerprint of all that it is made from.
 
     Raises:
-      UserError: float pixels that 8 bits can't hold; or a shard that is damaged.
+      UserError: pixels or perturbations that 8 bits can't hold; a network that doesn't fit D;
+        or a shard that is damaged.
     """
+    models = {name: attack_models[name] for name in config.attacks}
     if train.pixels != "uint8" and config.pixels == "uint8":
         raise UserError(
             f"--config.augmented_set.pixels=uint8: {train.source} holds {train.pixels} pixels; "
             "set it to float32"
         )
-    models = {name: attack_models[name] for name in config.attacks}
+    for name, model in models.items():
+        if config.pixels == "uint8" and model.norm == "linf" and model.epsilon * 255 < 1 - 1e-4:
+            raise UserError(
+                f"--config.attacks.{name}.epsilon={model.epsilon:g}: less than one step of 8-bit "
+                "pixels; add --config.augmented_set.pixels=float32"
+            )
+    first = next(train.batches(64))
+    classifier.check_for(train.num_classes, train.image_shape, pixels.to_float(first.images))
     fingerprint = storage.fingerprint(
+        versions("tensorflow", "keras", "cleverhans"),
         train.fingerprint,
         classifier.fingerprint(),
         {name: model.to_dict() for name, model in models.items()},
@@ -213,12 +231,13 @@ def prepare(
     )
     folder = pathlib.Path(folder) / fingerprint
     manifest = folder / _MANIFEST
-    if not manifest.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        benign_shards = _initiate(train, config, folder, fingerprint)  # line 2: D' = D
+    folder.mkdir(parents=True, exist_ok=True)
+    benign_shards = _initiate(train, config, folder, fingerprint)  # line 2: D' = D
+    draws = size(train, config) - train.num_rows
+    plan = _sample(train.num_rows, draws, config, seed, len(benign_shards))
+    shards = [*benign_shards, *(folder / work.shard for work in plan)]
+    if not all(map(storage.is_committed, shards)):
         benign = AugmentedSet(benign_shards, ("benign",), fingerprint)
-        draws = size(train, config) - len(benign)
-        plan = _sample(len(benign), draws, config, seed, len(benign_shards))
         todo = [work for work in plan if not storage.is_committed(folder / work.shard)]
         craft = {name: attacks.build(model, classifier) for name, model in models.items()}
         total, left = (sum(len(work.origins) for work in works) for works in (plan, todo))
@@ -227,10 +246,14 @@ def prepare(
                 attack, model = craft[work.attack], models[work.attack]
                 rows = _adversarial(work, benign, attack, model, config, advance)
                 _commit(folder / work.shard, fingerprint, *rows)
-        names = [shard.name for shard in benign_shards] + [work.shard for work in plan]
-        listing = {"sources": ["benign", *config.attacks], "shards": names}
-        storage.write_json(manifest, {"fingerprint": fingerprint, **listing})
-    return AugmentedSet.open(folder)
+    if not manifest.exists():
+        listing = {
+            "fingerprint": fingerprint,
+            "sources": ["benign", *config.attacks],
+            "shards": [shard.name for shard in shards],
+        }
+        storage.write_json(manifest, listing)
+    return AugmentedSet(shards, ("benign", *config.attacks), fingerprint)
 
 
 def _initiate(

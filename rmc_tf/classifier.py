@@ -7,12 +7,13 @@ have any (the paper's "deep convolution layer", section 3).
 
 import hashlib
 import pathlib
+import tempfile
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.errors import UserError
+from rmc_tf.errors import UserError, first_line
 from rmc_tf.images import check_images
 from rmc_tf.storage import fingerprint
 
@@ -64,7 +65,14 @@ class Classifier:
         self.num_classes: int = outputs[0].shape[1]
         features = _flat(self._layer_output(), source)
         self.feature_size: int = features.shape[-1]
-        self._features_and_logits = keras.Model(inputs[0], [features, outputs[0]])
+        try:
+            self._features_and_logits = keras.Model(inputs[0], [features, outputs[0]])
+        except ValueError:  # Keras: the graph is disconnected
+            raise UserError(
+                f"--config.model.feature_layer={feature_layer}: it is a model inside {source}, "
+                "whose output isn't part of the outer graph; name a layer after it, or call its "
+                "layers directly"
+            ) from None
         self._forward = tf.function(
             self.features_and_logits,
             input_signature=[tf.TensorSpec([None, *self.image_shape], tf.float32)],
@@ -93,10 +101,9 @@ class Classifier:
         try:
             model = keras.models.load_model(path, compile=False)
         except Exception as error:  # Keras raises whatever the file's contents provoke
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
             raise UserError(
                 f"--config.model.path={path}: not a Keras model that loads "
-                f"({type(error).__name__}: {reason}); save it by model.save('NAME.keras')"
+                f"({first_line(error)}); save it by model.save('NAME.keras')"
             ) from error
         return cls(model, feature_layer, source)
 
@@ -105,9 +112,24 @@ class Classifier:
         self.model.save(path)
 
     def clone(self) -> "Classifier":
-        """Returns a classifier of the same architecture with a copy of the weights."""
-        model = keras.models.clone_model(self.model)
-        model.set_weights(self.model.get_weights())
+        """Returns a classifier of the same architecture with a copy of all its state.
+
+        By way of a file: what else a layer keeps besides its weights (the constants of an
+        adapted Normalization, say) is lost by `keras.models.clone_model`.
+
+        Raises:
+          UserError: a layer of the user's own can't be loaded.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "copy.keras"
+            self.save(path)
+            try:
+                model = keras.models.load_model(path, compile=False)
+            except Exception as error:  # whatever the user's own classes raise
+                raise UserError(
+                    f"{self.source}: a copy of it doesn't load ({first_line(error)}); register "
+                    "its own classes by keras.saving.register_keras_serializable()"
+                ) from error
         return Classifier(model, self.feature_layer, self.source)
 
     def fingerprint(self) -> str:

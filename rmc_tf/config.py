@@ -11,6 +11,7 @@ refused when the config is made, by a line that names the field and the remedy.
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ import ml_collections
 from rmc_tf.errors import UserError
 
 Norm = Literal["linf", "l2"]
+Augmentation = Literal["none", "shift", "shift_flip"]
 
 
 def _require(holds: bool, field: str, value: object, rule: str) -> None:
@@ -48,6 +50,10 @@ class _Section:
                 near = difflib.get_close_matches(name, hints, 1)
                 remedy = f"did you mean {where}{near[0]}?" if near else f"known: {', '.join(hints)}"
                 raise UserError(f"--config.{where}{name}: no such setting; {remedy}")
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            optional = field.default, field.default_factory
+            if field.name not in values and optional == (dataclasses.MISSING, dataclasses.MISSING):
+                raise UserError(f"--config.{where}{field.name}: missing; give it a value")
         return cls(**{n: _convert(hints[n], v, f"{where}{n}") for n, v in values.items()})
 
 
@@ -125,7 +131,7 @@ class TrainingConfig(_Section):
     """He et al. 2016, section 4.2."""
     learning_rate: float = 1e-3
     """Adam's own default (Kingma & Ba 2014); decays to zero along a cosine."""
-    augmentation: Literal["none", "shift", "shift_flip"] = "none"
+    augmentation: Augmentation = "none"
     """Random shifts by an eighth of the side, and mirror images, as in He et al. 2016."""
 
     def __post_init__(self) -> None:
@@ -153,9 +159,15 @@ class AttackConfig(_Section):
     """Madry et al. 2017: PGD starts anywhere in the ball."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.epsilon <= 1, "attacks.*.epsilon", self.epsilon, "must be in (0, 1]")
+        most = 1 if self.norm == "linf" else math.inf
         _require(
-            0 < self.step_size <= self.epsilon,
+            0 < self.epsilon <= most and math.isfinite(self.epsilon),
+            "attacks.*.epsilon",
+            self.epsilon,
+            "must be above 0, and at most 1 under L∞",
+        )
+        _require(
+            self.attack == "fgsm" or 0 < self.step_size <= self.epsilon,  # FGSM takes one of ε
             "attacks.*.step_size",
             self.step_size,
             f"must be above 0 and at most epsilon = {self.epsilon:g}",
@@ -182,12 +194,17 @@ class AugmentedSetConfig(_Section):
     """Ours: rows of a shard; a kill costs the shard in work."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.attacks), "augmented_set.attacks", self.attacks, "name at least one")
         _require(
-            self.adversarial_per_row > 0,
+            len(set(self.attacks)) == len(self.attacks) > 0,
+            "augmented_set.attacks",
+            self.attacks,
+            "name at least one, and each once",
+        )
+        _require(
+            0 < self.adversarial_per_row < math.inf,
             "augmented_set.adversarial_per_row",
             self.adversarial_per_row,
-            "must be above 0",
+            "must be above 0 and finite",
         )
         _require(self.batch_size >= 1, "augmented_set.batch_size", self.batch_size, "at least 1")
         _require(self.shard_rows >= 1, "augmented_set.shard_rows", self.shard_rows, "at least 1")
@@ -209,7 +226,12 @@ class IndexConfig(_Section):
     recall_queries: int = 100
 
     def __post_init__(self) -> None:
-        _require(len(self.exact_rows) == 2, "index.exact_rows", self.exact_rows, "two numbers")
+        _require(
+            len(self.exact_rows) == 2 and min(self.exact_rows) >= 1,
+            "index.exact_rows",
+            self.exact_rows,
+            "must be two numbers of rows",
+        )
         _require(
             0 < self.leaves_searched <= 1,
             "index.leaves_searched",
@@ -251,12 +273,17 @@ class CalibrationConfig(_Section):
     doesn't say)."""
     validation_share: float = 0.2
     """The share held out for the early stop: as for local adaptation. The authors' code: 12.5 %."""
-    augmentation: Literal["none", "shift", "shift_flip"] = "none"
+    augmentation: Augmentation = "none"
     """The authors' code augments here as in training."""
     early_stop: EarlyStopConfig = EarlyStopConfig()
 
     def __post_init__(self) -> None:
-        _require(self.rows >= 0, "rmc.calibration.rows", self.rows, "must be 0 or more")
+        _require(
+            self.rows == 0 or self.rows >= 2,
+            "rmc.calibration.rows",
+            self.rows,
+            "must be 0 (for K), or at least 2 (to train on, to validate on)",
+        )
         _require(
             0 < self.validation_share < 1,
             "rmc.calibration.validation_share",
@@ -288,7 +315,7 @@ class RMCConfig(_Section):
     say), or reset at each fit."""
     batch_norm: Literal["inference", "training"] = "inference"
     """Inference: frozen statistics, as in the authors' code (the paper doesn't say).
-    Training: as Chen et al. 2022."""
+    Training: as Chen et al. 2022; dropout then drops, too."""
     carry_weights: bool = True
     """θ* goes on to the next input (Algorithm 1, line 22). False: "discards θ' and starts over
     from a static θ*", the alternative of section 3."""
@@ -316,8 +343,13 @@ class RMCConfig(_Section):
         )
 
 
-def authors_code(paper: RMCConfig) -> RMCConfig:
-    """Returns the settings with every choice of the authors' released code."""
+def authors_code(paper: RMCConfig, augmentation: Augmentation = "none") -> RMCConfig:
+    """Returns the settings with every choice of the authors' released code.
+
+    Args:
+      paper: the settings to start from.
+      augmentation: that of the network's training; calibration augments in the same way.
+    """
     patient = EarlyStopConfig(patience=5, max_epochs=100, keep="last")
     return dataclasses.replace(
         paper,
@@ -329,7 +361,7 @@ def authors_code(paper: RMCConfig) -> RMCConfig:
             paper.calibration,
             source="augmented_set",
             validation_share=0.125,
-            augmentation="shift",
+            augmentation=augmentation,
             early_stop=patient,
         ),
     )
@@ -352,8 +384,13 @@ class EvaluationConfig(_Section):
 
     def __post_init__(self) -> None:
         _require(self.points >= 1, "evaluation.points", self.points, "must be at least 1")
-        _require(bool(self.streams), "evaluation.streams", self.streams, "name at least one")
-        _require(bool(self.defences), "evaluation.defences", self.defences, "name at least one")
+        for field, names in (("streams", self.streams), ("defences", self.defences)):
+            _require(
+                len(set(names)) == len(names) > 0,
+                f"evaluation.{field}",
+                names,
+                "name at least one, and each once",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -384,6 +421,8 @@ class ExperimentConfig(_Section):
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", self.seed, "must be 0 or more")
+        for name in ("clean", "benign"):
+            _require(name not in self.attacks, "attacks", name, "name it otherwise: that is taken")
         known = ", ".join(self.attacks)
         for name in self.augmented_set.attacks:
             _require(name in self.attacks, "augmented_set.attacks", name, f"known: {known}")

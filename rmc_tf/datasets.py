@@ -9,6 +9,7 @@ import hashlib
 import pathlib
 import socket
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -17,8 +18,8 @@ import tensorflow_datasets as tfds
 
 from rmc_tf import images as pixels
 from rmc_tf.config import DatasetConfig
-from rmc_tf.errors import UserError
-from rmc_tf.storage import fingerprint
+from rmc_tf.errors import DISK_ERRORS, UserError, first_line
+from rmc_tf.storage import checksum, fingerprint
 from rmc_tf.tfds_store import store_digits
 
 
@@ -81,6 +82,7 @@ class ArraySplit:
         Raises:
           UserError: images or labels of the wrong type, shape or range.
         """
+        images, labels = np.asarray(images), np.asarray(labels)
         if images.ndim != 4 or len(images) != len(labels) or not len(images):
             raise UserError(
                 f"{source}: images of shape {list(images.shape)} with {len(labels)} labels, "
@@ -153,15 +155,23 @@ class Split:
 
     def _examples(self) -> Iterator[tuple[np.ndarray, int]]:
         image_key, label_key = _keys(self._builder.info)
-        if self._builder.info.file_format.file_suffix == "array_record":
-            examples = iter(self._builder.as_data_source(self._split))
-        else:
-            in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-            examples = tfds.as_numpy(
-                self._builder.as_dataset(self._split, shuffle_files=False, read_config=in_order)
-            )
-        for example in examples:
+        for example in self._stored():
             yield self._resized(np.asarray(example[image_key])), int(example[label_key])
+
+    def _stored(self) -> Iterator[Any]:
+        try:
+            if self._builder.info.file_format.file_suffix == "array_record":
+                yield from self._builder.as_data_source(self._split)
+            else:
+                in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+                yield from tfds.as_numpy(
+                    self._builder.as_dataset(self._split, shuffle_files=False, read_config=in_order)
+                )
+        except Exception as error:  # each file format raises its own for a damaged file
+            raise UserError(
+                f"data set {self.source}: it can't be read ({first_line(error)}); "
+                f"delete {self._builder.data_dir} and prepare it again"
+            ) from error
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
         if image.shape == self.image_shape:
@@ -171,7 +181,7 @@ class Split:
         resized = tf.image.resize(image, self.image_shape[:2], antialias=True).numpy()
         if image.dtype == np.uint8:
             return np.asarray(np.clip(np.rint(resized), 0, 255), np.uint8)
-        return np.asarray(resized, image.dtype)
+        return np.asarray(np.clip(resized, 0, 1), image.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +215,11 @@ def load(config: DatasetConfig) -> Dataset:
     builder = _builder(config)
     info = builder.info
     image, label = (info.features[key] for key in _keys(info))
+    if config.train_split == config.test_split:
+        raise UserError(
+            f"--config.dataset.test_split={config.test_split}: the same as the train split; "
+            "a network is not tested on what it was trained on"
+        )
     side = config.image_size
     shape = (side, side, image.shape[-1]) if side else tuple(image.shape)
     if None in shape:
@@ -227,7 +242,8 @@ def load(config: DatasetConfig) -> Dataset:
                 f"--config.dataset.{flag}={name}: no such split of {info.full_name}; "
                 f"known: {', '.join(info.splits)}"
             ) from None
-        stored = [(part.num_examples, part.num_bytes) for part in info.splits.values()]
+        part = info.splits[name]
+        stored = [part.num_examples, part.num_bytes, _digest(part.filepaths)]
         return Split(
             source=f"{info.full_name}, split {name}",
             num_rows=rows,
@@ -245,6 +261,14 @@ def load(config: DatasetConfig) -> Dataset:
         split(config.train_split, "train_split"),
         split(config.test_split, "test_split"),
     )
+
+
+def _digest(paths: Sequence[Any]) -> str:
+    """Returns what changes with the stored files: their checksums; of large ones, their sizes."""
+    sizes = [pathlib.Path(path).stat().st_size for path in paths]
+    if sum(sizes) > 2**31:  # seconds for each start, for nothing new as a rule
+        return fingerprint(sizes)
+    return fingerprint([checksum(pathlib.Path(path)) for path in paths])
 
 
 def _keys(info: Any) -> tuple[str, str]:
@@ -281,7 +305,7 @@ def _builder(config: DatasetConfig) -> Any:
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         raise UserError(
             f"--config.dataset.name={config.name}: TFDS doesn't know it "
-            f"({str(error).strip().splitlines()[0]}); "
+            f"({first_line(error)}); "
             "see its catalogue, or make a data set from raw files by tools/prepare_dataset.py"
         ) from None
     remedy = (
@@ -296,17 +320,19 @@ def _builder(config: DatasetConfig) -> Any:
             download_config=tfds.download.DownloadConfig(try_download_gcs=False)
         )
     except Exception as error:  # TFDS and its downloaders raise dozens of types
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # a full or read-only disk is told by the command line
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            raise
         raise UserError(
             f"--config.dataset.name={config.name}: preparing it failed "
-            f"({type(error).__name__}: {str(error).strip().splitlines()[0]}); {remedy}"
+            f"({first_line(error)}); {remedy}"
         ) from error
     return builder
 
 
 def _check_reachable(name: str, builder: Any, remedy: str) -> None:
     """Fails within a second where TFDS' downloader would retry for minutes."""
+    if urllib.request.getproxies():
+        return  # names are then looked up elsewhere
     hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos or ()}
     for host in sorted(host for host in hosts if host):
         try:

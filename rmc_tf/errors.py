@@ -6,6 +6,14 @@ remedy. The command line prints that line and exits with status 2; everything
 else that escapes is a bug of ours and keeps its traceback.
 """
 
+import errno
+
+DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EEXIST),
+    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+)
+"""Numbers of those `OSError`s that a user mends by room, permission, or another path."""
+
 
 class UserError(ValueError):
     """A mistake that its reader can mend; `str(error)` is one line."""
@@ -16,3 +24,9 @@ class UserError(ValueError):
 
 class ArtefactError(UserError):
     """A file or folder of a work directory that is truncated, altered or foreign."""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns what another library's exception says, short enough to quote in a line of ours."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

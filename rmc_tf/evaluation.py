@@ -16,6 +16,7 @@ import scipy.stats
 
 from rmc_tf import storage
 from rmc_tf.defences.base import Defence
+from rmc_tf.errors import ArtefactError, first_line
 from rmc_tf.progress import progress
 from rmc_tf.streams import Stream
 
@@ -51,8 +52,14 @@ def evaluate(
     records: list[Record] = []
     if checkpoint.exists():
         state = storage.read_arrays(checkpoint)
-        records = json.loads(str(state.pop("records")))
-        defence.restore(state)
+        try:
+            records = json.loads(str(state.pop("records")))
+            defence.restore(state)
+        except (KeyError, ValueError) as error:
+            raise ArtefactError(
+                f"{checkpoint}: not a checkpoint of {name} on {stream.name} "
+                f"({first_line(error)}); delete it and run again"
+            ) from None
     path.parent.mkdir(parents=True, exist_ok=True)
     saved = time.monotonic()
     what = f"evaluate {name} on {stream.name}"

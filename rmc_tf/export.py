@@ -1,6 +1,7 @@
 """θ* as a SavedModel, for TensorFlow Serving and for `tf.saved_model.load`."""
 
 import pathlib
+import shutil
 
 import keras
 import tensorflow as tf
@@ -12,7 +13,7 @@ def export(classifier: Classifier, path: pathlib.Path) -> None:
     """Writes the endpoints `logits`, `probabilities` and `features`; `logits` serves by default.
 
     Each takes images [B, H, W, C] float32 in [0, 1], and is differentiable once
-    loaded. Nothing is left at `path` unless the whole was written.
+    loaded. What is at `path` is replaced once the whole is written.
     """
     signature = [tf.TensorSpec([None, *classifier.image_shape], tf.float32, name="images")]
     archive = keras.export.ExportArchive()
@@ -26,5 +27,7 @@ def export(classifier: Classifier, path: pathlib.Path) -> None:
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
     archive.write_out(str(beside), verbose=False)
+    shutil.rmtree(path, ignore_errors=True)
     beside.rename(path)

@@ -12,6 +12,7 @@ from rmc_tf import storage
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.classifier import Classifier, softmax
 from rmc_tf.progress import progress
+from rmc_tf.provenance import versions
 
 _KIND = "feature shard"
 
@@ -43,7 +44,10 @@ def extract(
       ArtefactError: a shard is damaged or was made from something else.
     """
     fingerprint = storage.fingerprint(
-        augmented_set.fingerprint, classifier.fingerprint(), classifier.feature_layer
+        versions("tensorflow", "keras"),
+        augmented_set.fingerprint,
+        classifier.fingerprint(),
+        classifier.feature_layer,
     )
     folder = pathlib.Path(folder) / fingerprint
     ranges = augmented_set.shard_ranges

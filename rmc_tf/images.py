@@ -50,10 +50,13 @@ def check_labels(labels: Array, num_classes: int, source: str) -> None:
     """Refuses labels that are not integers in 0..num_classes-1.
 
     Raises:
-      UserError: wrong type, or out of range; the first bad row is named.
+      UserError: wrong type or shape, or out of range; the first bad row is named.
     """
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{source}: labels are {labels.dtype}, expected integers")
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(
+            f"{source}: labels are {labels.dtype} of shape {list(labels.shape)}, "
+            "expected integers of shape [N]; flatten them, or take the argmax of one-hot ones"
+        )
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if bad.size:
         raise UserError(
@@ -72,8 +75,8 @@ def to_stored_ball(adversarial: Array, benign: Array, epsilon: float, norm: Norm
     """Returns adversarial examples as 8-bit pixels that are still in the ball A(x).
 
     Each pixel is rounded to the nearest step; whatever that pushed out of the
-    ball is then moved back: per pixel under L∞, and under L2 by rounding the
-    perturbation towards zero, which shortens it in every coordinate.
+    ball is then moved back: per pixel under L∞, and under L2 by shortening the
+    perturbation a little at a time until its rounded form is inside.
 
     Args:
       adversarial: [B, H, W, C] float32 in [0, 1].
@@ -88,7 +91,8 @@ def to_stored_ball(adversarial: Array, benign: Array, epsilon: float, norm: Norm
         most = int(np.floor(epsilon * 255 + 1e-4))  # 8/255 is 8 steps in spite of its rounding
         steps = np.clip(steps, -most, most)
     else:
-        lengths = np.linalg.norm(steps.reshape(len(steps), -1).astype(np.float64), axis=1)
-        outside = lengths > epsilon * 255
-        steps[outside] = np.trunc(exact[outside]).astype(np.int16)
+        for share in np.linspace(0.98, 0, 50):
+            squares = (steps.astype(np.float64) ** 2).reshape(len(steps), -1).sum(axis=1)
+            outside = squares > (epsilon * 255) ** 2
+            steps[outside] = np.rint(share * exact[outside]).astype(np.int16)
     return np.asarray(np.clip(centres + steps, 0, 255), np.uint8)

@@ -38,6 +38,13 @@ class IndexReport:
     reason: str
     """Why this kind, for the user."""
 
+    def __str__(self) -> str:
+        """One line for the user."""
+        return (
+            f"{self.kind} search in {self.rows:,} rows of {self.dimensions} dimensions "
+            f"({self.reason}), recall@{self.k} {self.recall:.4f}"
+        )
+
 
 class FeatureIndex:
     """Finds the K nearest of N feature vectors.
@@ -129,8 +136,8 @@ def _choose(rows: int, dimensions: int, config: IndexConfig) -> tuple[str, str]:
         return config.kind, "as --config.index.kind says"
     most = exact_rows(dimensions, config)
     if rows <= most:
-        return "exact", f"at most {most:,} rows of {dimensions} dimensions"
-    return "tree", f"more than {most:,} rows of {dimensions} dimensions"
+        return "exact", f"for up to {most:,} rows"
+    return "tree", f"for more than {most:,} rows"
 
 
 def _searcher(

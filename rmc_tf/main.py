@@ -9,24 +9,21 @@ which is told in one line.
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import pathlib
+import runpy
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
 from rmc_tf.config import ExperimentConfig
-from rmc_tf.errors import UserError
+from rmc_tf.errors import DISK_ERRORS, UserError, first_line
 
-_OF_THE_DISK = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
-    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
-)
 _MODES = ("train", "prepare", "evaluate", "report", "export", "all")
 
 
@@ -38,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _fail(str(error))
     except OSError as error:
-        if error.errno not in _OF_THE_DISK:
+        if error.errno not in DISK_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
         remedy = "free some space, or choose another place by --workdir and --data_dir"
@@ -60,9 +57,9 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
       UserError: anything that the user can mend.
     """
-    values = _parse(arguments)
+    values, name = _parse(arguments)
     config = ExperimentConfig.from_dict(_overridden(values))
-    workdir = pathlib.Path(values.workdir or f"runs/{_name(values)}")
+    workdir = pathlib.Path(values.workdir or f"runs/{name}")
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
@@ -70,7 +67,7 @@ def run(arguments: Sequence[str]) -> None:
 
     console.quieten()
     workdir.mkdir(parents=True, exist_ok=True)
-    with _only_run_in(workdir):
+    with _only_run_in(workdir), console.disk_errors():
         experiment = pipeline.Pipeline(config, workdir, console.say)
         made = pipeline.stages(experiment, command)[values.mode]()
         console.say(f"{values.mode}: {made}")
@@ -78,8 +75,8 @@ def run(arguments: Sequence[str]) -> None:
             console.say("\n" + (workdir / "report" / "table.md").read_text())
 
 
-def _parse(arguments: Sequence[str]) -> flags.FlagValues:
-    """Returns the flags' values, of a set of flags of their own."""
+def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
+    """Returns the flags' values, of a set of flags of their own, and the name of the run."""
     values = flags.FlagValues()
     text = "Runs configs/NAME.py; beside --config=FILE, the data set of that config."
     flags.DEFINE_string("dataset", "digits", text, flag_values=values)
@@ -91,28 +88,26 @@ def _parse(arguments: Sequence[str]) -> flags.FlagValues:
     flags.DEFINE_integer("seed", None, text, lower_bound=0, flag_values=values)
     flags.DEFINE_enum("mode", "all", _MODES, "Which stage to run.", flag_values=values)
     flags.DEFINE_bool("help", False, "Shows this help.", short_name="h", flag_values=values)
-    rest, config = _without_config(arguments)
-    text = "Runs a config of your own; --config.FIELD=VALUE overrides a setting of any."
     try:
-        config_flags.DEFINE_config_file("config", config, text, flag_values=values, sys_argv=rest)
+        rest, config = _without_config(arguments)
+        text = "Runs a config of your own; --config.FIELD=VALUE overrides a setting of any."
+        loaded = _load(config)
+        config_flags.DEFINE_config_dict("config", loaded, text, flag_values=values, sys_argv=rest)
         unexpected = values(rest)[1:]
     except flags.Error as error:
-        text = str(error).strip()
-        if "Traceback" in text:  # ml_collections tells the whole story of a config that fails
-            raise UserError(f"--config={config}: {text.splitlines()[-1]}") from None
-        raise UserError(f"{text}; see --help") from None
-    except (AttributeError, KeyError) as error:
+        raise UserError(f"{error}; see --help") from None
+    except (AttributeError, KeyError) as error:  # of an override: the config itself has loaded
         name = str(error).strip("'\"")
-        flag = next((a for a in rest if a.startswith("--config.") and name in a), "--config")
+        flag = next((a for a in arguments if a.startswith("--config.") and name in a), "--config")
         raise UserError(f"{flag}: no such setting; all are in rmc_tf/config.py") from None
-    except (TypeError, ValueError, SyntaxError, ImportError, OSError) as error:
-        raise UserError(f"--config={config}: {error}") from None
+    except (TypeError, SyntaxError) as error:
+        raise UserError(f"--config.…: {first_line(error)}; see --help") from None
     if values.help:
         print(f"{__doc__}\n{values.main_module_help()}\n{values.module_help(__name__)}")
         raise SystemExit(0)
     if unexpected:
         raise UserError(f"unexpected argument {unexpected[0]!r}; flags begin with --, see --help")
-    return values
+    return values, _name(config)
 
 
 def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
@@ -135,7 +130,7 @@ def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
 def _shipped(name: str) -> pathlib.Path:
     """Returns a shipped config, in the checkout or in the installed package."""
     package = pathlib.Path(__file__).parent
-    folder = next(f for f in (package.parent / "configs", package / "configs") if f.is_dir())
+    folder = next(f for f in (package / "configs", package.parent / "configs") if f.is_dir())
     if not (folder / f"{name}.py").is_file() or name == "__init__":
         known = ", ".join(sorted(f.stem for f in folder.glob("*.py") if f.stem != "__init__"))
         raise UserError(
@@ -145,9 +140,26 @@ def _shipped(name: str) -> pathlib.Path:
     return folder / f"{name}.py"
 
 
-def _name(values: flags.FlagValues) -> str:
+def _load(config: str) -> ml_collections.ConfigDict:
+    """Runs a config file: FILE, or FILE:ARGUMENT."""
+    file, _, argument = config.partition(":")
+    try:
+        loaded = runpy.run_path(file)["get_config"](*([argument] if argument else []))
+    except UserError:
+        raise
+    except Exception as error:  # the user's own code raises what it likes
+        raise UserError(f"--config={config}: {first_line(error)}; correct it") from error
+    if not isinstance(loaded, ml_collections.ConfigDict):
+        raise UserError(
+            f"--config={config}: get_config() returns a {type(loaded).__name__}, expected what "
+            "rmc_tf.config.to_flags(experiment) returns"
+        )
+    return loaded
+
+
+def _name(config: str) -> str:
     """Returns the name of a run: of its config and, where that takes one, its data set."""
-    file, _, dataset = values["config"].config_filename.partition(":")
+    file, _, dataset = config.partition(":")
     return "-".join(part for part in (pathlib.Path(file).stem, dataset) if part)
 
 

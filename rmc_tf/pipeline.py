@@ -13,7 +13,6 @@ that it depends on has changed; and an earlier setting finds its work again.
 
 import functools
 import pathlib
-import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,7 +39,7 @@ from rmc_tf.errors import UserError
 from rmc_tf.export import export
 from rmc_tf.images import to_float
 from rmc_tf.index import FeatureIndex
-from rmc_tf.provenance import provenance, versions
+from rmc_tf.provenance import provenance, revision, versions
 from rmc_tf.seeding import derive_seed
 from rmc_tf.traces import NoTraces, TensorBoardTraces, Traces
 
@@ -102,7 +101,11 @@ class Pipeline:
         config, train = self._config, self.dataset.train
         architecture = config.model.to_dict() | {"feature_layer": None, "path": None}
         fingerprint = storage.fingerprint(
-            train.fingerprint, architecture, config.training.to_dict(), config.seed, versions()
+            versions("tensorflow", "keras"),
+            train.fingerprint,
+            architecture,
+            config.training.to_dict(),
+            [config.seed, config.deterministic],
         )
         path = self._workdir / "train" / fingerprint
         if not storage.is_committed(path):
@@ -208,7 +211,7 @@ class Pipeline:
             fingerprint=fingerprint,
             path=path,
             checkpoint_seconds=self._config.evaluation.checkpoint_seconds,
-            details={"title": defences.kind(defence).title},
+            details={"title": defences.kind(defence).title, "revision": revision()},
         )
 
     def _result_path(self, defence: str, stream: streams.Stream) -> tuple[pathlib.Path, str]:
@@ -219,7 +222,8 @@ class Pipeline:
             self.classifier.fingerprint(),
             self.prepared.static.fingerprint if kind.searches else None,
             kind.depends_on(self._config),
-            versions(),
+            self._config.deterministic,
+            versions("tensorflow", "keras", "scann"),
         )
         return self._workdir / "evaluate" / f"{defence}-{stream.name}-{fingerprint}", fingerprint
 
@@ -242,13 +246,13 @@ class Pipeline:
             for name in config.evaluation.streams:
                 path, _ = self._result_path("rmc", self.stream(name))
                 of_rmc[name] = evaluation.read_records(path)
-        index = self.prepared.index.report
-        facts = [
-            f"data set {self.dataset.name}; {self.classifier.model.name}, "
-            f"{self.classifier.model.count_params():,} weights",
-            f"D' of {index.rows:,} rows; K = {index.k}; {index.kind} search ({index.reason}), "
-            f"recall@K {index.recall:.4f}",
-        ]
+        model = self.classifier.model
+        facts = [f"data set {self.dataset.name}; {model.name}, {model.count_params():,} weights"]
+        if any(defences.kind(name).searches for name in titles):
+            facts.append(f"D' by {', '.join(config.augmented_set.attacks)} alone, for every stream")
+            facts.append(str(self.prepared.index.report))
+        made_by = sorted({result["revision"] for result in results})
+        facts.append(f"answers computed at revision {', '.join(made_by)}")
         return report.write(
             self._workdir / "report",
             results,
@@ -264,8 +268,6 @@ class Pipeline:
         """Writes θ* as a SavedModel of version 1 under `<workdir>/export`; returns its path."""
         name: str = self.classifier.model.name
         path = self._workdir / "export" / name / "1"
-        if path.exists():
-            shutil.rmtree(path)
         export(self.classifier, path)
         return path
 

@@ -10,11 +10,10 @@ import rmc_tf
 from rmc_tf.config import ExperimentConfig
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions of all that computes, ours among them."""
-    packages = ("tensorflow", "keras", "cleverhans", "scann", "numpy")
+def versions(*packages: str) -> dict[str, str]:
+    """Returns our version and those of some packages: what an artefact depends on besides data."""
     found = {name: importlib.metadata.version(name) for name in packages}
-    return {"rmc_tf": rmc_tf.__version__, "python": platform.python_version(), **found}
+    return {"rmc_tf": rmc_tf.__version__, **found}
 
 
 def revision() -> str:
@@ -31,11 +30,14 @@ def revision() -> str:
 
 
 def provenance(config: ExperimentConfig, command: str) -> dict[str, Any]:
-    """Returns everything that is needed to make a result again."""
+    """Returns the command of a report, and everything that is needed to make a result again."""
     return {
         "command": command,
         "seed": config.seed,
         "revision": revision(),
-        "versions": versions(),
+        "versions": {
+            "python": platform.python_version(),
+            **versions("tensorflow", "keras", "cleverhans", "scann", "numpy"),
+        },
         "config": config.to_dict(),
     }

@@ -1,5 +1,6 @@
 """Results to tables and figures. Reads what the evaluation wrote; needs no TensorFlow."""
 
+import io
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -91,8 +92,7 @@ def accuracy_figure(
     axes.set(ylabel="accuracy, %", ylim=(0, 100), xticks=range(len(streams)), xticklabels=streams)
     axes.set_xlabel("stream U")
     figure.legend(loc="outside upper center", ncols=3, frameon=False)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    _save(figure, path)
 
 
 def course_figure(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -> None:
@@ -115,8 +115,14 @@ def course_figure(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -
     ):
         axes.set(xlabel="test points seen", ylabel=what, ylim=(0, None))
     panels[0].legend(frameon=False)
-    figure.savefig(path, dpi=150)
+    _save(figure, path)
+
+
+def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
     plt.close(figure)
+    storage.write_bytes(path, picture.getvalue())
 
 
 def write(
@@ -157,7 +163,7 @@ def write(
     text.append("".join(f"- {fact}\n" for fact in facts))
     versions = ", ".join(f"{name} {v}" for name, v in provenance["versions"].items())
     text.append(
-        f"- seed {provenance['seed']}, revision {provenance['revision']}; {versions}\n"
+        f"- seed {provenance['seed']}; report at revision {provenance['revision']}; {versions}\n"
         f"- command: `{provenance['command']}`\n- every setting: provenance.json\n"
     )
     report = folder / "report.md"

@@ -7,6 +7,7 @@ and checksum of each file; it is opened only if all of that still holds.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -38,11 +39,15 @@ def checksum(path: pathlib.Path) -> str:
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Writes a file durably: a reader sees the old content or the new, never a mixture."""
     beside = path.with_name(f".{path.name}.partial")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -101,19 +106,34 @@ def committing(
       details: anything a reader should know without opening the files.
 
     Raises:
-      FileExistsError: there is something at `path` already.
+      ArtefactError: there is something at `path` already.
+      OSError: the disk is full; nothing is left of what was begun.
     """
+    if path.exists():
+        raise ArtefactError(f"{path}: it is there, but not a finished {kind}; delete it")
     beside = path.with_name(f".{path.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    yield beside
-    files = sorted(file for file in beside.rglob("*") if file.is_file())
+    try:
+        yield beside
+        _seal(beside, kind, fingerprint, dict(details or {}))
+        beside.rename(path)
+    except BaseException as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno is None:  # NumPy's, on a full disk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
+
+
+def _seal(folder: pathlib.Path, kind: str, fingerprint: str, details: dict[str, Any]) -> None:
+    """Flushes all files of a folder, and marks it as done."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
     marker = {
         "kind": kind,
         "fingerprint": fingerprint,
-        "details": dict(details or {}),
+        "details": details,
         "files": {
-            file.relative_to(beside).as_posix(): {
+            file.relative_to(folder).as_posix(): {
                 "bytes": file.stat().st_size,
                 "sha256": checksum(file),
             }
@@ -123,10 +143,7 @@ def committing(
     for file in files:
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
-    write_json(beside / _MARKER, marker)
-    if path.exists():
-        raise FileExistsError(path)
-    beside.rename(path)
+    write_json(folder / _MARKER, marker)
 
 
 def is_committed(path: pathlib.Path) -> bool:
@@ -145,22 +162,27 @@ def check(path: pathlib.Path, *, kind: str, fingerprint: str | None = None) -> d
     if not is_committed(path):
         raise ArtefactError(f"{path}: not a finished {kind} (it has no {_MARKER}); {remedy}")
     marker = read_json(path / _MARKER)
-    if not isinstance(marker, dict) or marker.get("kind") != kind:
-        found = marker.get("kind") if isinstance(marker, dict) else None
+    try:
+        found, made_from = marker["kind"], marker["fingerprint"]
+        files = {
+            name: (int(file["bytes"]), str(file["sha256"]))
+            for name, file in marker["files"].items()
+        }
+        details = dict(marker["details"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ArtefactError(f"{path / _MARKER}: not one of ours; {remedy}") from None
+    if found != kind:
         raise ArtefactError(f"{path}: expected a {kind}, found a {found!r}; {remedy}")
-    if fingerprint is not None and marker["fingerprint"] != fingerprint:
+    if fingerprint is not None and made_from != fingerprint:
         raise ArtefactError(
             f"{path}: this {kind} was made from other settings or data "
-            f"(fingerprint {marker['fingerprint']}, expected {fingerprint}); {remedy}"
+            f"(fingerprint {made_from}, expected {fingerprint}); {remedy}"
         )
-    for name, expected in marker["files"].items():
+    for name, (committed, digest) in files.items():
         file = path / name
         size = file.stat().st_size if file.exists() else 0
-        if size != expected["bytes"]:
-            raise ArtefactError(
-                f"{file}: {size} bytes where {expected['bytes']} were committed; {remedy}"
-            )
-        if checksum(file) != expected["sha256"]:
+        if size != committed:
+            raise ArtefactError(f"{file}: {size} bytes where {committed} were committed; {remedy}")
+        if checksum(file) != digest:
             raise ArtefactError(f"{file}: altered since it was committed; {remedy}")
-    details: dict[str, Any] = marker["details"]
     return details

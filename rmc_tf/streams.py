@@ -13,8 +13,10 @@ from rmc_tf import attacks, storage
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig
 from rmc_tf.datasets import LabelledRows
+from rmc_tf.errors import UserError
 from rmc_tf.images import distance, to_float
 from rmc_tf.progress import progress
+from rmc_tf.provenance import versions
 from rmc_tf.seeding import derive_seed, generator
 
 _KIND = "stream"
@@ -44,8 +46,14 @@ class Stream:
 def choose_points(test: LabelledRows, points: int, with_replacement: bool, seed: int) -> np.ndarray:
     """Returns the rows [M] of the test set that all streams of an experiment are made of.
 
-    Without replacement, M is at most the size of the test set.
+    Raises:
+      UserError: more points than rows, without replacement.
     """
+    if points > test.num_rows and not with_replacement:
+        raise UserError(
+            f"--config.evaluation.points={points}: {test.source} has {test.num_rows} rows; lower "
+            "it, or add --config.evaluation.with_replacement=true"
+        )
     random = generator(seed, "points")
     if with_replacement:
         return random.integers(0, test.num_rows, points)
@@ -79,7 +87,13 @@ def make(
     fingerprint = storage.fingerprint(
         test.fingerprint,
         rows.tolist(),
-        attack_model and [classifier.fingerprint(), attack_model.to_dict(), seed],
+        attack_model
+        and [
+            versions("tensorflow", "keras", "cleverhans"),
+            classifier.fingerprint(),
+            attack_model.to_dict(),
+            seed,
+        ],
     )
     path = folder / fingerprint
     if not storage.is_committed(path):

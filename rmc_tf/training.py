@@ -10,9 +10,10 @@ from rmc_tf import storage
 from rmc_tf.augmentation import augment
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import TrainingConfig
+from rmc_tf.errors import ArtefactError, first_line
 from rmc_tf.images import to_float
 from rmc_tf.progress import progress
-from rmc_tf.seeding import derive_seed, generator
+from rmc_tf.seeding import generator
 from rmc_tf.traces import Traces
 
 
@@ -42,8 +43,9 @@ def train(
     """
     trainer = _Trainer(classifier, config, len(images))
     first = trainer.restore(checkpoint) if checkpoint.exists() else 0
-    keras.utils.set_random_seed(derive_seed(seed, "dropout", first))  # for users' own layers
-    with progress("training", config.epochs, first, "epoch") as advance:
+    batches = -(-len(images) // config.batch_size)
+    done = first * batches
+    with progress("training", config.epochs * batches, done, "step") as advance:
         for epoch in range(first, config.epochs):
             random = generator(seed, "epoch", epoch)
             order = random.permutation(len(images))
@@ -54,10 +56,10 @@ def train(
                 loss, hit = trainer.step(x, labels[batch])
                 losses.append(loss)
                 hits.append(hit)
+                advance(1)
             traces.scalar("training/loss", float(np.mean(losses)), epoch)
             traces.scalar("training/accuracy", float(np.concatenate(hits).mean()), epoch)
             trainer.save(checkpoint, epoch + 1)
-            advance(1)
 
 
 def accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
@@ -112,6 +114,12 @@ class _Trainer:
     def restore(self, checkpoint: pathlib.Path) -> int:
         """Reads what `save` wrote; returns the number of finished epochs."""
         arrays = storage.read_arrays(checkpoint)
-        for i, variable in enumerate(self._variables()):
-            variable.assign(arrays[f"variable_{i}"])
-        return int(arrays["epochs"])
+        try:
+            for i, variable in enumerate(self._variables()):
+                variable.assign(arrays[f"variable_{i}"])
+            return int(arrays["epochs"])
+        except (KeyError, ValueError) as error:
+            raise ArtefactError(
+                f"{checkpoint}: not a checkpoint of this training ({first_line(error)}); "
+                "delete it and run again"
+            ) from None

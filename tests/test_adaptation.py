@@ -130,8 +130,8 @@ def test_it_leaves_the_last_weights_or_the_best_as_asked(
     classifier: Classifier, examples: Examples, keep_best: bool
 ) -> None:
     validation = _part(examples, 150, 200)
-    adaptation = Adaptation(classifier, 2e-2, 32, keep_best=keep_best)
-    early_stop = EarlyStopConfig(patience=3, max_epochs=60)
+    adaptation = Adaptation(classifier, 2e-2, 32, may_keep_best=True)
+    early_stop = EarlyStopConfig(patience=3, max_epochs=60, keep="best" if keep_best else "last")
     losses = adaptation.fit(_part(examples, 0, 64), validation, early_stop, 0).validation_losses
     expected = losses.min() if keep_best else losses[-1]
     assert _loss(classifier, validation) == pytest.approx(expected, rel=1e-3)
@@ -179,4 +179,4 @@ def test_one_trace_serves_every_number_of_rows_and_every_patience(
     for rows, patience in ((10, 1), (64, 2), (100, 3)):
         early_stop = EarlyStopConfig(patience=patience, max_epochs=2)
         adaptation.fit(_part(examples, 0, rows), _part(examples, 150, 200), early_stop, rows)
-    assert adaptation.traces == 1
+    assert adaptation.tracing_count == 1

@@ -13,7 +13,7 @@ ROWS = (
     ("errors", "seeding", "progress"),
     ("config", "storage"),
     ("report",),
-    ("images", "augmentation", "traces"),
+    ("images", "augmentation", "traces", "provenance"),
     ("tfds_store",),
     ("datasets",),
     ("models.resnet",),
@@ -29,7 +29,6 @@ ROWS = (
     ("defences.rmc",),
     ("defences",),
     ("evaluation",),
-    ("provenance",),
     ("console", "pipeline"),
     ("main",),
 )

@@ -5,7 +5,8 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from rmc_tf.augmentation import Augmentation, augment
+from rmc_tf.augmentation import augment
+from rmc_tf.config import Augmentation
 
 KINDS = pytest.mark.parametrize("kind", ["shift", "shift_flip"])
 SHAPES = pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3), (16, 24, 2), (5, 5, 1)])

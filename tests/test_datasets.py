@@ -50,8 +50,7 @@ def write(data_dir: Path, features: dict[str, Any], rows: Rows, **more: Any) -> 
             "test": list(enumerate(rows[-10:])),
         },
         data_dir=data_dir,
-        disable_shuffling=True,
-        **more,
+        **{"disable_shuffling": True} | more,
     )
     return DatasetConfig(name="written", data_dir=str(data_dir), download=False)
 
@@ -140,6 +139,20 @@ def test_a_data_set_of_tfds_reads_in_order_in_either_format(
     assert len(found) == shards
     images, labels = real_digits(slice(0, 50))
     assert_rows(load(config).train.arrays(), images, labels)
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_a_data_set_that_tfds_shuffled_and_wrote_reads_in_the_order_of_its_slices(
+    tmp_path: Path, file_format: str
+) -> None:
+    more = {"file_format": file_format, "disable_shuffling": False}
+    sharded = tfds.download.DownloadConfig(num_shards=2)
+    config = write(tmp_path, FEATURES, DIGITS, download_config=sharded, **more)
+    slices = [f"train[{begin}:{begin + 5}]" for begin in range(0, 50, 5)]
+    parts = [load(dataclasses.replace(config, train_split=part)).train.arrays() for part in slices]
+    train = load(config).train.arrays()
+    assert_rows(train, *map(np.concatenate, list(zip(*parts, strict=True))[:2]))
+    assert pairs(train) == pairs(Batch(*real_digits(slice(0, 50)), np.arange(50)))
 
 
 @pytest.mark.parametrize("side", [4, 12])

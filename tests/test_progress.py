@@ -78,7 +78,7 @@ def test_elsewhere_work_that_slows_down_is_told_of_as_before(clock: Clock) -> No
             clock.now += 0.1 if unit < 100 else 6.0
             advance(1)
     units = [int(found) for found in re.findall(r"(\d+) of 1000", stream.getvalue())]
-    assert units[-4:] == [100, 101, 102, 103]
+    assert {101, 102, 103} <= set(units)
 
 
 def test_elsewhere_work_within_one_interval_says_nothing(clock: Clock) -> None:

@@ -1,9 +1,11 @@
 """Runtime masking and cleansing: PREDICT (Algorithm 1, lines 10–23)."""
 
 import pathlib
+import threading
 import time
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -73,6 +75,21 @@ class RMC:
                 f"the index holds {index.report.rows} rows, D' {len(augmented_set)}; "
                 "build it over the features of this D'"
             )
+        if index.report.dimensions != classifier.feature_size:
+            raise UserError(
+                f"the index holds features of {index.report.dimensions} dimensions, "
+                f"{classifier.source} gives {classifier.feature_size}; build it for this network"
+            )
+        if int(augmented_set.labels.max()) >= classifier.num_classes:
+            raise UserError(
+                f"{classifier.source}: returns {classifier.num_classes} outputs, D' has a label "
+                f"{int(augmented_set.labels.max())}; prepare D' for this network"
+            )
+        if not classifier.model.trainable_variables:
+            raise UserError(
+                f"{classifier.source}: all its weights are frozen, so nothing can adapt; set "
+                "model.trainable = True before saving it"
+            )
         if augmented_set.image_shape != classifier.image_shape:
             raise UserError(
                 f"{classifier.source}: takes images {list(classifier.image_shape)}, D' holds "
@@ -85,6 +102,7 @@ class RMC:
         self._index = index
         self._seed = seed
         self._traces = traces or NoTraces()
+        self._lock = threading.RLock()  # calibrate may be called in the background
         self._steps = 0
         self._calibration_due = False
         self._training_set = augmented_set.benign_rows
@@ -94,7 +112,7 @@ class RMC:
             config.learning_rate,
             config.batch_size,
             batch_norm_training=config.batch_norm == "training",
-            keep_best=config.early_stop.keep == "best",
+            may_keep_best="best" in (config.early_stop.keep, config.calibration.early_stop.keep),
         )
         self._shift = tf.function(self._distance_from_static)
 
@@ -112,11 +130,15 @@ class RMC:
         """
         x = np.asarray(image)[None]
         check_images(x, self._static.image_shape, "query")
+        with self._lock:
+            return self._predict(x)
+
+    def _predict(self, x: np.ndarray) -> Prediction:
         self.calibrate()  # of the query before, where it is still due
-        if not self.config.carry_weights:
-            self._start_over()
         before = self._probabilities(x) if self._traces.enabled else None
         clock = Clock()
+        if not self.config.carry_weights:
+            self._start_over()
         features, _ = self._static.forward(x)
         neighbours, _ = self._index.search(features[0], self.config.k)  # line 11: N'(x̂)
         clock.lap("search")
@@ -124,7 +146,7 @@ class RMC:
         clock.lap("fetch")
         fit = self._local_adaptation(rows)  # lines 12–15
         clock.lap("adaptation")
-        probabilities = self._probabilities(x)  # line 22: f(x̂; θ'), where θ' = θ* (line 16)
+        probabilities = self._finite(x)  # line 22: f(x̂; θ'), where θ' = θ* (line 16)
         clock.lap("answer")
         prediction = Prediction(
             int(probabilities.argmax()), probabilities, fit.steps, clock.total(), neighbours
@@ -149,16 +171,18 @@ class RMC:
 
     def calibrate(self) -> float:
         """Calibration (lines 17–21), if it is due; returns the seconds it took."""
-        if not self._calibration_due:
-            return 0.0
+        with self._lock:
+            return self._calibrate() if self._calibration_due else 0.0
+
+    def _calibrate(self) -> float:
         begun = time.perf_counter()
         calibration = self.config.calibration
-        random = generator(self._seed, "calibration", self.predictions)
+        random = generator(self._seed, "calibration rows", self.predictions)
         of_d = calibration.source == "training_set"
         pool = self._training_set if of_d else np.arange(len(self._augmented_set))
         wanted = min(calibration.rows or self.config.k, len(pool))
         rows = self._augmented_set.rows(random.choice(pool, wanted, replace=False))  # line 19
-        held_out = max(1, round(wanted * calibration.validation_share))
+        held_out = min(wanted - 1, max(1, round(wanted * calibration.validation_share)))
         images = augment(rows.images[held_out:], calibration.augmentation, random)
         examples = Examples(
             (images, rows.labels[held_out:]), (rows.images[:held_out], rows.labels[:held_out])
@@ -171,11 +195,10 @@ class RMC:
 
     def snapshot(self) -> State:
         """Returns a copy of θ*, the optimizer's state and the random state."""
-        state = {f"weights_{i}": w for i, w in enumerate(self._adapted.model.get_weights())}
-        for i, variable in enumerate(self._adaptation.optimizer.variables):
-            state[f"optimizer_{i}"] = np.array(variable)
-        random = (self._seed, self.predictions, self._steps, self._calibration_due)
-        return {**state, "random": np.array(random, np.int64)}
+        with self._lock:
+            state = {name: np.array(variable) for name, variable in self._variables().items()}
+            random = (self._seed, self.predictions, self._steps, self._calibration_due)
+            return {**state, "random": np.array(random, np.int64)}
 
     def restore(self, state: State) -> None:
         """Goes back to a state; the same queries then get the same answers, to the bit.
@@ -183,15 +206,26 @@ class RMC:
         Raises:
           UserError: the state is of another network.
         """
-        here = self.snapshot()
-        if {n: a.shape for n, a in here.items()} != {n: a.shape for n, a in state.items()}:
+        here = {name: tuple(variable.shape) for name, variable in self._variables().items()}
+        if here | {"random": (4,)} != {name: array.shape for name, array in state.items()}:
             raise UserError(f"this state is of another network than {self._static.source}")
-        weights = [state[f"weights_{i}"] for i in range(len(self._adapted.model.weights))]
-        self._adapted.model.set_weights(weights)
-        for i, variable in enumerate(self._adaptation.optimizer.variables):
-            variable.assign(state[f"optimizer_{i}"])
-        self._seed, self.predictions, self._steps, due = (int(n) for n in state["random"])
-        self._calibration_due = bool(due)
+        with self._lock:
+            for name, variable in self._variables().items():
+                variable.assign(state[name])
+            self._seed, self.predictions, self._steps, due = (int(n) for n in state["random"])
+            self._calibration_due = bool(due)
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        """All that a fit changes: weights, statistics, layers' random state, Adam's moments."""
+        kinds = {
+            "weights": self._adapted.model.variables,
+            "optimizer": [
+                variable
+                for variable in self._adaptation.optimizer.variables
+                if variable is not self._adaptation.optimizer.learning_rate  # a setting
+            ],
+        }
+        return {f"{kind}_{i}": v for kind, every in kinds.items() for i, v in enumerate(every)}
 
     def save(self, path: str | pathlib.Path) -> None:
         """Writes the state to a file, durably."""
@@ -236,6 +270,16 @@ class RMC:
     def _start_over(self) -> None:
         """Discards θ' for the static θ* (the alternative of section 3)."""
         self._adapted.model.set_weights(self._static.model.get_weights())
+        self._adaptation.reset_optimizer()
+
+    def _finite(self, images: np.ndarray) -> np.ndarray:
+        probabilities = self._probabilities(images)
+        if not np.isfinite(probabilities).all():
+            raise UserError(
+                f"--config.rmc.rate_share={self.config.rate_share}: the adaptation diverged at "
+                f"prediction {self.predictions} (λ = {self.config.learning_rate:g}); lower it"
+            )
+        return probabilities
 
     def _probabilities(self, images: np.ndarray) -> np.ndarray:
         _, logits = self._adapted.forward(images)

@@ -43,15 +43,19 @@ def build(
     return keras.Model(images, logits, name=f"resnet_{6 * config.blocks + 2}")
 
 
-def _residual_block(x: object, filters: int, stride: int, name: str) -> object:
+def _residual_block(
+    x: keras.KerasTensor, filters: int, stride: int, name: str
+) -> keras.KerasTensor:
     y = keras.layers.ReLU(name=f"{name}_a_relu")(_convolution(x, filters, 3, stride, f"{name}_a"))
     y = _convolution(y, filters, 3, 1, f"{name}_b")
-    if x.shape[-1] != filters:  # type: ignore[attr-defined]
+    if x.shape[-1] != filters:
         x = _convolution(x, filters, 1, stride, f"{name}_shortcut")
     return keras.layers.ReLU(name=name)(keras.layers.Add(name=f"{name}_add")([x, y]))
 
 
-def _convolution(x: object, filters: int, size: int, stride: int, name: str) -> object:
+def _convolution(
+    x: keras.KerasTensor, filters: int, size: int, stride: int, name: str
+) -> keras.KerasTensor:
     x = keras.layers.Conv2D(
         filters,
         size,
