@@ -255,6 +255,10 @@ def flip_a_bit(path: pathlib.Path) -> None:
     path.write_bytes(content)
 
 
+def replace(path: pathlib.Path) -> None:
+    path.write_text("{}")
+
+
 FIELDS = ("image", "label", "source", "origin")
 
 
@@ -265,7 +269,7 @@ FIELDS = ("image", "label", "source", "origin")
             [f"shard-0000{i}/{field}.npy" for i in (1, 5) for field in FIELDS],
             [truncate, flip_a_bit, pathlib.Path.unlink],
         ),
-        *itertools.product(["augmented_set.json"], [truncate, pathlib.Path.unlink]),
+        *itertools.product(["augmented_set.json"], [truncate, replace, pathlib.Path.unlink]),
     ],
 )
 def test_a_damaged_file_is_named_in_one_line(
@@ -330,6 +334,18 @@ def test_an_exported_d_prime_is_a_tfds_data_set_like_any_other(
         np.testing.assert_array_equal(batch.labels, d_prime.labels[numbers])
     with pytest.raises(UserError, match="there already"):
         d_prime.export_tfds("digits_pgd", str(tmp_path), digits.class_names)
+
+
+def test_what_cannot_give_a_sound_d_prime_is_refused_before_any_work(
+    prepare: Prepare, tmp_path: pathlib.Path
+) -> None:
+    fine = dataclasses.replace(PGD, epsilon=0.003, step_size=0.001)
+    with pytest.raises(UserError, match=r"attacks\.pgd\.epsilon=0\.003: less than one step"):
+        prepare(attack_models={"pgd": fine})
+    flat = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(name="features")])
+    with pytest.raises(UserError, match=r"takes images \[8, 8, 3\], the data set's are"):
+        prepare(classifier=Classifier(flat))
+    assert not any(tmp_path.iterdir())
 
 
 def test_float_pixels_are_neither_stored_in_8_bits_nor_exported(

@@ -103,6 +103,15 @@ def test_a_clone_answers_alike_and_is_independent(classifier: Classifier, images
         np.testing.assert_array_equal(ours, expected)
 
 
+def test_a_clone_has_the_constants_of_adapted_layers(images: Array) -> None:
+    adapted = LAYERS.Normalization(name="adapted")
+    adapted.adapt(images)
+    model = keras.Sequential([keras.Input((8, 8, 1)), adapted, LAYERS.Flatten(), LAYERS.Dense(10)])
+    clone = Classifier(model, "adapted").clone()
+    np.testing.assert_array_equal(clone.model(images), model(images))
+    assert clone.fingerprint() == Classifier(model, "adapted").fingerprint()
+
+
 def test_a_saved_network_loads_as_the_same(
     classifier: Classifier, images: Array, tmp_path: pathlib.Path
 ) -> None:

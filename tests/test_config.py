@@ -32,6 +32,7 @@ AT_LEAST_1 = [
     *("index.recall_queries", "rmc.batch_size", "rmc.early_stop.patience"),
     *("rmc.calibration.early_stop.max_epochs", "evaluation.points"),
 ]
+LISTS = ["augmented_set.attacks", "evaluation.streams", "evaluation.defences"]
 ABOVE_0 = [
     *("training.learning_rate", "attacks.pgd.epsilon", "attacks.pgd.step_size"),
     *("augmented_set.adversarial_per_row", "index.leaves_searched", "index.least_recall"),
@@ -156,8 +157,11 @@ def test_a_missing_setting_that_has_no_default_is_named(field: str) -> None:
         ("index.exact_rows", [1000], "two numbers"),
         ("index.exact_rows", [0, 0], ""),
         *((field, -1, "") for field in ("seed", "dataset.image_size", "rmc.calibration.rows")),
-        *((f"evaluation.{field}", [], "name at least one") for field in ("streams", "defences")),
-        *(("attacks.pgd.epsilon", value, "in (0, 1]") for value in (1.5, math.nan, math.inf)),
+        *((field, [], "at least one") for field in LISTS),
+        *((field, ["pgd", "pgd"], "each once") for field in LISTS),
+        ("attacks", {"pgd": {}, "clean": {}}, "taken"),
+        ("rmc.calibration.rows", 1, "at least 2"),
+        *(("attacks.pgd.epsilon", value, "at most 1") for value in (1.5, math.nan, math.inf)),
         *((field, 0, "") for field in AT_LEAST_1 + ABOVE_0),
         *((field, -0.1, "") for field in ABOVE_0),
         *(
@@ -186,6 +190,13 @@ def test_a_limit_itself_is_allowed_and_takes_the_type_of_its_field(field: str, v
     assert type(inner[last]) is type(parent_of(DIGITS.to_dict(), field)[0][last])
 
 
+def test_a_radius_under_l2_may_be_above_1_and_fgsm_needs_no_step() -> None:
+    assert config.AttackConfig(norm="l2", epsilon=1.5).epsilon == 1.5
+    assert config.AttackConfig(attack="fgsm", epsilon=0.001, step_size=0.1).epsilon == 0.001
+    with pytest.raises(UserError, match="epsilon=inf"):
+        config.AttackConfig(norm="l2", epsilon=math.inf)
+
+
 def test_the_adaptation_rate_is_a_quarter_of_the_training_rate() -> None:
     assert RMCConfig().learning_rate == 0.25 * config.TrainingConfig().learning_rate
     assert RMCConfig(training_rate=0.04, rate_share=0.5).learning_rate == pytest.approx(0.02)
@@ -208,13 +219,15 @@ def test_the_authors_code_differs_from_the_paper_in_the_documented_options_only(
     file = runpy.run_path(str(CONFIGS["authors_code"]))
     assert file["get_config"](name).to_dict() == file["experiment"](shipped(name)).to_dict()
     paper = dataclasses.replace(shipped(name), rmc=RMCConfig(k=77, training_rate=0.5))
+    training = dataclasses.replace(paper.training, augmentation="shift")
+    paper = dataclasses.replace(paper, training=training)
     assert changes(paper.to_dict(), file["experiment"](paper).to_dict()) == {
         "augmented_set.sampling": "each",
         "rmc.validation": "quarter_of_nearest",
         "rmc.early_stop.patience": 5,
         "rmc.calibration.source": "augmented_set",
         "rmc.calibration.validation_share": 1 / 8,
-        "rmc.calibration.augmentation": "shift",
+        "rmc.calibration.augmentation": "shift",  # that of the training
         "rmc.calibration.early_stop.patience": 5,
         "evaluation.defences": ("none", "deep_nn_vote", "web_nn_vote", "rmc"),
         "evaluation.with_replacement": True,

@@ -256,6 +256,23 @@ def test_a_split_that_is_not_there_or_empty_is_refused(
     assert line.startswith(f"--config.dataset.{flag}={split}: ")
 
 
+def test_a_test_split_that_was_trained_on_is_refused(digits: Dataset, data_dir: Path) -> None:
+    line = refusal(DatasetConfig(name="digits", data_dir=str(data_dir), test_split="train"))
+    assert line.startswith("--config.dataset.test_split=train: ")
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_a_file_that_is_truncated_is_told_with_what_to_delete(
+    tmp_path: Path, file_format: str
+) -> None:
+    config = write(tmp_path, FEATURES, DIGITS, file_format=file_format)
+    (file,) = tmp_path.rglob("*train*")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    train = load(config).train
+    with pytest.raises(UserError, match=f"split train: it can't be read .*; delete {tmp_path}/"):
+        train.arrays()
+
+
 def test_a_data_set_that_cannot_be_fetched_is_told_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +280,7 @@ def test_a_data_set_that_cannot_be_fetched_is_told_with_what_to_do(
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("socket.getaddrinfo", unreachable)
+    monkeypatch.setattr("urllib.request.getproxies", dict)
     remedy = f"it isn't in {tmp_path}; put it there on a machine that reaches it, make it from raw"
     line = refusal(DatasetConfig(name="mnist", data_dir=str(tmp_path)))
     assert line.startswith("--config.dataset.name=mnist: it can't be downloaded (Name or service")
@@ -286,7 +304,8 @@ def test_arrays_stand_in_for_a_split(images: np.ndarray) -> None:
     others = ((images[::-1], LABELS, 10), (images, LABELS[::-1], 10), (images, LABELS, 11))
     prints = {ArraySplit(*other).fingerprint for other in others} | {split.fingerprint}
     assert len(prints) == 4
-    assert ArraySplit(images.copy(), LABELS.astype(np.uint8), 10).fingerprint == split.fingerprint
+    for labels in (LABELS.astype(np.uint8), LABELS.tolist()):
+        assert ArraySplit(images.copy(), labels, 10).fingerprint == split.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -298,10 +317,9 @@ def test_arrays_stand_in_for_a_split(images: np.ndarray) -> None:
         (IMAGES.astype(np.float32), LABELS, "values from 0 to 255, expected [0, 1]"),
         (IMAGES / 255, LABELS, "float64, expected float32"),
         (IMAGES, LABELS + 1, "label 10 at row 9, expected 0 to 9"),
-        (IMAGES, LABELS / 1, "float64, expected integers"),
+        (IMAGES, LABELS / 1, "labels are float64"),
         (IMAGES, np.eye(10, dtype=int)[LABELS], "[20, 10]"),
-        (IMAGES, LABELS.tolist(), ""),
-        (IMAGES.tolist(), LABELS, ""),
+        (IMAGES.tolist(), LABELS, "int64, expected float32"),
     ],
 )
 def test_arrays_that_are_no_labelled_images_are_refused(

@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import re
+import select
 import termios
 from collections.abc import Iterator
 from typing import TextIO
@@ -120,7 +121,10 @@ def test_a_terminal_shows_one_bar_that_is_drawn_over(
     stream, reader = terminal
     work(stream, clock, 10, 1.0, total=10)
     stream.flush()
-    drawn = os.read(reader, 1 << 20).decode()
+    received = b""
+    while b"\n" not in received and select.select([reader], [], [], 30)[0]:
+        received += os.read(reader, 1 << 16)  # what has come by now
+    drawn = received.decode()
     bars = re.findall(r"\rPREPARE: +(\d+)%\|", drawn)
     assert [int(share) for share in bars] == [*range(0, 101, 10), 100]
     assert drawn.count("\n") == 1  # at the end

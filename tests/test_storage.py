@@ -1,5 +1,6 @@
 """Files are whole or absent, and an artefact that isn't what was committed is refused."""
 
+import errno
 import json
 import pathlib
 import subprocess
@@ -49,7 +50,9 @@ def test_a_crash_while_a_file_is_written_leaves_the_old_one_or_none(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("os.fsync", crash)
         storage.write_bytes(path, b"begun, but not ended by this run")
-    assert (path.read_bytes() if path.exists() else None) == old
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == (
+        {} if old is None else {path: old}
+    )
     storage.write_bytes(path, b"by the next run")
     assert path.read_bytes() == b"by the next run"
     assert list(tmp_path.iterdir()) == [path]
@@ -123,8 +126,17 @@ def test_a_block_that_does_not_end_well_commits_nothing(
         assert not path.exists()
         if when == "in the block":
             crash()
-    assert not path.exists()
+    assert not list(tmp_path.iterdir())
     assert not storage.is_committed(path)
+
+
+def test_an_error_of_the_disk_without_a_number_is_told_as_a_full_disk(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match="shard") as caught,
+        storage.committing(tmp_path / "shard", kind="shard", fingerprint="f00"),
+    ):
+        raise OSError("12345 requested and 678 written")  # as NumPy says it
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_what_a_killed_run_left_is_no_part_of_the_artefact(tmp_path: Path) -> None:
@@ -145,10 +157,10 @@ def test_what_a_killed_run_left_is_no_part_of_the_artefact(tmp_path: Path) -> No
 
 def test_an_artefact_is_not_overwritten(artefact: Path) -> None:
     with (
-        pytest.raises(FileExistsError),
-        storage.committing(artefact, kind="shard", fingerprint="f00") as new,
+        pytest.raises(ArtefactError, match=f"^{artefact}: .*delete it"),
+        storage.committing(artefact, kind="shard", fingerprint="f00"),
     ):
-        (new / "rows.bin").write_bytes(b"others")
+        pytest.fail("the work was begun")
     assert storage.check(artefact, kind="shard", fingerprint="f00") == {"rows": 3}
 
 

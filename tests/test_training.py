@@ -190,18 +190,20 @@ def test_weights_repeat_with_the_seed_and_the_settings_only(
     assert equal(weights, undisturbed[0]) == same
 
 
-@pytest.mark.parametrize("damage", ["truncated", "altered", "empty"])
-def test_a_damaged_checkpoint_is_refused_by_name(
+@pytest.mark.parametrize("damage", ["truncated", "altered", "empty", "another network's"])
+def test_a_damaged_or_foreign_checkpoint_is_refused_by_name(
     rows: Batch,
     undisturbed: tuple[list[np.ndarray], pathlib.Path],
     tmp_path: pathlib.Path,
     damage: str,
 ) -> None:
+    path = tmp_path / "checkpoint.npz"
     content = bytearray(undisturbed[1].read_bytes())
     content[len(content) // 2] ^= 0xFF
-    end = {"truncated": len(content) // 2, "altered": len(content), "empty": 0}[damage]
-    path = tmp_path / "checkpoint.npz"
+    end = {"truncated": len(content) // 2, "empty": 0}.get(damage)
     path.write_bytes(content[:end])
+    if damage == "another network's":
+        np.savez(path, epochs=1, variable_0=np.zeros(3, np.float32))
     with pytest.raises(ArtefactError, match=str(path)) as caught:
         train(new_network(), rows, path)
     assert len(str(caught.value).splitlines()) == 1
