@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -137,6 +138,23 @@ def test_an_error_of_the_disk_without_a_number_is_told_as_a_full_disk(tmp_path: 
     ):
         raise OSError("12345 requested and 678 written")  # as NumPy says it
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_every_file_of_an_artefact_is_on_the_disk_before_it_is_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, flushed = tmp_path / "shard", set()
+
+    def fsync(descriptor: int) -> None:
+        assert not path.exists()
+        flushed.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with storage.committing(path, kind="shard", fingerprint="f00") as new:
+        (new / "inner").mkdir()
+        (new / "inner" / "labels.bin").write_bytes(b"labels")
+        (new / "rows.bin").write_bytes(b"rows")
+    assert flushed == {file.stat().st_ino for file in path.rglob("*") if file.is_file()}
 
 
 def test_what_a_killed_run_left_is_no_part_of_the_artefact(tmp_path: Path) -> None:
