@@ -334,7 +334,13 @@ class RMCConfig(_Section):
     def __post_init__(self) -> None:
         _require(self.k >= 2, "rmc.k", self.k, "must be at least 2 (to train on, to validate on)")
         _require(self.batch_size >= 1, "rmc.batch_size", self.batch_size, "must be at least 1")
-        _require(self.learning_rate > 0, "rmc.rate_share", self.rate_share, "must be above 0")
+        _require(0 < self.training_rate < 1, "rmc.training_rate", self.training_rate, "in (0, 1)")
+        _require(
+            0 < self.rate_share < math.inf,
+            "rmc.rate_share",
+            self.rate_share,
+            "must be above 0 and finite",
+        )
         _require(
             0 < self.validation_share < 1 and self.validation_rows < self.k,
             "rmc.validation_share",

@@ -147,8 +147,9 @@ class Split:
         batch = Batch(
             np.stack(images), np.asarray(labels, np.int32), begin + np.arange(len(labels))
         )
-        source = f"data set {self.source}, rows {begin} to {begin + len(labels) - 1}"
-        pixels.check_labels(batch.labels, self.num_classes, source)
+        source = f"data set {self.source}"
+        pixels.check_labels(batch.labels, self.num_classes, source, begin)
+        source += f", rows {begin} to {begin + len(labels) - 1}"
         if batch.images.dtype != np.uint8:
             pixels.check_images(batch.images, self.image_shape, source)
         return batch
@@ -242,6 +243,8 @@ def load(config: DatasetConfig) -> Dataset:
                 f"--config.dataset.{flag}={name}: no such split of {info.full_name}; "
                 f"known: {', '.join(info.splits)}"
             ) from None
+        if rows < 1:
+            raise UserError(f"--config.dataset.{flag}={name}: no row of {info.full_name} is in it")
         part = info.splits[name]
         stored = [part.num_examples, part.num_bytes, _digest(part.filepaths)]
         return Split(
@@ -302,7 +305,7 @@ def _builder(config: DatasetConfig) -> Any:
         return tfds.core.read_only_builder.builder_from_files("digits", **where)
     try:
         builder = tfds.builder(config.name, try_gcs=False, **where)
-    except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
+    except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError) as error:
         raise UserError(
             f"--config.dataset.name={config.name}: TFDS doesn't know it "
             f"({first_line(error)}); "

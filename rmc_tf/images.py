@@ -46,8 +46,14 @@ def check_images(images: Array, image_shape: tuple[int, ...], source: str) -> No
             raise UserError(f"{source}: images hold {found}, expected [0, 1]; rescale or drop them")
 
 
-def check_labels(labels: Array, num_classes: int, source: str) -> None:
+def check_labels(labels: Array, num_classes: int, source: str, first_row: int = 0) -> None:
     """Refuses labels that are not integers in 0..num_classes-1.
+
+    Args:
+      labels: expected [N].
+      num_classes: number of labels.
+      source: where they came from, for the message.
+      first_row: number of the first of them, for the message.
 
     Raises:
       UserError: wrong type or shape, or out of range; the first bad row is named.
@@ -60,8 +66,8 @@ def check_labels(labels: Array, num_classes: int, source: str) -> None:
     bad = np.flatnonzero((labels < 0) | (labels >= num_classes))
     if bad.size:
         raise UserError(
-            f"{source}: label {labels[bad[0]]} at row {bad[0]}, expected 0 to {num_classes - 1}; "
-            "correct the data set or its number of classes"
+            f"{source}: label {labels[bad[0]]} at row {first_row + bad[0]}, "
+            f"expected 0 to {num_classes - 1}; correct the data set or its number of classes"
         )
 
 

@@ -161,8 +161,8 @@ def check(path: pathlib.Path, *, kind: str, fingerprint: str | None = None) -> d
     remedy = f"delete {path} and run again to rebuild it"
     if not is_committed(path):
         raise ArtefactError(f"{path}: not a finished {kind} (it has no {_MARKER}); {remedy}")
-    marker = read_json(path / _MARKER)
     try:
+        marker = json.loads((path / _MARKER).read_text())
         found, made_from = marker["kind"], marker["fingerprint"]
         files = {
             name: (int(file["bytes"]), str(file["sha256"]))
@@ -170,7 +170,7 @@ def check(path: pathlib.Path, *, kind: str, fingerprint: str | None = None) -> d
         }
         details = dict(marker["details"])
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise ArtefactError(f"{path / _MARKER}: not one of ours; {remedy}") from None
+        raise ArtefactError(f"{path / _MARKER}: truncated or not one of ours; {remedy}") from None
     if found != kind:
         raise ArtefactError(f"{path}: expected a {kind}, found a {found!r}; {remedy}")
     if fingerprint is not None and made_from != fingerprint:
@@ -180,7 +180,9 @@ def check(path: pathlib.Path, *, kind: str, fingerprint: str | None = None) -> d
         )
     for name, (committed, digest) in files.items():
         file = path / name
-        size = file.stat().st_size if file.exists() else 0
+        if not file.is_file():
+            raise ArtefactError(f"{file}: missing; {remedy}")
+        size = file.stat().st_size
         if size != committed:
             raise ArtefactError(f"{file}: {size} bytes where {committed} were committed; {remedy}")
         if checksum(file) != digest:
