@@ -65,14 +65,7 @@ class Classifier:
         self.num_classes: int = outputs[0].shape[1]
         features = _flat(self._layer_output(), source)
         self.feature_size: int = features.shape[-1]
-        try:
-            self._features_and_logits = keras.Model(inputs[0], [features, outputs[0]])
-        except ValueError:  # Keras: the graph is disconnected
-            raise UserError(
-                f"--config.model.feature_layer={feature_layer}: it is a model inside {source}, "
-                "whose output isn't part of the outer graph; name a layer after it, or call its "
-                "layers directly"
-            ) from None
+        self._features_and_logits = keras.Model(inputs[0], [features, outputs[0]])
         self._forward = tf.function(
             self.features_and_logits,
             input_signature=[tf.TensorSpec([None, *self.image_shape], tf.float32)],
@@ -86,7 +79,13 @@ class Classifier:
                 f"--config.model.feature_layer={self.feature_layer}: {self.source} has no such "
                 f"layer; its last ones are {deep}"
             )
-        return self.model.get_layer(self.feature_layer).output
+        layer = self.model.get_layer(self.feature_layer)
+        if isinstance(layer, keras.Model):
+            # A backbone: its `output` is of its own graph; what it gives in this one is kept by
+            # the node that called it.
+            output: keras.KerasTensor = layer._inbound_nodes[-1].output_tensors[0]
+            return output
+        return layer.output
 
     @classmethod
     def load(cls, path: str | pathlib.Path, feature_layer: str = "features") -> "Classifier":

@@ -148,10 +148,12 @@ def _searcher(
         leaves = max(1, math.isqrt(len(features)))
         searched = max(1, round(leaves * config.leaves_searched))
         sample = min(len(features), 100_000)  # ScaNN's own default bound
-        builder = builder.tree(leaves, searched, training_sample_size=sample)
-        builder = builder.set_n_training_threads(1)  # more would sum in varying order
-    with _silence():
-        return builder.score_brute_force(quantize=False).build()
+        # ScaNN's random first centres can't be seeded; those of k-means++ can, in its config only.
+        builder = builder.tree(leaves, searched, training_sample_size=sample, random_init=False)
+    settings = builder.score_brute_force(quantize=False).create_config()
+    settings = settings.replace("partitioning {", "partitioning { clustering_seed: 1", 1)
+    with _silence():  # one thread: more would sum in varying order
+        return scann_ops_pybind.create_searcher(features, settings, 1)
 
 
 @contextlib.contextmanager
