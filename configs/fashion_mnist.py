@@ -39,5 +39,5 @@ def experiment() -> config.ExperimentConfig:
         # learned of the attack, and on digits either clean accuracy or robustness drops by some
         # ten points (docs/results/calibration.md).
         rmc=config.RMCConfig(k=512, calibration=config.CalibrationConfig(source="augmented_set")),
-        evaluation=config.EvaluationConfig(points=100, streams=("clean", "pgd")),
+        evaluation=config.EvaluationConfig(points=50, streams=("clean", "pgd")),
     )

@@ -145,6 +145,24 @@ def test_steps_are_adams_on_the_cross_entropy_and_shrink_along_a_cosine(
         assert change < 1.2 * 0.01 * (1 + np.cos(np.pi * number / 10)) / 2
 
 
+def test_each_epoch_takes_every_row_once_in_an_order_of_its_own(
+    rows: Batch, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = []
+
+    def seen(images: np.ndarray, *how: object) -> np.ndarray:
+        batches.append(images)
+        return images
+
+    monkeypatch.setattr(training, "augment", seen)
+    train(new_network(), rows, tmp_path / "c.npz")
+    assert [len(batch) for batch in batches] == 3 * [64, 64, 64, 64, 44]
+    epochs = [np.concatenate(batches[begin : begin + 5]) for begin in (0, 5, 10)]
+    orders = [[image.tobytes() for image in epoch] for epoch in (*epochs, to_float(rows.images))]
+    assert all(sorted(order) == sorted(orders[0]) for order in orders)
+    assert all(some != other for some, other in itertools.combinations(orders, 2))
+
+
 @pytest.mark.parametrize("killed_in", [0, 1, 2])
 def test_a_killed_training_ends_with_the_weights_of_an_undisturbed_one(
     rows: Batch,
