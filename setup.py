@@ -18,7 +18,7 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["rmc_tf", "rmc_tf.*"]), "rmc_tf.configs"],
     package_dir={"rmc_tf.configs": "configs"},
-    package_data={"rmc_tf": ["py.typed"]},
+    package_data={"rmc_tf": ["py.typed", "*.json"]},
     entry_points={"console_scripts": ["rmc_tf=rmc_tf.main:main"]},
     install_requires=[
         "tensorflow>=2.20,<2.21",  # scann 1.4.2 is built against it
@@ -37,4 +37,11 @@ setup(
         "scipy>=1.14",
         "tqdm>=4.66",
     ],
+    extras_require={
+        "test": [
+            "pytest>=8",
+            "adversarial-robustness-toolbox>=1.20,<2",  # our attacks are compared with theirs
+            "foolbox>=3.3.4,<4",
+        ],
+    },
 )

@@ -27,6 +27,7 @@ def experiment(paper: config.ExperimentConfig) -> config.ExperimentConfig:
         paper,
         augmented_set=dataclasses.replace(paper.augmented_set, sampling="each"),
         rmc=config.authors_code(paper.rmc, paper.training.augmentation),
+        table=config.TableConfig(name="authors_code"),  # beside the paper's own, in one workdir
         evaluation=dataclasses.replace(
             paper.evaluation,
             defences=("none", "deep_nn_vote", "web_nn_vote", "rmc"),  # its votes are of labels

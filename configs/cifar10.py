@@ -27,7 +27,7 @@ def experiment() -> config.ExperimentConfig:
         training=config.TrainingConfig(epochs=200, augmentation="shift_flip"),
         # ε = 8/255 (section 4.1). The paper is silent on PGD's steps: Madry et al. 2017.
         attacks={
-            "fgsm": config.AttackConfig(attack="fgsm", epsilon=8 / 255, step_size=8 / 255),
+            "fgsm": config.AttackConfig(attack="fgsm", epsilon=8 / 255),
             "pgd": config.AttackConfig(attack="pgd", epsilon=8 / 255, step_size=2 / 255),
         },
         augmented_set=config.AugmentedSetConfig(attacks=("pgd",)),  # N' = 5|D| (section 4.1)

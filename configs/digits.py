@@ -26,7 +26,7 @@ def experiment() -> config.ExperimentConfig:
         # ε: pixels have 17 levels; 0.15 is 2.4 of them, where the undefended network fails.
         # Step: ε/4, as 2/255 is for the paper's 8/255.
         attacks={
-            "fgsm": config.AttackConfig(attack="fgsm", epsilon=0.15, step_size=0.15),
+            "fgsm": config.AttackConfig(attack="fgsm", epsilon=0.15),
             "pgd": config.AttackConfig(attack="pgd", epsilon=0.15, step_size=0.0375),
         },
         # N' = 5|D|, of the attack that is defended against (section 4.1).

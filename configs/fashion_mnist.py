@@ -28,7 +28,7 @@ def experiment() -> config.ExperimentConfig:
         # ε = 0.1: ours; where the undefended network falls to 0 % and its clean pictures are
         # still plain to a person. Step: ε/4, as 2/255 is for the paper's 8/255.
         attacks={
-            "fgsm": config.AttackConfig(attack="fgsm", epsilon=0.1, step_size=0.1),
+            "fgsm": config.AttackConfig(attack="fgsm", epsilon=0.1),
             "pgd": config.AttackConfig(attack="pgd", epsilon=0.1, step_size=0.025),
         },
         augmented_set=config.AugmentedSetConfig(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rmc_tf.attacks import build as build_attack
-    from rmc_tf.augmented_set import AugmentedSet, prepare
+    from rmc_tf.augmented_set import AugmentedSet
     from rmc_tf.classifier import Classifier
     from rmc_tf.config import (
         AttackConfig,
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         DatasetConfig,
         EarlyStopConfig,
         IndexConfig,
+        RefreshConfig,
         RMCConfig,
         authors_code,
     )
@@ -25,9 +26,12 @@ if TYPE_CHECKING:
     from rmc_tf.datasets import load as load_dataset
     from rmc_tf.defences.base import Prediction
     from rmc_tf.defences.rmc import RMC
+    from rmc_tf.defences.rmc_plus import RMCPlus
     from rmc_tf.errors import UserError
     from rmc_tf.features import extract
     from rmc_tf.index import FeatureIndex
+    from rmc_tf.preparation import prepare
+    from rmc_tf.refreshed_set import RefreshedSet
 
 __version__ = "0.1.0"
 
@@ -39,6 +43,7 @@ _HOMES = {
     "EarlyStopConfig": "config",
     "IndexConfig": "config",
     "RMCConfig": "config",
+    "RefreshConfig": "config",
     "authors_code": "config",
     "ArraySplit": "datasets",
     "AugmentedSet": "augmented_set",
@@ -46,11 +51,13 @@ _HOMES = {
     "FeatureIndex": "index",
     "Prediction": "defences.base",
     "RMC": "defences.rmc",
+    "RMCPlus": "defences.rmc_plus",
+    "RefreshedSet": "refreshed_set",
     "UserError": "errors",
     "build_attack": "attacks",
     "extract": "features",
     "load_dataset": "datasets",
-    "prepare": "augmented_set",
+    "prepare": "preparation",
 }
 
 __all__ = [
@@ -67,6 +74,9 @@ __all__ = [
     "IndexConfig",
     "Prediction",
     "RMCConfig",
+    "RMCPlus",
+    "RefreshConfig",
+    "RefreshedSet",
     "UserError",
     "__version__",
     "authors_code",

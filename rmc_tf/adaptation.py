@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import EarlyStopConfig
+from rmc_tf.losses import cross_entropy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,9 +154,7 @@ class Adaptation:
         """Line 14: θ* ← θ* − λ Σ ∇L(θ*, x, y), by Adam; returns the loss before it."""
         with tf.GradientTape() as tape:
             logits = self.classifier.logits(images, training=self._training)
-            loss = tf.reduce_mean(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-            )
+            loss = cross_entropy(logits, labels)
         self.optimizer.apply(tape.gradient(loss, [w.value for w in self._weights]))
         return loss
 

@@ -6,7 +6,9 @@ remedy. The command line prints that line and exits with status 2; everything
 else that escapes is a bug of ours and keeps its traceback.
 """
 
+import difflib
 import errno
+from collections.abc import Iterable
 
 DISK_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EEXIST),
@@ -30,3 +32,10 @@ def first_line(error: BaseException) -> str:
     """Returns what another library's exception says, short enough to quote in a line of ours."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Returns the remedy for a name that isn't known: the nearest that is, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(names)}"

@@ -2,26 +2,30 @@
 
 The answers of a defence that adapts depend on all queries before, so a run
 that was killed goes on from a checkpoint of the defence's state *and* of the
-records so far, which are written as one file.
+records so far, which are written as one file. Where the points are attacked
+while they are answered (`threats.runner`), so are the images that were asked.
 """
 
 import json
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import scipy.stats
 
 from rmc_tf import storage
 from rmc_tf.defences.base import Defence
 from rmc_tf.errors import ArtefactError, first_line
+from rmc_tf.intervals import wilson
 from rmc_tf.progress import progress
 from rmc_tf.streams import Stream
 
 _KIND = "result"
 Record = dict[str, Any]
+Attacker = Callable[[Defence, int], np.ndarray]
+"""(the defence as it is now, number of the point) to the image [H, W, C] that it shall be asked.
+The defence is left as it was."""
 
 
 def evaluate(
@@ -33,6 +37,7 @@ def evaluate(
     path: pathlib.Path,
     checkpoint_seconds: float,
     details: Mapping[str, Any],
+    attacker: Attacker | None = None,
 ) -> dict[str, Any]:
     """Answers every point of a stream in order, and returns the result.
 
@@ -41,43 +46,67 @@ def evaluate(
       stream: U.
       name: of the defence.
       fingerprint: of all that the result depends on.
-      path: where the result shall be: `records.jsonl` and `result.json`.
+      path: where the result shall be: `records.jsonl` and `result.json`; and `image.npy`,
+        [M, H, W, C] float32, where there is an attacker.
       checkpoint_seconds: at most this much work is lost by a kill.
       details: goes into the result as it is.
+      attacker: crafts what is asked instead of each image; by default nobody does.
 
     Raises:
       ArtefactError: the checkpoint is damaged.
     """
     checkpoint = path.with_name(f"{path.name}.checkpoint.npz")
-    records: list[Record] = []
-    if checkpoint.exists():
-        state = storage.read_arrays(checkpoint)
-        try:
-            records = json.loads(str(state.pop("records")))
-            defence.restore(state)
-        except (KeyError, ValueError) as error:
-            raise ArtefactError(
-                f"{checkpoint}: not a checkpoint of {name} on {stream.name} "
-                f"({first_line(error)}); delete it and run again"
-            ) from None
+    what = f"{name} on {stream.name}"
+    records, images = _restore(checkpoint, defence, what) if checkpoint.exists() else ([], [])
     path.parent.mkdir(parents=True, exist_ok=True)
     saved = time.monotonic()
-    what = f"evaluate {name} on {stream.name}"
-    with progress(what, len(stream.labels), len(records), "point") as advance:
+    with progress(f"evaluate {what}", len(stream.labels), len(records), "point") as advance:
         for number in range(len(records), len(stream.labels)):
-            records.append(_answer(defence, stream, number))
+            image, attacked = stream.images[number], {}
+            if attacker is not None:
+                begun = time.perf_counter()
+                image = attacker(defence, number)
+                attacked = {"adversarial": True, "attack_seconds": time.perf_counter() - begun}
+                images.append(image)
+            records.append({**_answer(defence, stream, number, image), **attacked})
             advance(1)
             if time.monotonic() - saved > checkpoint_seconds:
-                state = {**defence.snapshot(), "records": np.array(json.dumps(records))}
-                storage.write_arrays(checkpoint, state)
+                _save(checkpoint, defence, records, images)
                 saved = time.monotonic()
     result = {"defence": name, "stream": stream.name, **summarise(records), **details}
     with storage.committing(path, kind=_KIND, fingerprint=fingerprint, details=result) as beside:
         lines = "".join(json.dumps(record) + "\n" for record in records)
         (beside / "records.jsonl").write_text(lines)
         (beside / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        if attacker is not None:
+            np.save(beside / "image.npy", np.array(images, np.float32))
     checkpoint.unlink(missing_ok=True)
     return result
+
+
+def _save(
+    checkpoint: pathlib.Path, defence: Defence, records: list[Record], images: list[np.ndarray]
+) -> None:
+    crafted = {"images": np.array(images, np.float32)} if images else {}
+    state = {**defence.snapshot(), **crafted, "records": np.array(json.dumps(records))}
+    storage.write_arrays(checkpoint, state)
+
+
+def _restore(
+    checkpoint: pathlib.Path, defence: Defence, what: str
+) -> tuple[list[Record], list[np.ndarray]]:
+    """Puts the defence where `_save` left it; returns the records and crafted images so far."""
+    state = storage.read_arrays(checkpoint)
+    try:
+        records = json.loads(str(state.pop("records")))
+        images = list(state.pop("images", ()))
+        defence.restore(state)
+    except (KeyError, ValueError) as error:
+        raise ArtefactError(
+            f"{checkpoint}: not a checkpoint of {what} "
+            f"({first_line(error)}); delete it and run again"
+        ) from None
+    return records, images
 
 
 def stored_result(path: pathlib.Path, fingerprint: str) -> dict[str, Any] | None:
@@ -96,8 +125,8 @@ def read_records(path: pathlib.Path) -> list[Record]:
     return [json.loads(line) for line in (path / "records.jsonl").read_text().splitlines()]
 
 
-def _answer(defence: Defence, stream: Stream, number: int) -> Record:
-    prediction = defence.predict(stream.images[number])
+def _answer(defence: Defence, stream: Stream, number: int, image: np.ndarray) -> Record:
+    prediction = defence.predict(image)
     calibration_seconds = defence.calibrate()
     return {
         "point": number,
@@ -113,18 +142,21 @@ def _answer(defence: Defence, stream: Stream, number: int) -> Record:
 
 
 def summarise(records: list[Record]) -> dict[str, Any]:
-    """Returns accuracy with its 95 % interval (Wilson 1927), steps and seconds of some records."""
+    """Returns accuracy with its 95 % interval (Wilson 1927), steps and seconds of some records.
+
+    There is at least one.
+    """
     correct = sum(record["prediction"] == record["label"] for record in records)
-    interval = scipy.stats.binomtest(correct, len(records)).proportion_ci(0.95, "wilson")
     median = {
         f"median_{key}": float(np.median([record[key] for record in records]))
-        for key in ("seconds", "calibration_seconds")
+        for key in ("seconds", "calibration_seconds", "attack_seconds")
+        if key in records[0]
     }
     return {
         "points": len(records),
         "correct": correct,
         "accuracy": correct / len(records),
-        "interval": [float(interval.low), float(interval.high)],
+        "interval": list(wilson(correct / len(records), len(records))),
         "mean_steps": float(np.mean([record["steps"] for record in records])),
         **median,
     }

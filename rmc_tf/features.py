@@ -29,6 +29,19 @@ class StaticFeatures:
     """Of all that they were made from."""
 
 
+def fingerprint(network: str, feature_layer: str, augmented_set: str) -> str:
+    """Returns what changes with anything that features are made from.
+
+    Args:
+      network: the classifier's fingerprint.
+      feature_layer: its name.
+      augmented_set: the fingerprint of D'.
+    """
+    return storage.fingerprint(
+        versions("tensorflow", "keras"), augmented_set, network, feature_layer
+    )
+
+
 def extract(
     classifier: Classifier, augmented_set: AugmentedSet, folder: str | pathlib.Path
 ) -> StaticFeatures:
@@ -43,13 +56,10 @@ def extract(
     Raises:
       ArtefactError: a shard is damaged or was made from something else.
     """
-    fingerprint = storage.fingerprint(
-        versions("tensorflow", "keras"),
-        augmented_set.fingerprint,
-        classifier.fingerprint(),
-        classifier.feature_layer,
+    made_from = fingerprint(
+        classifier.fingerprint(), classifier.feature_layer, augmented_set.fingerprint
     )
-    folder = pathlib.Path(folder) / fingerprint
+    folder = pathlib.Path(folder) / made_from
     ranges = augmented_set.shard_ranges
     shards = [folder / f"shard-{number:05d}" for number in range(len(ranges))]
     there = [storage.is_committed(shard) for shard in shards]
@@ -57,9 +67,9 @@ def extract(
     with progress("PREPARE: features", len(augmented_set), done, "image") as advance:
         for shard, rows, known in zip(shards, ranges, there, strict=True):
             if known:
-                storage.check(shard, kind=_KIND, fingerprint=fingerprint)
+                storage.check(shard, kind=_KIND, fingerprint=made_from)
                 continue
-            with storage.committing(shard, kind=_KIND, fingerprint=fingerprint) as beside:
+            with storage.committing(shard, kind=_KIND, fingerprint=made_from) as beside:
                 features, outputs = of_rows(classifier, augmented_set, np.asarray(rows))
                 np.save(beside / "features.npy", features)
                 np.save(beside / "outputs.npy", outputs)
@@ -68,7 +78,7 @@ def extract(
         name: np.concatenate([np.load(shard / f"{name}.npy", mmap_mode="r") for shard in shards])
         for name in ("features", "outputs")
     }
-    return StaticFeatures(**whole, fingerprint=fingerprint)
+    return StaticFeatures(**whole, fingerprint=made_from)
 
 
 def of_rows(

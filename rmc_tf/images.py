@@ -4,6 +4,8 @@ Images are float32 in [0, 1], shape [B, H, W, C]. On disk a pixel is an integer
 in 0..255, and stands for that number divided by 255 as float32.
 """
 
+import math
+
 import numpy as np
 
 from rmc_tf.config import Norm
@@ -72,9 +74,10 @@ def check_labels(labels: Array, num_classes: int, source: str, first_row: int = 
 
 
 def distance(images: Array, others: Array, norm: Norm) -> Array:
-    """Returns the L∞ or L2 distance between corresponding images, shape [B]."""
-    difference = (images - others).reshape(len(images), -1)
-    return np.asarray(np.linalg.norm(difference, np.inf if norm == "linf" else 2, axis=1))
+    """Returns the distance between corresponding images, shape [B]; L0: of how many pixels."""
+    difference = (images - others).reshape(len(images), math.prod(images.shape[1:]))
+    orders = {"linf": np.inf, "l2": 2, "l0": 0}
+    return np.asarray(np.linalg.norm(difference, orders[norm], axis=1))
 
 
 def to_stored_ball(adversarial: Array, benign: Array, epsilon: float, norm: Norm) -> Array:
@@ -82,12 +85,13 @@ def to_stored_ball(adversarial: Array, benign: Array, epsilon: float, norm: Norm
 
     Each pixel is rounded to the nearest step; whatever that pushed out of the
     ball is then moved back: per pixel under L∞, and under L2 by shortening the
-    perturbation a little at a time until its rounded form is inside.
+    perturbation a little at a time until its rounded form is inside. Under L0
+    rounding is all, since it changes no pixel that was left alone.
 
     Args:
       adversarial: [B, H, W, C] float32 in [0, 1].
       benign: [B, H, W, C] uint8, the centres of the balls.
-      epsilon: radius, in units of [0, 1].
+      epsilon: radius, in units of [0, 1]; infinite: no ball.
       norm: of the ball.
     """
     centres = benign.astype(np.int16)
@@ -96,7 +100,7 @@ def to_stored_ball(adversarial: Array, benign: Array, epsilon: float, norm: Norm
     if norm == "linf":
         most = int(np.floor(epsilon * 255 + 1e-4))  # 8/255 is 8 steps in spite of its rounding
         steps = np.clip(steps, -most, most)
-    else:
+    elif norm == "l2":
         for share in np.linspace(0.98, 0, 50):
             squares = (steps.astype(np.float64) ** 2).reshape(len(steps), -1).sum(axis=1)
             outside = squares > (epsilon * 255) ** 2

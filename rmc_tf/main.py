@@ -3,13 +3,16 @@
   python -m rmc_tf.main                                 digits, every stage
   python -m rmc_tf.main --dataset=fashion_mnist         configs/fashion_mnist.py
   python -m rmc_tf.main --config=my.py --config.rmc.k=512 --mode=prepare
+  python -m rmc_tf.main --config=configs/table1.py --dataset=mnist  a table of the paper
 
 Exit status: 0 when all went well, 2 after a mistake that the user can mend,
 which is told in one line.
 """
 
 import contextlib
+import difflib
 import fcntl
+import inspect
 import os
 import pathlib
 import runpy
@@ -22,7 +25,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from rmc_tf.config import ExperimentConfig
-from rmc_tf.errors import DISK_ERRORS, UserError, first_line
+from rmc_tf.errors import DISK_ERRORS, UserError, did_you_mean, first_line
 
 _MODES = ("train", "prepare", "evaluate", "report", "export", "all")
 
@@ -72,7 +75,7 @@ def run(arguments: Sequence[str]) -> None:
         made = pipeline.stages(experiment, command)[values.mode]()
         console.say(f"{values.mode}: {made}")
         if values.mode in ("report", "all"):
-            console.say("\n" + (workdir / "report" / "table.md").read_text())
+            console.say("\n" + (workdir / experiment.table.name / "table.md").read_text())
 
 
 def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
@@ -91,15 +94,13 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
     try:
         rest, config = _without_config(arguments)
         text = "Runs a config of your own; --config.FIELD=VALUE overrides a setting of any."
-        loaded = _load(config)
+        loaded, name = _load(config)
         config_flags.DEFINE_config_dict("config", loaded, text, flag_values=values, sys_argv=rest)
         unexpected = values(rest)[1:]
     except flags.Error as error:
         raise UserError(f"{error}; see --help") from None
-    except (AttributeError, KeyError) as error:  # of an override: the config itself has loaded
-        name = str(error).strip("'\"")
-        flag = next((a for a in arguments if a.startswith("--config.") and name in a), "--config")
-        raise UserError(f"{flag}: no such setting; all are in rmc_tf/config.py") from None
+    except (AttributeError, KeyError):  # of an override: the config itself has loaded
+        raise UserError(_misspelt(rest, loaded)) from None
     except (TypeError, SyntaxError) as error:
         raise UserError(f"--config.…: {first_line(error)}; see --help") from None
     if values.help:
@@ -107,7 +108,21 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
         raise SystemExit(0)
     if unexpected:
         raise UserError(f"unexpected argument {unexpected[0]!r}; flags begin with --, see --help")
-    return values, _name(config)
+    return values, name
+
+
+def _misspelt(arguments: Sequence[str], config: ml_collections.ConfigDict) -> str:
+    """Returns which override names no setting, and the setting that is spelt most like it."""
+    for argument in arguments:
+        path = argument.lstrip("-").partition("=")[0].split(".")
+        group: object = config
+        for place, name in enumerate(path[1:] if path[0] == "config" else [], start=1):
+            known = list(group) if isinstance(group, ml_collections.ConfigDict) else []
+            if name not in known:
+                remedy = did_you_mean(name, known, f"--{'.'.join(path[:place])}.")
+                return f"{argument}: no such setting; {remedy}"
+            group = group[name]  # type: ignore[index]
+    return "--config.…: no such setting; all are in rmc_tf/config/"
 
 
 def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
@@ -132,19 +147,29 @@ def _shipped(name: str) -> pathlib.Path:
     package = pathlib.Path(__file__).parent
     folder = next(f for f in (package / "configs", package.parent / "configs") if f.is_dir())
     if not (folder / f"{name}.py").is_file() or name == "__init__":
-        known = ", ".join(sorted(f.stem for f in folder.glob("*.py") if f.stem != "__init__"))
+        files = [file for file in sorted(folder.glob("*.py")) if file.stem != "__init__"]
+        names = [file.stem for file in files if "get_config(dataset" not in file.read_text()]
+        near = difflib.get_close_matches(name, names, 1)
+        mean = f" (did you mean {near[0]}?)" if near else ""
         raise UserError(
-            f"--dataset={name}: no config of that name; known: {known}. For another data set of "
+            f"--dataset={name}: no config of that name; known: {', '.join(names)}{mean}. For "
+            "another data set of "
             f"TFDS, take a like one's: --dataset=cifar10 --config.dataset.name={name}"
         )
     return folder / f"{name}.py"
 
 
-def _load(config: str) -> ml_collections.ConfigDict:
-    """Runs a config file: FILE, or FILE:ARGUMENT."""
+def _load(config: str) -> tuple[ml_collections.ConfigDict, str]:
+    """Runs a config file, FILE or FILE:DATASET; returns the config and the name of the run.
+
+    A config that takes a data set is one of many experiments on it, which share their work: so
+    the run is called after the data set. Any other is called after its file.
+    """
     file, _, argument = config.partition(":")
     try:
-        loaded = runpy.run_path(file)["get_config"](*([argument] if argument else []))
+        get_config = runpy.run_path(file)["get_config"]
+        loaded = get_config(*([argument] if argument else []))
+        takes_dataset = bool(inspect.signature(get_config).parameters)
     except UserError:
         raise
     except Exception as error:  # the user's own code raises what it likes
@@ -154,13 +179,8 @@ def _load(config: str) -> ml_collections.ConfigDict:
             f"--config={config}: get_config() returns a {type(loaded).__name__}, expected what "
             "rmc_tf.config.to_flags(experiment) returns"
         )
-    return loaded
-
-
-def _name(config: str) -> str:
-    """Returns the name of a run: of its config and, where that takes one, its data set."""
-    file, _, dataset = config.partition(":")
-    return "-".join(part for part in (pathlib.Path(file).stem, dataset) if part)
+    name = argument or loaded.dataset.name if takes_dataset else pathlib.Path(file).stem
+    return loaded, name
 
 
 def _overridden(values: flags.FlagValues) -> dict[str, object]:

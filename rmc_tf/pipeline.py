@@ -11,39 +11,35 @@ fingerprint is of all that made it. So a stage runs if, and only if, something
 that it depends on has changed; and an earlier setting finds its work again.
 """
 
-import functools
+import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import keras
-import numpy as np
 import tensorflow as tf
 
 from rmc_tf import (
     attacks,
-    augmented_set,
-    datasets,
     defences,
     evaluation,
-    features,
-    models,
+    paper,
     report,
     storage,
     streams,
-    training,
+    tables,
+    threats,
 )
-from rmc_tf.classifier import Classifier
 from rmc_tf.config import ExperimentConfig
-from rmc_tf.errors import UserError
+from rmc_tf.defences.base import Defence, State
 from rmc_tf.export import export
-from rmc_tf.images import to_float
-from rmc_tf.index import FeatureIndex
+from rmc_tf.materials import Materials
 from rmc_tf.provenance import provenance, revision, versions
 from rmc_tf.seeding import derive_seed
-from rmc_tf.traces import NoTraces, TensorBoardTraces, Traces
+from rmc_tf.tables import Cell
+from rmc_tf.threats import runner
+from rmc_tf.threats.base import Searched, Threat
+from rmc_tf.traces import NoTraces, RedirectedTraces, TensorBoardTraces, Traces
 
-_NETWORK = "trained network"
 Say = Callable[[str], object]
 
 
@@ -57,233 +53,217 @@ class Pipeline:
           config: every setting.
           workdir: where all artefacts are.
           say: tells the user a line.
+
+        Raises:
+          UserError: a defence or an attack is unknown, or asked for what it can't do.
         """
         self._config = config
         self._workdir = workdir
         self._say = say
-        for name in config.evaluation.defences:  # what is unknown is told before any work
-            defences.kind(name)
-        for model in config.attacks.values():
+        self.table = tables.lay_out(config)
+        for model in config.attacks.values():  # what is wrong is told before any work
             attacks.find(model)
+        for threat in config.threats.values():
+            threats.find(threat)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
+        self.materials = Materials(config, workdir, say, self._traces_of)
+        self._traces = RedirectedTraces()
+        # Only the last is kept, with the state that it begins in: cells follow by what they share.
+        self._defence: tuple[tuple[Any, ...], Defence, State] | None = None
 
-    @functools.cached_property
-    def dataset(self) -> datasets.Dataset:
-        """The data set of the config."""
-        data = datasets.load(self._config.dataset)
-        rows = f"{data.train.num_rows:,} rows of D, {data.test.num_rows:,} of the test set"
-        self._say(f"data set {data.name}: {rows}, {data.num_classes} classes")
-        k, n_prime = self._config.rmc.k, augmented_set.size(data.train, self._config.augmented_set)
-        if k > n_prime:
-            raise UserError(
-                f"--config.rmc.k={k}: larger than D', which will have {n_prime} rows; lower it, "
-                "or enlarge D' by --config.augmented_set.adversarial_per_row"
-            )
-        return data
-
-    @functools.cached_property
-    def classifier(self) -> Classifier:
-        """f(·; θ*), trained or the user's own."""
-        config = self._config.model
-        if config.path:
-            classifier = Classifier.load(config.path, config.feature_layer)
-            self._say(f"network: {config.path}")
-        else:
-            classifier = self._trained()
-        rows = next(self.dataset.train.batches(64))
-        classifier.check_for(
-            self.dataset.num_classes, self.dataset.image_shape, to_float(rows.images)
-        )
-        return classifier
-
-    def _trained(self) -> Classifier:
-        config, train = self._config, self.dataset.train
-        architecture = config.model.to_dict() | {"feature_layer": None, "path": None}
-        fingerprint = storage.fingerprint(
-            versions("tensorflow", "keras"),
-            train.fingerprint,
-            architecture,
-            config.training.to_dict(),
-            [config.seed, config.deterministic],
-        )
-        path = self._workdir / "train" / fingerprint
-        if not storage.is_committed(path):
-            self._train(path, fingerprint)
-        else:
-            self._say(f"network: reused from {path}")
-        details = storage.check(path, kind=_NETWORK, fingerprint=fingerprint)
-        self._say(
-            f"network: {details['name']}, {100 * details['test_accuracy']:.1f} % on the test set"
-        )
-        return Classifier.load(path / "model.keras", config.model.feature_layer)
-
-    def _train(self, path: pathlib.Path, fingerprint: str) -> None:
-        config = self._config
-        train, test = self.dataset.train.arrays(), self.dataset.test.arrays()
-        sample = to_float(train.images[:10_000])
-        keras.utils.set_random_seed(derive_seed(config.seed, "weights"))
-        model = models.build(
-            config.model,
-            self.dataset.image_shape,
-            self.dataset.num_classes,
-            sample.mean(axis=(0, 1, 2)),
-            sample.var(axis=(0, 1, 2)) + 1e-6,
-        )
-        classifier = Classifier(model, config.model.feature_layer)
-        checkpoint = path.with_name(f"{path.name}.checkpoint.npz")
-        checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        self._say(f"network: training {model.name}, {model.count_params():,} weights")
-        training.train(
-            classifier,
-            train.images,
-            train.labels,
-            config.training,
-            seed=derive_seed(config.seed, "training"),
-            checkpoint=checkpoint,
-            traces=self._traces("train", fingerprint),
-        )
-        right = training.accuracy(classifier, test.images, test.labels)
-        details = {"name": model.name, "test_accuracy": right}
-        with storage.committing(
-            path, kind=_NETWORK, fingerprint=fingerprint, details=details
-        ) as beside:
-            classifier.save(beside / "model.keras")
-        checkpoint.unlink()
-
-    @functools.cached_property
-    def prepared(self) -> defences.Prepared:
-        """D', the features of its rows, and the index over them."""
-        config, classifier = self._config, self.classifier
-        d_prime = augmented_set.prepare(
-            self.dataset.train,
-            classifier,
-            config.attacks,
-            config.augmented_set,
-            seed=derive_seed(config.seed, "augmented set"),
-            folder=self._workdir / "prepare",
-        )
-        parts = np.bincount(d_prime.sources, minlength=len(d_prime.source_names))
-        listing = ", ".join(f"{n:,} {s}" for n, s in zip(parts, d_prime.source_names, strict=True))
-        self._say(f"D': {len(d_prime):,} rows ({listing}), in {d_prime.folder}")
-        static = features.extract(classifier, d_prime, self._workdir / "features")
-        seed = derive_seed(config.seed, "index")
-        index = FeatureIndex(static.features, config.index, config.rmc.k, seed=seed)
-        storage.write_json(
-            self._workdir / "features" / static.fingerprint / "index.json", vars(index.report)
-        )
-        self._say(f"index: {index.report}")
-        return defences.Prepared(d_prime, static, index)
-
-    def stream(self, name: str) -> streams.Stream:
-        """U of that name."""
-        config, test = self._config, self.dataset.test
-        rows = streams.choose_points(
-            test, config.evaluation.points, config.evaluation.with_replacement, config.seed
-        )
-        return streams.make(
-            name,
-            test,
-            rows,
-            config.attacks.get(name),
-            self.classifier,
-            seed=derive_seed(config.seed, "stream", name),
-            folder=self._workdir / "streams",
-        )
-
-    def result(self, defence: str, stream: streams.Stream) -> dict[str, Any]:
+    def result(self, cell: Cell) -> dict[str, Any]:
         """How a defence does on a stream."""
-        path, fingerprint = self._result_path(defence, stream)
+        threatened = cell.stream in self._config.threats
+        path, fingerprint = self._result_path(cell)
         result = evaluation.stored_result(path, fingerprint)
         if result is not None:
-            self._say(f"evaluate {defence} on {stream.name}: reused from {path}")
+            self._say(f"evaluate {cell}: reused from {path}")
             return result
-        setting = defences.Setting(
-            self._config,
-            self.classifier,
-            lambda: self.prepared,
-            self._traces(f"{defence}-{stream.name}", fingerprint),
-        )
+        if cell.replay:
+            self.result(dataclasses.replace(cell, replay=False))  # what it crafts is replayed
+        defence, first_state = self._made_defence(cell)
+        defence.restore(first_state)
+        details = {
+            "title": defences.kind(cell.defence).title,
+            "network": cell.network,
+            "d_prime": list(cell.d_prime),
+            "source": cell.source,
+            "index": self._index_of(cell),
+            "revision": revision(),
+        }
+        seconds = self._config.evaluation.checkpoint_seconds
+        if threatened and not cell.replay:
+            self._traces.to = NoTraces()  # they would show simulated answers, too
+            return runner.attack(
+                self._threat(cell),
+                defence,
+                self.materials.stream("clean", ""),
+                name=cell.stream,
+                defence_name=cell.defence,
+                seed=derive_seed(self._config.seed, "threat", cell.stream),
+                fingerprint=fingerprint,
+                path=path,
+                checkpoint_seconds=seconds,
+                details=details,
+            )
+        self._traces.to = self._traces_of(path.name.rpartition("-")[0], fingerprint)
         return evaluation.evaluate(
-            defences.kind(defence).make(setting),
-            stream,
-            name=defence,
+            defence,
+            self._asked(cell),
+            name=cell.defence,
             fingerprint=fingerprint,
             path=path,
-            checkpoint_seconds=self._config.evaluation.checkpoint_seconds,
-            details={"title": defences.kind(defence).title, "revision": revision()},
+            checkpoint_seconds=seconds,
+            details=details,
         )
 
-    def _result_path(self, defence: str, stream: streams.Stream) -> tuple[pathlib.Path, str]:
-        kind = defences.kind(defence)
+    def _index_of(self, cell: Cell) -> str | None:
+        """How the rows are found that a cell searches, for the report."""
+        if defences.kind(cell.defence).searches == "nothing":
+            return None
+        return str(self.materials.prepared(cell.network, cell.d_prime).index.report)
+
+    def _asked(self, cell: Cell) -> streams.Stream:
+        """The queries of a cell: its stream, or what a threat crafted against the same defence."""
+        if not cell.replay:
+            return self.materials.stream(cell.stream, cell.source)
+        attacking = self._result_path(dataclasses.replace(cell, replay=False))
+        return runner.crafted(*attacking, self.materials.stream("clean", ""))
+
+    def _threat(self, cell: Cell) -> Threat:
+        """The threat of a cell, with what it knows before the first query."""
+        config = self._config.threats[cell.stream]
+        classifier, searched = self.materials.classifier(cell.network), None
+        if threats.find(config).searches:
+            prepared = self.materials.prepared(cell.network, cell.d_prime or (config.attack,))
+            searched = Searched(
+                prepared.static.features,
+                prepared.static.outputs,
+                prepared.augmented_set.labels,
+                self._config.rmc.k,
+            )
+        return threats.build(config, self._config.attacks, classifier, searched)
+
+    def _made_defence(self, cell: Cell) -> tuple[Defence, State]:
+        """The defence of a cell, made once for all streams, and the state that it begins in."""
+        key = *cell.work, cell.replay
+        if self._defence is None or self._defence[0] != key:
+            self._defence = None
+            config = self._config
+            if cell.replay:  # another defender: the attacker doesn't know what it will draw
+                config = dataclasses.replace(config, seed=derive_seed(config.seed, "replay"))
+            setting = defences.Setting(
+                config,
+                self.materials.classifier(cell.network),
+                lambda: self.materials.prepared(cell.network, cell.d_prime),
+                self._traces,
+            )
+            made = defences.kind(cell.defence).make(setting)
+            self._defence = key, made, made.snapshot()
+        return self._defence[1:]
+
+    def _result_path(self, cell: Cell) -> tuple[pathlib.Path, str]:
+        kind, config = defences.kind(cell.defence), self._config
+        made_of = self.materials
+        asked: Any = None
+        if cell.stream in config.threats:
+            threat = config.threats[cell.stream]
+            models = [threat.to_dict(), config.attacks[threat.attack].to_dict()]
+            clean = self.materials.stream("clean", "").fingerprint
+            asked = [clean, models, cell.stream, cell.replay, config.seed]
+        else:
+            asked = self.materials.stream(cell.stream, cell.source).fingerprint
         fingerprint = storage.fingerprint(
-            defence,
-            stream.fingerprint,
-            self.classifier.fingerprint(),
-            self.prepared.static.fingerprint if kind.searches else None,
-            kind.depends_on(self._config),
-            self._config.deterministic,
+            cell.defence,
+            asked,
+            made_of.fingerprint_of(cell.network),
+            kind.searches != "nothing" and made_of.features_of(cell.network, cell.d_prime),
+            kind.depends_on(config),
+            config.deterministic,
             versions("tensorflow", "keras", "scann"),
         )
-        return self._workdir / "evaluate" / f"{defence}-{stream.name}-{fingerprint}", fingerprint
+        again = "-replayed" if cell.replay else ""
+        name = f"{cell.defence}-{cell.stream}{again}-{fingerprint}"
+        return self._workdir / "evaluate" / name, fingerprint
 
-    def evaluate(self) -> list[dict[str, Any]]:
-        """All defences on all streams."""
-        chosen = [self.stream(name) for name in self._config.evaluation.streams]
-        return [
-            self.result(defence, stream)
-            for defence in self._config.evaluation.defences
-            for stream in chosen
-        ]
+    def evaluate(self) -> dict[Cell, dict[str, Any]]:
+        """Every cell of the table; those that share a network or a D' one after another."""
+        cells = self.table.cells
+        results = {}
+        for number, cell in enumerate(cells, start=1):
+            if len(cells) > 1:
+                self._say(f"cell {number} of {len(cells)}: {cell}")
+            results[cell] = self.result(cell)
+            self._say(f"  {100 * results[cell]['accuracy']:.1f} % right")
+        return results
 
     def report(self, command: str) -> pathlib.Path:
-        """Writes the report into `<workdir>/report`, and returns its path."""
-        config = self._config
+        """Writes the report into `<workdir>/<name of the table>`, and returns its path."""
         results = self.evaluate()
-        titles = {name: defences.kind(name).title for name in config.evaluation.defences}
-        of_rmc = {}
-        if "rmc" in titles:
-            for name in config.evaluation.streams:
-                path, _ = self._result_path("rmc", self.stream(name))
-                of_rmc[name] = evaluation.read_records(path)
-        model = self.classifier.model
-        facts = [f"data set {self.dataset.name}; {model.name}, {model.count_params():,} weights"]
-        if any(defences.kind(name).searches for name in titles):
-            facts.append(f"D' by {', '.join(config.augmented_set.attacks)} alone, for every stream")
-            facts.append(str(self.prepared.index.report))
-        made_by = sorted({result["revision"] for result in results})
+        rows = [
+            report.Row(row.block, row.title, [[results[c] for c in cs] for cs in row.cells])
+            for row in self.table.rows
+        ]
+        model = self.materials.classifier().model
+        name, weights = self.materials.dataset.name, f"{model.count_params():,} weights"
+        facts = [f"data set {name}; {model.name}, {weights}"]
+        facts += sorted({result["index"] for result in results.values() if result.get("index")})
+        made_by = sorted({result["revision"] for result in results.values()})
         facts.append(f"answers computed at revision {', '.join(made_by)}")
         return report.write(
-            self._workdir / "report",
-            results,
-            of_rmc,
-            titles,
-            config.evaluation.streams,
-            title=f"Runtime masking and cleansing on {self.dataset.name}",
+            self._workdir / self.table.name,
+            report.Table(self.table.title, self.table.columns, rows),
+            self._records_of_rmc(),
+            self.materials.attacked,
+            printed=paper.printed(self.table.name),
             facts=facts,
-            provenance=provenance(config, command),
+            provenance=provenance(self._config, command),
         )
+
+    def _records_of_rmc(self) -> dict[str, list[evaluation.Record]]:
+        """Column to the records of the table's first row of RMC."""
+        for row in self.table.rows:
+            cells = [place[0] for place in row.cells]
+            if all(cell.defence == "rmc" for cell in cells):
+                paths = [self._result_path(cell)[0] for cell in cells]
+                read = map(evaluation.read_records, paths)
+                return dict(zip(self.table.columns, read, strict=True))
+        return {}
 
     def export(self) -> pathlib.Path:
         """Writes θ* as a SavedModel of version 1 under `<workdir>/export`; returns its path."""
-        name: str = self.classifier.model.name
+        name: str = self.materials.classifier().model.name
         path = self._workdir / "export" / name / "1"
-        export(self.classifier, path)
+        export(self.materials.classifier(), path)
         return path
 
-    def _traces(self, name: str, fingerprint: str) -> Traces:
+    def _traces_of(self, name: str, fingerprint: str) -> Traces:
         traces = self._config.traces
         if not traces.enabled:
             return NoTraces()
         folder = self._workdir / "traces" / f"{name}-{fingerprint}"
         return TensorBoardTraces(folder, traces.image_every)
 
+    def prepare_all(self) -> list[pathlib.Path]:
+        """PREPARE for every D' of the table; returns their folders."""
+        searching = [c for c in self.table.cells if defences.kind(c.defence).searches != "nothing"]
+        wanted = dict.fromkeys(cell.work[:2] for cell in searching)
+        if not wanted:
+            wanted = {("target", self._config.augmented_set.attacks): None}
+        return [self.materials.prepared(*key).augmented_set.folder for key in wanted]
+
+    def train_all(self) -> list[str]:
+        """Trains every network of the table; returns their names."""
+        names = dict.fromkeys(n for c in self.table.cells for n in (c.network, c.source) if n)
+        return [f"{name}: {self.materials.classifier(name).model.name}" for name in names]
+
 
 def stages(pipeline: Pipeline, command: str) -> Mapping[str, Callable[[], object]]:
     """Returns what each `--mode` does; the value names what it made."""
     return {
-        "train": lambda: pipeline.classifier.model.name,
-        "prepare": lambda: pipeline.prepared.augmented_set.folder,
+        "train": lambda: ", ".join(pipeline.train_all()),
+        "prepare": lambda: ", ".join(map(str, pipeline.prepare_all())),
         "evaluate": lambda: f"{len(pipeline.evaluate())} results",
         "report": lambda: pipeline.report(command),
         "export": pipeline.export,

@@ -3,7 +3,7 @@
 import io
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 
@@ -13,6 +13,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from rmc_tf import storage
+from rmc_tf.intervals import wilson
+from rmc_tf.paper import Printed
 
 Result = Mapping[str, Any]
 """What `evaluation.evaluate` returns for one defence on one stream."""
@@ -20,29 +22,53 @@ Record = Mapping[str, Any]
 """What it keeps of one test point."""
 
 
-def accuracy_table(
-    results: Sequence[Result], titles: Mapping[str, str], streams: Sequence[str]
-) -> str:
-    """Returns a Markdown table: a row a defence, a column a stream.
+class Row(NamedTuple):
+    """A row of a table: for each column the results that are averaged there, mostly one."""
 
-    Args:
-      results: as `evaluation.evaluate` returns them.
-      titles: name to title of each defence, in the order of the rows.
-      streams: the columns.
-    """
-    cells = {(result["defence"], result["stream"]): _accuracy(result) for result in results}
-    return _markdown(
-        ["Accuracy, % (95 % interval)", *streams],
-        [[title, *(cells[name, stream] for stream in streams)] for name, title in titles.items()],
-    )
+    block: str
+    title: str
+    cells: Sequence[Sequence[Result]]
 
 
-def cost_table(results: Sequence[Result], titles: Mapping[str, str]) -> str:
+class Table(NamedTuple):
+    """A table that is filled."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+    @property
+    def blocks(self) -> dict[str, list[Row]]:
+        """The rows under each heading."""
+        return {name: [r for r in self.rows if r.block == name] for name, *_ in self.rows}
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the table as JSON can hold it."""
+        return {
+            "title": self.title,
+            "columns": list(self.columns),
+            "rows": [row._asdict() for row in self.rows],
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Table":
+        """Returns the table that `to_json` described."""
+        return cls(values["title"], values["columns"], [Row(**row) for row in values["rows"]])
+
+
+def accuracy_table(table: Table) -> str:
+    """Returns a Markdown table of accuracies with their 95 % intervals."""
+    lines = [(row.block, [row.title, *map(_accuracy, row.cells)]) for row in table.rows]
+    return _markdown(["Accuracy, % (95 % interval)", *table.columns], _under_headings(lines))
+
+
+def cost_table(table: Table) -> str:
     """Returns a Markdown table of steps and delay; delays are ratios to the undefended network."""
-    bare = [r["median_seconds"] for r in results if r["defence"] == "none"]
+    every = {id(r): r for row in table.rows for cell in row.cells for r in cell}.values()
+    bare = [r["median_seconds"] for r in every if r["defence"] == "none"]
     rows = []
-    for name, title in titles.items():
-        own = [result for result in results if result["defence"] == name]
+    for title in dict.fromkeys(result["title"] for result in every):
+        own = [result for result in every if result["title"] == title]
         steps, delay, after = (
             float(np.mean([result[key] for result in own]))
             for key in ("mean_steps", "median_seconds", "median_calibration_seconds")
@@ -61,9 +87,66 @@ def cost_table(results: Sequence[Result], titles: Mapping[str, str]) -> str:
     )
 
 
-def _accuracy(result: Result) -> str:
-    low, high = (100 * bound for bound in result["interval"])
-    return f"{100 * result['accuracy']:.1f} ({low:.1f}–{high:.1f}), n = {result['points']}"
+def attack_table(attacked: Sequence[Mapping[str, Any]]) -> str:
+    """Returns a Markdown table of how the attacks did that made the streams."""
+    names = {"linf": "L∞", "l2": "L2", "l0": "L0, pixels"}
+    rows = [
+        [
+            made["attack"],
+            made["network"],
+            f"{made['images']}",
+            f"{100 * made['success_rate']:.1f}",
+            f"{made['mean_distance']:.3f} ({names[made['norm']]})",
+            f"{made['images_per_second']:.0f}",
+        ]
+        for made in attacked
+    ]
+    head = ["Attack", "against", "images", "success, %", "mean distance", "images/s"]
+    return _markdown(head, rows)
+
+
+def printed_table(printed: Printed) -> str:
+    """Returns a Markdown table of what the paper prints, with its footnotes."""
+    lines = []
+    for row in printed.rows:
+        values = ["–" if value is None else f"{value:g}" for value in row.values]
+        lines.append((row.block, [row.title, *values]))
+    head = [f"As printed, % ({printed.dataset})", *printed.columns]
+    table = _markdown(head, _under_headings(lines))
+    return table + "".join(f"\n{note}\n" for note in printed.footnotes)
+
+
+def attack_line(made: Mapping[str, Any]) -> str:
+    """Returns in a line how an attack did."""
+    speed = f", {made['images_per_second']:.0f} images/s" if "images_per_second" in made else ""
+    return (
+        f"{made['images']:,} images, {100 * made['success_rate']:.1f} % succeed, "
+        f"mean {made['norm']} distance {made['mean_distance']:.3f}{speed}"
+    )
+
+
+def mean_accuracy(results: Sequence[Result]) -> tuple[float, tuple[float, float], int]:
+    """Returns the average accuracy of one place, its 95 % interval, and on how many points."""
+    share = float(np.mean([result["accuracy"] for result in results]))
+    points = min(result["points"] for result in results)
+    return share, wilson(share, points), points
+
+
+def _accuracy(results: Sequence[Result]) -> str:
+    share, (low, high), points = mean_accuracy(results)
+    several = f", mean of {len(results)} D'" if len(results) > 1 else ""
+    return f"{100 * share:.1f} ({100 * low:.1f}–{100 * high:.1f}), n = {points}{several}"
+
+
+def _under_headings(lines: Sequence[tuple[str, list[str]]]) -> list[list[str]]:
+    """Returns (block, row) as rows, those of a block together under its name."""
+    rows = []
+    for block in dict.fromkeys(name for name, _ in lines):
+        own = [row for name, row in lines if name == block]
+        if block:
+            rows.append([f"**{block}**", *([""] * (len(own[0]) - 1))])
+        rows += own
+    return rows
 
 
 def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -71,27 +154,27 @@ def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
 
-def accuracy_figure(
-    path: pathlib.Path,
-    results: Sequence[Result],
-    titles: Mapping[str, str],
-    streams: Sequence[str],
-) -> None:
-    """Draws the accuracy of each defence on each stream, with its 95 % interval, as PNG."""
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
-    width = 0.8 / len(titles)
-    colours = plt.get_cmap("cividis")(np.linspace(0, 0.9, len(titles)))  # for any eye
-    for i, (name, title) in enumerate(titles.items()):
-        of = {result["stream"]: result for result in results if result["defence"] == name}
-        heights = np.array([100 * of[stream]["accuracy"] for stream in streams])
-        bounds = np.array([[100 * b for b in of[stream]["interval"]] for stream in streams]).T
-        errors = np.maximum([heights - bounds[0], bounds[1] - heights], 0)
-        places = np.arange(len(streams)) + (i - (len(titles) - 1) / 2) * width
-        axes.bar(places, heights, width * 0.92, color=colours[i], label=title)
-        axes.errorbar(places, heights, errors, fmt="none", color="tab:red", lw=1, capsize=2)
-    axes.set(ylabel="accuracy, %", ylim=(0, 100), xticks=range(len(streams)), xticklabels=streams)
-    axes.set_xlabel("stream U")
-    figure.legend(loc="outside upper center", ncols=3, frameon=False)
+def accuracy_figure(path: pathlib.Path, table: Table) -> None:
+    """Draws the accuracy of each row in each column, with its 95 % interval, as PNG."""
+    blocks = table.blocks
+    size = (max(8, 1.6 * len(table.columns)), 1 + 3 * len(blocks))
+    figure, panels = plt.subplots(len(blocks), 1, figsize=size, squeeze=False, layout="constrained")
+    for axes, (block, rows) in zip(panels[:, 0], blocks.items(), strict=True):
+        width = 0.8 / len(rows)
+        colours = plt.get_cmap("cividis")(np.linspace(0, 0.9, len(rows)))  # for any eye
+        for i, row in enumerate(rows):
+            means = [mean_accuracy(cell) for cell in row.cells]
+            heights = np.array([100 * share for share, _, _ in means])
+            bounds = np.array([[100 * bound for bound in ends] for _, ends, _ in means]).T
+            errors = np.maximum([heights - bounds[0], bounds[1] - heights], 0)
+            places = np.arange(len(heights)) + (i - (len(rows) - 1) / 2) * width
+            axes.bar(places, heights, width * 0.92, color=colours[i], label=row.title)
+            axes.errorbar(places, heights, errors, fmt="none", color="tab:red", lw=1, capsize=2)
+        ticks = {"xticks": range(len(table.columns)), "xticklabels": table.columns}
+        axes.set(ylabel="accuracy, %", ylim=(0, 100), title=block, **ticks)
+        axes.set_xlabel("stream U")
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
     _save(figure, path)
 
 
@@ -127,35 +210,39 @@ def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
 
 def write(
     folder: pathlib.Path,
-    results: Sequence[Result],
+    table: Table,
     records: Mapping[str, Sequence[Record]],
-    titles: Mapping[str, str],
-    streams: Sequence[str],
+    attacked: Sequence[Mapping[str, Any]],
     *,
-    title: str,
+    printed: Printed | None = None,
     facts: Sequence[str],
     provenance: Mapping[str, Any],
 ) -> pathlib.Path:
-    """Writes report.md, table.md, the figures and provenance.json; returns report.md.
+    """Writes report.md, table.md, the figures, results.json, provenance.json; returns report.md.
 
     Args:
       folder: where to; files of an earlier report are replaced.
-      results: one for each defence and stream.
-      records: stream to the records of RMC.
-      titles: name to title of each defence.
-      streams: in the order of the columns.
-      title: of the report.
+      table: filled.
+      records: column to the records of RMC.
+      attacked: how each attack did that made a stream.
+      printed: the table of the paper that this one is after, if any.
       facts: sentences about the run, such as the index' recall.
       provenance: config, versions, seed and revision that produced it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    table = accuracy_table(results, titles, streams)
-    storage.write_bytes(folder / "table.md", table.encode())
+    accuracy = accuracy_table(table)
+    storage.write_bytes(folder / "table.md", accuracy.encode())
     storage.write_json(folder / "provenance.json", provenance)
-    storage.write_json(folder / "results.json", list(results))
-    accuracy_figure(folder / "accuracy.png", results, titles, streams)
-    text = [f"# {title}\n", table, "![Accuracy of each defence](accuracy.png)\n"]
-    text.append(cost_table(results, titles))
+    storage.write_json(folder / "results.json", {**table.to_json(), "attacks": list(attacked)})
+    accuracy_figure(folder / "accuracy.png", table)
+    text = [f"# {table.title}\n", accuracy, "![Accuracy of each defence](accuracy.png)\n"]
+    if printed:
+        text.append(f"## {printed.source} of the paper\n")
+        text.append(printed_table(printed))
+        text.append("## Cost, and the attacks\n")
+    text.append(cost_table(table))
+    if attacked:
+        text.append(attack_table(attacked))
     if records:
         course_figure(folder / "course.png", records)
         text.append("![RMC as it sees more test points](course.png)\n")

@@ -50,6 +50,15 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
         raise
 
 
+def flush(path: pathlib.Path) -> None:
+    """Waits until a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a value as indented JSON, durably."""
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
@@ -141,8 +150,7 @@ def _seal(folder: pathlib.Path, kind: str, fingerprint: str, details: dict[str, 
         },
     }
     for file in files:
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
+        flush(file)
     write_json(folder / _MARKER, marker)
 
 

@@ -6,6 +6,8 @@ as it was trained, θ*, and perturbs every point before the defence sees the fir
 
 import dataclasses
 import pathlib
+import time
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +38,8 @@ class Stream:
     rows: np.ndarray
     """[M] int64, rows of the test set."""
     fingerprint: str
+    attack: dict[str, Any]
+    """How the attack did: success_rate, mean_distance, images_per_second …; empty if clean."""
 
     @property
     def adversarial(self) -> bool:
@@ -65,7 +69,7 @@ def make(
     test: LabelledRows,
     rows: np.ndarray,
     attack_model: AttackConfig | None,
-    classifier: Classifier,
+    classifier: Classifier | None,
     *,
     seed: int,
     folder: pathlib.Path,
@@ -77,7 +81,7 @@ def make(
       test: the test set.
       rows: [M] which of its rows.
       attack_model: how they are perturbed; None: not at all.
-      classifier: f(·; θ*), which the points are perturbed against.
+      classifier: f(·; θ*), which the points are perturbed against; None: not at all.
       seed: of the attack.
       folder: holds one stream a subfolder, named by the fingerprint of all it is made from.
 
@@ -88,6 +92,7 @@ def make(
         test.fingerprint,
         rows.tolist(),
         attack_model
+        and classifier
         and [
             versions("tensorflow", "keras", "cleverhans"),
             classifier.fingerprint(),
@@ -98,24 +103,49 @@ def make(
     path = folder / fingerprint
     if not storage.is_committed(path):
         images, labels = _pick(test, rows)
-        details = {"name": name, "points": len(rows)}
-        if attack_model is not None:
-            benign, craft = images, attacks.build(attack_model, classifier)
-            parts = []
-            with progress(f"stream {name}", len(rows), unit="image") as advance:
-                for begin in range(0, len(rows), _BATCH):
-                    batch = slice(begin, begin + _BATCH)
-                    step_seed = derive_seed(seed, "stream", begin)
-                    parts.append(craft(benign[batch], labels[batch], step_seed))
-                    advance(len(parts[-1]))
-            images = np.concatenate(parts)
-            details["mean_distance"] = float(distance(images, benign, attack_model.norm).mean())
+        details: dict[str, Any] = {"name": name, "points": len(rows)}
+        if attack_model is not None and classifier is not None:
+            craft = attacks.build(attack_model, classifier)
+            images, details["attack"] = _perturb(name, images, labels, craft, classifier, seed)
         with storage.committing(path, kind=_KIND, fingerprint=fingerprint, details=details) as new:
             np.save(new / "image.npy", images)
             np.save(new / "label.npy", labels)
-    storage.check(path, kind=_KIND, fingerprint=fingerprint)
+    details = storage.check(path, kind=_KIND, fingerprint=fingerprint)
     images, labels = np.load(path / "image.npy"), np.load(path / "label.npy")
-    return Stream(name, images, labels, rows, fingerprint)
+    return Stream(name, images, labels, rows, fingerprint, details.get("attack", {}))
+
+
+def _perturb(
+    name: str,
+    benign: np.ndarray,
+    labels: np.ndarray,
+    craft: attacks.Craft,
+    classifier: Classifier,
+    seed: int,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """Returns adversarial images, and how the attack did."""
+    parts, reached, seconds = [], [], 0.0
+    craft.trace()
+    with progress(f"stream {name}", len(labels), unit="image") as advance:
+        for begin in range(0, len(labels), _BATCH):
+            batch = slice(begin, begin + _BATCH)
+            step_seed = derive_seed(seed, "stream", begin)
+            targets = craft.targets(labels[batch], step_seed)
+            begun = time.perf_counter()
+            parts.append(craft(benign[batch], labels[batch], step_seed, targets=targets))
+            seconds += time.perf_counter() - begun
+            answers = classifier.forward(parts[-1])[1].argmax(axis=1)
+            reached.append(answers != labels[batch] if targets is None else answers == targets)
+            advance(len(parts[-1]))
+    images, norm = np.concatenate(parts), craft.config.norm
+    return images, {
+        "attack": name,
+        "norm": norm,
+        "images": len(images),
+        "success_rate": float(np.concatenate(reached).mean()),
+        "mean_distance": float(distance(images, benign, norm).mean()),
+        "images_per_second": len(images) / seconds,
+    }
 
 
 def _pick(test: LabelledRows, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,9 @@ import numpy as np
 class Traces(Protocol):
     """A writer of numbers and pictures over time."""
 
-    enabled: bool
-    """Whether anything is kept; what would only be traced needn't be computed otherwise."""
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is kept; what would only be traced needn't be computed otherwise."""
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """Writes one number."""
@@ -36,6 +37,30 @@ class NoTraces:
     def wants_image(self, step: int) -> bool:
         """False."""
         return False
+
+
+class RedirectedTraces:
+    """Passes everything on to `to`, which may change: one defence, traced stream by stream."""
+
+    def __init__(self) -> None:
+        self.to: Traces = NoTraces()
+
+    @property
+    def enabled(self) -> bool:
+        """That of `to`."""
+        return self.to.enabled
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """Writes one number."""
+        self.to.scalar(name, value, step)
+
+    def image(self, name: str, image: np.ndarray, step: int) -> None:
+        """Writes one picture."""
+        self.to.image(name, image, step)
+
+    def wants_image(self, step: int) -> bool:
+        """Asks `to`."""
+        return self.to.wants_image(step)
 
 
 class TensorBoardTraces:

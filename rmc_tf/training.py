@@ -1,19 +1,23 @@
-"""Training θ*: minimise the cross entropy over D with Adam (section 4, "Trained Networks")."""
+"""Training θ*: minimise a loss over D with Adam (section 4, "Trained Networks").
+
+One loop; `losses` has what it minimises.
+"""
 
 import pathlib
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf import storage
+from rmc_tf import losses, storage
 from rmc_tf.augmentation import augment
 from rmc_tf.classifier import Classifier
-from rmc_tf.config import TrainingConfig
+from rmc_tf.config import AttackConfig, TrainingConfig
 from rmc_tf.errors import ArtefactError, first_line
 from rmc_tf.images import to_float
 from rmc_tf.progress import progress
-from rmc_tf.seeding import generator
+from rmc_tf.seeding import derive_seed, generator
 from rmc_tf.traces import Traces
 
 
@@ -23,6 +27,7 @@ def train(
     labels: np.ndarray,
     config: TrainingConfig,
     *,
+    attack_models: Mapping[str, AttackConfig] | None = None,
     seed: int,
     checkpoint: pathlib.Path,
     traces: Traces,
@@ -33,15 +38,17 @@ def train(
       classifier: its weights are changed.
       images: D, [N, H, W, C] as stored (uint8 or float32).
       labels: [N] int32.
-      config: epochs, batch size, learning rate, augmentation.
-      seed: of the order of the rows and of the augmentation.
+      config: epochs, batch size, learning rate, augmentation, loss.
+      attack_models: where an adversarial loss finds its attack.
+      seed: of the order of the rows, of the augmentation, and of attacks and projections.
       checkpoint: a file, written after each epoch; a killed training goes on from it.
       traces: told the loss and the training accuracy of each epoch.
 
     Raises:
       ArtefactError: the checkpoint is damaged.
+      UserError: an adversarial loss whose attack isn't among the models.
     """
-    trainer = _Trainer(classifier, config, len(images))
+    trainer = _Trainer(classifier, config, len(images), attack_models or {})
     first = trainer.restore(checkpoint) if checkpoint.exists() else 0
     batches = -(-len(images) // config.batch_size)
     done = first * batches
@@ -49,15 +56,18 @@ def train(
         for epoch in range(first, config.epochs):
             random = generator(seed, "epoch", epoch)
             order = random.permutation(len(images))
-            losses, hits = [], []
+            values, hits = [], []
+            regularised = epoch >= config.loss.ordinary_share * config.epochs
+            weight = config.loss.weight if regularised else 0.0
             for begin in range(0, len(order), config.batch_size):
                 batch = order[begin : begin + config.batch_size]
                 x = augment(to_float(images[batch]), config.augmentation, random)
-                loss, hit = trainer.step(x, labels[batch])
-                losses.append(loss)
+                step_seed = derive_seed(seed, "step", epoch, begin)
+                value, hit = trainer.step(x, labels[batch], step_seed, weight)
+                values.append(value)
                 hits.append(hit)
                 advance(1)
-            traces.scalar("training/loss", float(np.mean(losses)), epoch)
+            traces.scalar("training/loss", float(np.mean(values)), epoch)
             traces.scalar("training/accuracy", float(np.concatenate(hits).mean()), epoch)
             trainer.save(checkpoint, epoch + 1)
 
@@ -74,8 +84,15 @@ def accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> 
 class _Trainer:
     """A compiled training step, and its state on disk."""
 
-    def __init__(self, classifier: Classifier, config: TrainingConfig, rows: int) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        config: TrainingConfig,
+        rows: int,
+        attack_models: Mapping[str, AttackConfig],
+    ) -> None:
         self._classifier = classifier
+        self._loss = losses.build(config.loss, classifier, attack_models)
         steps = config.epochs * -(-rows // config.batch_size)
         schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
         self._optimizer = keras.optimizers.Adam(schedule)
@@ -85,21 +102,24 @@ class _Trainer:
             input_signature=[
                 tf.TensorSpec([None, *classifier.image_shape], tf.float32),
                 tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([2], tf.int32),
+                tf.TensorSpec([], tf.float32),
             ],
         )
 
-    def step(self, images: np.ndarray, labels: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+    def step(
+        self, images: np.ndarray, labels: np.ndarray, seed: int, weight: float
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes one step of Adam; returns the loss and which images were right, [B]."""
-        loss, hits = self._compiled(images, labels)
+        loss, hits = self._compiled(images, labels, [seed, 0], weight)
         return loss, hits
 
-    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _step(
+        self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, weight: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         weights = [variable.value for variable in self._classifier.model.trainable_variables]
         with tf.GradientTape() as tape:
-            logits = self._classifier.logits(images, training=True)
-            loss = tf.reduce_mean(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-            )
+            loss, logits = self._loss(images, labels, seed, weight)
         self._optimizer.apply(tape.gradient(loss, weights))
         return loss, tf.argmax(logits, 1, tf.int32) == labels
 

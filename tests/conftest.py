@@ -6,10 +6,11 @@ import pathlib
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from rmc_tf import augmented_set, datasets, features, training
+from rmc_tf import augmented_set, datasets, features, preparation, training
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import (
     AttackConfig,
@@ -80,6 +81,23 @@ def classifier(trained: tuple[pathlib.Path, str]) -> Classifier:
 
 
 @pytest.fixture(scope="session")
+def network() -> Classifier:
+    """A small smooth network, untrained: it compiles quickly, and attacks on it are attacks."""
+    keras.utils.set_random_seed(2)
+    layers = keras.layers
+    stack = [layers.Conv2D(4, 3, activation="tanh"), layers.BatchNormalization()]
+    head = [layers.Flatten(name="features"), layers.Dense(10)]
+    return Classifier(keras.Sequential([keras.Input((8, 8, 1)), *stack, *head]))
+
+
+@pytest.fixture(scope="session")
+def test_rows(digits: datasets.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """64 digits that no network has seen, and their labels."""
+    batch = next(digits.test.batches(64))
+    return to_float(batch.images), batch.labels
+
+
+@pytest.fixture(scope="session")
 def pgd() -> AttackConfig:
     """An attack that the trained network doesn't withstand."""
     return AttackConfig(epsilon=0.15, step_size=0.0375, iterations=5)
@@ -93,7 +111,7 @@ def d_prime(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> augmented_set.AugmentedSet:
     """D ∪ |D| examples by PGD, in several shards."""
-    return augmented_set.prepare(
+    return preparation.prepare(
         digits.train,
         Classifier.load(*trained),
         {"pgd": pgd},

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from rmc_tf import attacks, augmented_set, datasets
+from rmc_tf import attacks, augmented_set, datasets, preparation
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, AugmentedSetConfig, DatasetConfig
@@ -20,7 +20,7 @@ from rmc_tf.errors import ArtefactError, UserError
 from rmc_tf.images import to_float
 
 PGD = AttackConfig(epsilon=0.1, step_size=0.05, iterations=2)
-FGSM = AttackConfig(attack="fgsm", epsilon=0.1, step_size=0.1)
+FGSM = AttackConfig(attack="fgsm", epsilon=0.1)
 # 100 rows of D in 3 shards, 150 adversarial ones in 4, of at most 3 batches each.
 SMALL = AugmentedSetConfig(
     attacks=("pgd",), adversarial_per_row=1.5, shard_rows=40, batch_size=16, sampling="random"
@@ -57,7 +57,7 @@ def prepare(hundred: datasets.ArraySplit, network: Classifier, tmp_path: pathlib
             "seed": 0,
             "folder": tmp_path,
         }
-        return augmented_set.prepare(**usual | other)
+        return preparation.prepare(**usual | other)
 
     return prepared
 
@@ -68,7 +68,7 @@ def undisturbed(
 ) -> AugmentedSet:
     """A small D' that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    return augmented_set.prepare(hundred, network, {"pgd": PGD}, SMALL, seed=0, folder=folder)
+    return preparation.prepare(hundred, network, {"pgd": PGD}, SMALL, seed=0, folder=folder)
 
 
 def copy_of(made: AugmentedSet, folder: pathlib.Path) -> pathlib.Path:
@@ -125,7 +125,7 @@ def test_every_adversarial_row_is_the_attacks_answer_to_its_origin_as_near_as_it
     prepare: Prepare, network: Classifier, norm: Any, pixels: Any
 ) -> None:
     model = dataclasses.replace(PGD, norm=norm, epsilon=0.3, step_size=0.2, random_start=False)
-    config = dataclasses.replace(SMALL, pixels=pixels)
+    config = dataclasses.replace(SMALL, pixels=pixels, repeats="keep")
     made = prepare(attack_models={"pgd": model}, config=config)
     rows = made.rows(np.flatnonzero(made.sources))
     x = made.rows(rows.origins)
@@ -177,28 +177,23 @@ def test_a_killed_prepare_goes_on_to_the_very_bytes_of_an_undisturbed_one(
     monkeypatch: pytest.MonkeyPatch,
     calls: int,
 ) -> None:
-    build = attacks.build
     crafted: list[int] = []
 
-    def killing(config: AttackConfig, classifier: Classifier) -> attacks.Craft:
-        craft = build(config, classifier)
-
-        def killed(images: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    class Killed(attacks.Craft):
+        def __call__(self, *args: Any, **options: Any) -> np.ndarray:
             if len(crafted) == calls:
                 raise KeyboardInterrupt
-            crafted.append(seed)
-            return craft(images, labels, seed)
-
-        return killed
+            crafted.append(1)
+            return super().__call__(*args, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(attacks, "build", killing)
+        patch.setattr(attacks, "build", Killed)
         prepare()
     (folder,) = tmp_path.iterdir()
     with pytest.raises(ArtefactError, match=r"augmented_set\.json"):
         AugmentedSet.open(folder)
     kept = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*/*")}
-    assert len(kept) == 5 * (3 + calls // 3)  # the shards before the one in work
+    assert len(kept) == 6 * (3 + calls // 3)  # the shards before the one in work
     assert prepare().folder == folder
     assert contents(folder) == contents(undisturbed.folder)
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
@@ -361,3 +356,8 @@ def test_float_pixels_are_neither_stored_in_8_bits_nor_exported(
     np.testing.assert_array_equal(made.rows(np.arange(100)).images, images)
     with pytest.raises(UserError, match="only 8-bit pixels"):
         made.export_tfds("digits_float", str(tmp_path / "tfds"), tuple("0123456789"))
+
+
+def test_an_attack_without_its_model_is_named_with_those_that_there_are(prepare: Prepare) -> None:
+    with pytest.raises(UserError, match=r"attacks=pgd: no attack model of that name; known: mine"):
+        prepare(attack_models={"mine": PGD})

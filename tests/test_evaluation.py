@@ -27,7 +27,7 @@ CONFIG = RMCConfig(k=64, early_stop=SHORT, calibration=CalibrationConfig(early_s
 def stream(digits: Dataset) -> Stream:
     rows = np.arange(12)
     test = digits.test.arrays()
-    return Stream("clean", to_float(test.images[rows]), test.labels[rows], rows, "of a test")
+    return Stream("clean", to_float(test.images[rows]), test.labels[rows], rows, "of a test", {})
 
 
 class Killed(Exception):

@@ -12,8 +12,9 @@ from rmc_tf.errors import UserError
 VALUES = np.arange(256, dtype=np.uint8)
 SHAPE = (8, 8, 1)
 EPSILONS = (0.3 / 255, 1 / 255, 8 / 255, 0.1, 0.15, 0.3, 1.0)
+BALLS: tuple[Norm, ...] = ("linf", "l2")
 RADII = pytest.mark.parametrize(
-    ("norm", "epsilon"), [(norm, epsilon) for norm in get_args(Norm) for epsilon in EPSILONS]
+    ("norm", "epsilon"), [(norm, epsilon) for norm in BALLS for epsilon in EPSILONS]
 )
 
 
@@ -35,8 +36,9 @@ def ball(norm: Norm, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
 
 def size(moves: np.ndarray, norm: Norm) -> np.ndarray:
     """Returns the norms of float64 differences, by definition."""
-    rows = moves.reshape(len(moves), -1)
-    return np.asarray(np.abs(rows).max(1) if norm == "linf" else np.sqrt((rows**2).sum(1)))
+    rows = np.abs(moves.reshape(len(moves), -1))
+    sizes = {"linf": rows.max(1), "l2": np.sqrt((rows**2).sum(1)), "l0": (rows > 0).sum(1)}
+    return np.asarray(sizes[norm])
 
 
 def test_each_of_the_256_values_comes_back() -> None:
@@ -110,11 +112,42 @@ def test_an_image_that_was_not_moved_is_stored_as_it_is(norm: Norm, epsilon: flo
     np.testing.assert_array_equal(stored, image)
 
 
+@pytest.mark.parametrize("norm", ["l2", "l0"])
+def test_without_a_ball_every_pixel_is_rounded(norm: Norm) -> None:
+    centres, points = ball("l2", 1.0)
+    stored = pixels.to_stored_ball(points, centres, np.inf, norm)
+    np.testing.assert_array_equal(stored, np.rint(points * 255.0))
+
+
+def test_rounding_leaves_the_pixels_alone_that_an_attack_left_alone() -> None:
+    random = np.random.default_rng(0)
+    centres = random.integers(0, 256, (96, *SHAPE), np.uint8)
+    benign = pixels.to_float(centres)
+    changed = random.random(centres.shape) < 0.1
+    points = np.where(changed, random.random(centres.shape, np.float32), benign)
+    stored = pixels.to_stored_ball(points, centres, 0.145 * 64, "l0")
+    np.testing.assert_array_equal(stored[~changed], centres[~changed])
+    after = pixels.distance(pixels.to_float(stored), benign, "l0")
+    assert np.all(after <= pixels.distance(points, benign, "l0"))
+    assert after.max() > 0
+
+
+def test_the_l0_distance_counts_each_value_that_differs_however_little() -> None:
+    images = np.full((3, 2, 2, 3), 0.5, np.float32)
+    others = images.copy()
+    others[1, 0, 0, :2] += np.float32(1e-6)
+    others[2] = 0
+    np.testing.assert_array_equal(pixels.distance(images, others, "l0"), [0, 2, 12])
+
+
 @pytest.mark.parametrize("norm", get_args(Norm))
 def test_a_distance_is_the_norm_of_the_difference(norm: Norm) -> None:
     centres, points = ball(norm, 0.3)
-    found = pixels.distance(points, pixels.to_float(centres), norm)
-    np.testing.assert_allclose(found, size(points - centres / 255, norm), rtol=1e-5)
+    benign = pixels.to_float(centres)
+    found = pixels.distance(points, benign, norm)
+    expected = size(points.astype(np.float64) - benign.astype(np.float64), norm)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert pixels.distance(points[:0], benign[:0], norm).shape == (0,)
 
 
 def with_pixel(value: float) -> np.ndarray:

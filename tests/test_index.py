@@ -202,3 +202,146 @@ def test_a_build_prints_nothing_and_leaves_standard_error_open(
     FeatureIndex(uniform(500, 16), config, 10)
     os.write(2, b"still here\n")
     assert capfd.readouterr() == ("", "still here\n")
+
+
+def moved(points: Array, seed: int = 5) -> tuple[Array, Array]:
+    """Returns an eighth of the rows, and other points for them."""
+    rows = np.random.default_rng(seed).choice(len(points), len(points) // 8, replace=False)
+    return rows, uniform(len(rows), points.shape[1], seed + 1)
+
+
+def answers(index: FeatureIndex, points: Array, k: int) -> list[tuple[Array, Array]]:
+    """Returns what an index says of queries near some points."""
+    return [index.search(query + np.float32(1e-3), k) for query in points[::40]]
+
+
+def equal(one: list[tuple[Array, Array]], other: list[tuple[Array, Array]]) -> bool:
+    """Says whether answers agree in rows and distances, to the bit."""
+    return all(
+        np.array_equal(a, b)
+        for x, y in zip(one, other, strict=True)
+        for a, b in zip(x, y, strict=True)
+    )
+
+
+ALL_LEAVES = IndexConfig(kind="tree", leaves_searched=1.0)
+
+
+@pytest.mark.parametrize("config", [EXACT, ALL_LEAVES], ids=["exact", "tree"])
+def test_rows_that_moved_are_found_where_they_are_now(config: IndexConfig) -> None:
+    points = uniform(2000, 16)
+    given, present = points.copy(), points.copy()
+    index = FeatureIndex(points, config, 50)
+    for seed in (5, 6, 7):
+        rows, vectors = moved(points, seed)
+        index.update(rows, vectors)
+        present[rows] = vectors
+        for query in [*vectors[:20], *points[rows[:20]], *points[:20]]:
+            check_nearest(present, query, *index.search(query, 50), 50)
+    assert index.report.kind == config.kind
+    np.testing.assert_array_equal(points, given)  # others read them
+
+
+def test_the_moved_rows_are_counted_each_once_until_a_tree_is_rebalanced() -> None:
+    points = uniform(1000, 16)
+    rows, vectors = moved(points)
+    for config, left in ((EXACT, 126), (TREE, 0)):
+        index = FeatureIndex(points, config, 10)
+        for _ in range(2):
+            index.update(rows, vectors)
+        assert index.moved_rows == 125
+        other = np.setdiff1d(np.arange(1000), rows)[:1]
+        index.update(other, uniform(1, 16, 9))
+        assert index.moved_rows == 126
+        index.rebalance()
+        assert index.moved_rows == left
+
+
+def test_a_tree_that_lost_recall_as_rows_moved_regains_it_when_it_is_rebalanced() -> None:
+    random = np.random.default_rng(0)
+    centres = random.normal(0, 5, (2, 40, 16)).astype(np.float32)
+
+    def clustered(kind: int) -> Array:
+        noise = random.normal(0, 1, (4000, 16)).astype(np.float32)
+        return np.asarray(centres[kind][random.integers(0, 40, 4000)] + noise, np.float32)
+
+    points, others = clustered(0), clustered(1)
+    config = IndexConfig(kind="tree", leaves_searched=0.05, least_recall=0.5)
+    index = FeatureIndex(points, config, 50)
+
+    def recall() -> float:
+        shares = [
+            len(np.intersect1d(index.search(q, 50)[0], oracle(others, q, 50)[0])) / 50
+            for q in others[::80]
+        ]
+        return float(np.mean(shares))
+
+    index.update(np.arange(4000), others)
+    before = recall()
+    index.rebalance()
+    assert index.report.kind == "tree"
+    assert before < recall() - 0.05
+    assert equal(answers(index, others, 50), answers(FeatureIndex(others, config, 50), others, 50))
+
+
+@pytest.mark.parametrize("config", [EXACT, TREE], ids=["exact", "tree"])
+@pytest.mark.parametrize("rebalanced", [False, True])
+def test_a_restored_index_answers_as_it_did_to_the_bit(
+    config: IndexConfig, rebalanced: bool
+) -> None:
+    points = np.repeat(uniform(1000, 16), 2, axis=0)  # with ties
+    index, other = FeatureIndex(points, config, 50), FeatureIndex(points, config, 50)
+    fresh = answers(index, points, 50)
+    first = index.snapshot()
+    index.update(*moved(points, 1))
+    if rebalanced:
+        index.rebalance()
+    index.update(*moved(points, 2))
+    index.update(*moved(points, 3))
+    state, then = index.snapshot(), answers(index, points, 50)
+    index.update(*moved(points, 4))
+    index.rebalance()
+    index.update(*moved(points, 8))
+    other.update(*moved(points, 9))
+    for restored in (index, other):
+        restored.restore(state)
+        assert equal(answers(restored, points, 50), then)
+        again = restored.snapshot()
+        assert all(np.array_equal(again[name], state[name]) for name in state)
+        restored.restore(first)
+        assert equal(answers(restored, points, 50), fresh)
+        assert restored.moved_rows == 0
+
+
+@pytest.mark.parametrize("config", [EXACT, TREE], ids=["exact", "tree"])
+def test_the_way_that_rows_came_where_they_are_makes_no_difference(config: IndexConfig) -> None:
+    points = uniform(2000, 16)
+    (rows, vectors), order = moved(points), np.random.default_rng(0).permutation(250)
+    straight, detour = FeatureIndex(points, config, 50), FeatureIndex(points, config, 50)
+    straight.update(rows, vectors)
+    detour.update(rows[::2], uniform(125, 16, 77))
+    for some in np.array_split(order, 7):
+        detour.update(rows[some], vectors[some])
+    assert equal(answers(straight, points, 50), answers(detour, points, 50))
+
+
+def test_rows_move_by_the_numbers_that_they_have() -> None:
+    points, numbers = uniform(500, 16), np.random.default_rng(0).permutation(10_000)[:500]
+    index = FeatureIndex(points, EXACT, 9, rows=numbers)
+    index.update(numbers[[7, 3]], uniform(2, 16, seed=1) + 5)
+    for position, vector in zip((7, 3), uniform(2, 16, seed=1) + 5, strict=True):
+        assert index.search(vector, 1)[0][0] == numbers[position]
+    assert sorted(index.snapshot()["moved_rows"]) == sorted(numbers[[7, 3]])
+
+
+@pytest.mark.parametrize(
+    ("vectors", "said"),
+    [(np.full((2, 8), np.nan, np.float32), "row 4 are not finite"), (uniform(2, 9), r"\[2, 9\]")],
+)
+def test_a_move_to_nowhere_is_refused_and_changes_nothing(vectors: Array, said: str) -> None:
+    points = uniform(100, 8)
+    index = FeatureIndex(points, EXACT, 5)
+    before = answers(index, points, 5)
+    with pytest.raises(UserError, match=said):
+        index.update(np.array([4, 9]), vectors)
+    assert equal(answers(index, points, 5), before) and index.moved_rows == 0

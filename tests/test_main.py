@@ -93,7 +93,7 @@ def test_a_second_run_reuses_all_and_gives_the_same(workdir: pathlib.Path, run: 
     made = {path: path.stat().st_mtime_ns for path in workdir.rglob("done.json")}
     status, out, _ = run(f"--workdir={workdir}")
     assert status == 0
-    assert "network: reused" in out
+    assert "network target: reused" in out
     assert out.count("reused from") == 1 + 5 * 3
     assert _table(workdir) == before
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("done.json")} == made
@@ -271,12 +271,14 @@ def test_a_damaged_artefact_is_named(
         marker = file.parent / "done.json"
         foreign = json.loads(marker.read_text()) | {"fingerprint": "0123456789abcdef"}
         marker.write_text(json.dumps(foreign))
-    status, _, err = run(f"--workdir={workdir}")
+    # A finished evaluation doesn't open its D' again.
+    mode = "--mode=prepare" if artefact.startswith("prepare") else "--mode=evaluate"
+    status, _, err = run(f"--workdir={workdir}", mode)
     assert status == 2
     assert str(file.parent) in err.splitlines()[-1]
     assert "delete" in err.splitlines()[-1]
     shutil.rmtree(file.parent)
-    assert run(f"--workdir={workdir}", "--mode=evaluate")[0] == 0, "the remedy helps"
+    assert run(f"--workdir={workdir}", mode)[0] == 0, "the remedy helps"
 
 
 def test_a_second_run_in_the_same_work_directory_is_refused(
@@ -320,3 +322,27 @@ def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     for flag in ("--dataset", "--config", "--workdir", "--data_dir", "--seed", "--mode"):
         assert flag in out
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--config.training.epoch=2", "--config.training.epoch=2: no such setting; did you mean "),
+        ("--config.trainin.epochs=2", "did you mean --config.training?"),
+        ("--config.rmc.zzz=2", "--config.rmc.zzz=2: no such setting; known: "),
+        ("--config.attacks.fgsm.epsilon=2.0", "--config.attacks.fgsm.epsilon=2.0: must be above 0"),
+        ("--config.attacks.pgd.attack=xyz", "xyz: no such attack; known: fgsm"),
+        ("--dataset=fashon_mnist", "(did you mean fashion_mnist?)"),
+    ],
+)
+def test_a_misspelt_name_is_repeated_with_what_was_meant(
+    run: Run, tmp_path: pathlib.Path, flag: str, expected: str
+) -> None:
+    status, _, err = run(f"--workdir={tmp_path}", flag)
+    assert status == 2
+    assert expected in err.splitlines()[-1]
+
+
+def test_tables_are_not_offered_as_data_sets(run: Run, tmp_path: pathlib.Path) -> None:
+    _, _, err = run(f"--workdir={tmp_path}", "--dataset=x")
+    assert "table1" not in err and "cifar10, digits, fashion_mnist, mnist" in err

@@ -139,3 +139,24 @@ def test_every_architecture_is_a_classifier_with_features(name: str) -> None:
     model = models.build(config, (8, 8, 1), 10, np.zeros(1), np.ones(1))
     images = np.random.default_rng(0).random((5, 8, 8, 1), np.float32)
     Classifier(model, "features").check_for(10, (8, 8, 1), images)
+
+
+@pytest.mark.parametrize("widen", [(10, 10, 10), (1, 1, 10), (2, 3, 4)])
+def test_a_wide_network_has_as_many_times_the_filters_at_each_stage(
+    widen: tuple[int, ...],
+) -> None:
+    config = ModelConfig(blocks=1, filters=4, widen=widen)
+    model = models.build(config, (8, 8, 1), 10, np.zeros(1), np.ones(1))
+    found = [model.get_layer(f"conv_{stage}_1").output.shape[-1] for stage in (2, 3, 4)]
+    assert found == [4 * widen[0], 8 * widen[1], 16 * widen[2]]
+    assert model.get_layer("conv_1_relu").output.shape[-1] == 4, "before the stages: as ever"
+    assert model.name == "wide_resnet_8"
+
+
+def test_the_small_network_for_mnist_is_madrys() -> None:
+    config = ModelConfig(architecture="cnn", filters=32)
+    model = models.build(config, (28, 28, 1), 10, np.zeros(1), np.ones(1))
+    kernels = [tuple(w.shape) for w in model.trainable_weights if len(w.shape) > 1]
+    # Madry et al. 2017, section 5: 32 and 64 filters, each with 2×2 pooling, and 1,024 units.
+    assert kernels == [(5, 5, 1, 32), (5, 5, 32, 64), (7 * 7 * 64, 1024), (1024, 10)]
+    assert Classifier(model, "features").feature_size == 1024

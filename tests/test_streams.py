@@ -16,7 +16,7 @@ from rmc_tf.datasets import Batch, Dataset
 from rmc_tf.errors import ArtefactError, UserError
 from rmc_tf.images import to_float
 
-FGSM = AttackConfig(attack="fgsm", epsilon=0.1, step_size=0.1)
+FGSM = AttackConfig(attack="fgsm", epsilon=0.1)
 Make = Callable[..., streams.Stream]
 
 
@@ -182,22 +182,17 @@ def test_a_damaged_stream_is_refused_in_one_line_that_names_the_file(
 def test_a_stream_killed_while_it_is_made_is_made_whole_the_next_time(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = attacks.build
     batches: list[int] = []
 
-    def killing(config: AttackConfig, classifier: Classifier) -> attacks.Craft:
-        craft = build(config, classifier)
-
-        def killed(images: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    class Killed(attacks.Craft):
+        def __call__(self, images: np.ndarray, *args: Any, **options: Any) -> np.ndarray:
             batches.append(len(images))
             if len(batches) == 2:
                 raise KeyboardInterrupt
-            return craft(images, labels, seed)
-
-        return killed
+            return super().__call__(images, *args, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(attacks, "build", killing)
+        patch.setattr(attacks, "build", Killed)
         make()
     stream, clean = make(), make("clean", None)
     assert len(batches) == 2 and len(stream.images) == 300

@@ -10,6 +10,7 @@ a test notices when a page and its results differ.
 import pathlib
 import re
 import sys
+from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs from a checkout
@@ -35,13 +36,28 @@ def of_results(name: str) -> str:
       ArtefactError: there are no such results.
     """
     folder = ROOT / "docs" / "results" / name
-    results = storage.read_json(folder / "results.json")
+    values = storage.read_json(folder / "results.json")
+    if "pairs" in values:
+        return of_pairs(values["pairs"])
+    stored = report.Table.from_json(values)
     provenance = storage.read_json(folder / "provenance.json")
-    titles = {result["defence"]: result["title"] for result in results}
-    streams = list(dict.fromkeys(result["stream"] for result in results))
-    table = report.accuracy_table(results, titles, streams)
+    table = report.accuracy_table(stored)
     made = f"`{provenance['command']}`, seed {provenance['seed']}"
     return f"{table}\n*Made by {made}; [report](/docs/results/{name}/report.md).*\n"
+
+
+def of_pairs(pairs: list[dict[str, Any]]) -> str:
+    """Returns the table of a benchmark of attacks."""
+    lines = [
+        "| attack | peer | time of the peer ÷ ours | from – to | success, ours and the peer's |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for pair in pairs:
+        spread = f"{pair['least']:.1f}–{pair['most']:.1f}"
+        success = f"{100 * pair['our_success']:.0f} %, {100 * pair['their_success']:.0f} %"
+        name = f"| {pair['attack']} | {pair['peer']} | **{pair['ratio']:.1f}** "
+        lines.append(f"{name}| {spread} | {success} |")
+    return "\n" + "\n".join(lines) + "\n"
 
 
 def main() -> None:

@@ -4,65 +4,209 @@ They solve max over δ in A(x) of L(θ, x + δ, y) (Eq. 1; Algorithm 1, line 5)
 each in its way. An attack on a *defence* belongs above the defences, not here.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.attacks import fgsm, pgd
-from rmc_tf.attacks.base import Perturb
+from rmc_tf.attacks import cw_l2, fgsm, jsma, mim, pgd
+from rmc_tf.attacks.base import Attack, Batch, random_start
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig
 from rmc_tf.errors import UserError
 from rmc_tf.images import distance
+from rmc_tf.seeding import generator
 
-ATTACKS: Mapping[str, Perturb] = {"fgsm": fgsm.perturb, "pgd": pgd.perturb}
+ATTACKS: Mapping[str, Attack] = {
+    "fgsm": fgsm.ATTACK,
+    "bim": pgd.BIM,
+    "pgd": pgd.PGD,
+    "mim": mim.ATTACK,
+    "cw_l2": cw_l2.ATTACK,
+    "jsma": jsma.ATTACK,
+}
 
-Craft = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
-"""(images [B, H, W, C], labels [B], seed) to adversarial images of the same shape."""
 
-
-def find(config: AttackConfig) -> Perturb:
+def find(config: AttackConfig) -> Attack:
     """Returns the attack that a config names.
 
     Raises:
-      UserError: no attack has that name.
+      UserError: no attack has that name, or it can't do what the config asks for.
     """
-    if config.attack not in ATTACKS:
+    name = config.attack
+    if name not in ATTACKS:
         raise UserError(
-            f"--config.attacks.*.attack={config.attack}: no such attack; "
-            f"known: {', '.join(ATTACKS)}"
+            f"--config.attacks.*.attack={name}: no such attack; known: {', '.join(ATTACKS)}"
         )
-    return ATTACKS[config.attack]
+    attack = ATTACKS[name]
+    if config.norm not in attack.norms:
+        raise UserError(
+            f"--config.attacks.*.norm={config.norm}: {name} has no such norm; "
+            f"known: {', '.join(attack.norms)}"
+        )
+    if attack.targets == "always" and not config.targeted:
+        raise UserError(
+            f"--config.attacks.*.targeted=False: {name} can only be targeted; set it to true"
+        )
+    for field in dataclasses.fields(AttackConfig):
+        value = getattr(config, field.name)
+        unread = field.name not in ("attack", "norm", *attack.settings)
+        if unread and value != field.default:
+            raise UserError(
+                f"--config.attacks.*.{field.name}={value}: {name} has no such setting; leave it "
+                f"out; it reads {', '.join(attack.settings)}"
+            )
+    return attack
 
 
-def build(config: AttackConfig, classifier: Classifier) -> Craft:
-    """Returns the attack on a classifier's present weights, compiled once for all batch sizes.
+def draws_at_random(config: AttackConfig) -> bool:
+    """Returns whether two runs on the same x with other seeds give another x'."""
+    return config.targeted or (config.random_start and "random_start" in find(config).settings)
 
-    The result never leaves [0, 1] or the ball of radius ε: that is checked for
-    every batch.
+
+def draw_targets(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
+    """Returns a class other than the label for each, [B] int32, uniform over the others."""
+    offsets = generator(seed, "targets").integers(1, num_classes, len(labels))
+    return ((labels + offsets) % num_classes).astype(np.int32)
+
+
+def in_graph(
+    config: AttackConfig, classifier: Classifier
+) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Returns an attack for use inside another compiled function, such as a training step.
+
+    It takes images [B, H, W, C], labels [B] int32 and a seed [2] int32; start and target classes
+    are drawn as the config says.
 
     Raises:
-      UserError: no attack has that name.
+      UserError: no attack has that name, or it can't do what the config asks for.
     """
-    perturb = find(config)
+    attack = find(config)
+    anywhere = config.random_start and "random_start" in attack.settings
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, *classifier.image_shape], tf.float32),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([2], tf.int32),
-        ]
-    )
-    def compiled(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        return perturb(classifier.logits, config, images, labels, seed)
+    def perturb(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        aims, starts = labels, images
+        if config.targeted:
+            classes = classifier.num_classes
+            offsets = tf.random.stateless_uniform(tf.shape(labels), seed + 2, 1, classes, tf.int32)
+            aims = (labels + offsets) % classes
+        if anywhere:
+            starts = random_start(images, config, seed)
+        return attack.perturb(classifier.logits, config, Batch(images, aims, starts))
 
-    def craft(images: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-        adversarial = compiled(images, labels.astype(np.int32), [seed, 0]).numpy()
+    return perturb
+
+
+class Craft:
+    """An attack on a classifier's present weights, compiled once for all batch sizes.
+
+    Attributes:
+      config: the attack model.
+      radius: of A(x), in the norm of the config; infinite where nothing bounds it.
+    """
+
+    def __init__(self, config: AttackConfig, classifier: Classifier) -> None:
+        """Prepares the attack; it is traced at the first call.
+
+        Raises:
+          UserError: no attack has that name, or it can't do what the config asks for.
+        """
+        self.config = config
+        self._attack = find(config)
+        self._num_classes = classifier.num_classes
+        self.radius = self._attack.radius(config, int(np.prod(classifier.image_shape)))
+
+        def perturb(
+            images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, anywhere: tf.Tensor
+        ) -> tf.Tensor:
+            starts = images
+            if self._attack.starts_anywhere and tf.reduce_any(anywhere):
+                starts = tf.where(
+                    anywhere[:, None, None, None], random_start(images, config, seed), images
+                )
+            return self._attack.perturb(classifier.logits, config, Batch(images, labels, starts))
+
+        self._compiled = tf.function(
+            perturb,
+            input_signature=[
+                tf.TensorSpec([None, *classifier.image_shape], tf.float32),
+                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([2], tf.int32),
+                tf.TensorSpec([None], tf.bool),
+            ],
+        )
+
+    def __call__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        seed: int,
+        *,
+        targets: np.ndarray | None = None,
+        repeated: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Returns adversarial images [B, H, W, C] float32, in [0, 1] and in A(x).
+
+        Args:
+          images: x, [B, H, W, C] float32 in [0, 1].
+          labels: y, [B].
+          seed: of random starts and of target classes.
+          targets: [B] classes to reach, for a targeted attack; if None, those of `targets`.
+          repeated: [B] bool, which images begin anywhere in the ball although the attack begins
+            at x: a deterministic attack on the same x would give the same x' again.
+
+        Raises:
+          UserError: targets for an attack that isn't targeted, or a target that is the label.
+          AssertionError: the attack left its ball or the pixel range, which would be our bug.
+        """
+        config = self.config
+        if targets is not None:
+            self._check_targets(labels, targets)
+        drawn = self.targets(labels, seed) if targets is None else targets
+        aims = labels if drawn is None else drawn
+        anywhere = np.full(len(images), config.random_start and "random_start" in self._settings)
+        if repeated is not None:
+            anywhere |= repeated
+        adversarial = self._compiled(images, aims.astype(np.int32), [seed, 0], anywhere).numpy()
         furthest = float(distance(adversarial, images, config.norm).max(initial=0))
-        inside = furthest <= config.epsilon + 1e-5
+        inside = furthest <= self.radius + 1e-5
         if not (inside and adversarial.min(initial=0) >= 0 and adversarial.max(initial=1) <= 1):
             raise AssertionError(f"{config} left its ball or [0, 1]: furthest {furthest}")
         return np.asarray(adversarial)
 
-    return craft
+    def trace(self) -> None:
+        """Traces the attack now, so that the time of the first call is that of the attack."""
+        self._compiled.get_concrete_function()
+
+    def targets(self, labels: np.ndarray, seed: int) -> np.ndarray | None:
+        """Returns the classes [B] int32 that images of these labels are moved to with this seed.
+
+        Each is uniform over the classes that aren't the label; None where the attack has none.
+        """
+        return draw_targets(labels, self._num_classes, seed) if self.config.targeted else None
+
+    @property
+    def _settings(self) -> tuple[str, ...]:
+        return self._attack.settings
+
+    def _check_targets(self, labels: np.ndarray, targets: np.ndarray) -> None:
+        if not self.config.targeted:
+            raise UserError(f"targets for {self.config.attack}, which isn't; set targeted=True")
+        if targets.shape != labels.shape:
+            raise UserError(f"{len(targets)} targets for {len(labels)} images; give one to each")
+        same = np.flatnonzero(targets == labels)
+        if same.size:
+            raise UserError(
+                f"target {targets[same[0]]} at row {same[0]} is the label itself; choose another"
+            )
+        if targets.min(initial=0) < 0 or targets.max(initial=0) >= self._num_classes:
+            raise UserError(
+                f"targets reach from {targets.min()} to {targets.max()}; there are "
+                f"{self._num_classes} classes"
+            )
+
+
+def build(config: AttackConfig, classifier: Classifier) -> Craft:
+    """Returns an attack on a classifier's present weights; see `Craft`."""
+    return Craft(config, classifier)

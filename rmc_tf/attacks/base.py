@@ -1,10 +1,13 @@
-"""What an attack file provides."""
+"""What an attack file provides, and the steps that the gradient attacks have in common."""
 
+import dataclasses
+import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
+from cleverhans.tf2.utils import clip_eta
 
 from rmc_tf.config import AttackConfig, Norm
 
@@ -12,28 +15,81 @@ Logits = Callable[[tf.Tensor], tf.Tensor]
 """Images [B, H, W, C] in [0, 1] to logits [B, classes]; differentiable."""
 
 
+class Batch(NamedTuple):
+    """What is to be perturbed."""
+
+    images: tf.Tensor
+    """x, [B, H, W, C] float32 in [0, 1]."""
+    labels: tf.Tensor
+    """[B] int32: y; or, in a targeted attack, the classes to reach."""
+    starts: tf.Tensor
+    """[B, H, W, C], where to begin: x, or points drawn from A(x)."""
+
+
 class Perturb(Protocol):
     """A function that perturbs a batch, written in TensorFlow operations."""
 
-    def __call__(
-        self,
-        logits: Logits,
-        config: AttackConfig,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        seed: tf.Tensor,
-    ) -> tf.Tensor:
+    def __call__(self, logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
         """Returns x' = x + δ with δ in A(x), shape [B, H, W, C], in [0, 1].
 
         Args:
           logits: the network under attack.
           config: norm, ε and the attack's own settings.
-          images: x, [B, H, W, C] float32 in [0, 1].
-          labels: y, [B] int32.
-          seed: [2] int32, for TensorFlow's stateless random operations.
+          batch: what is to be perturbed.
         """
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """An attack as the registry knows it."""
+
+    perturb: Perturb
+    norms: tuple[Norm, ...]
+    """The norms that it can be asked for."""
+    settings: tuple[str, ...]
+    """The fields of `AttackConfig` that it reads, besides attack and norm."""
+    targets: Literal["option", "always"] = "option"
+    """Whether it can be targeted, or can't be otherwise."""
+    radius: Callable[[AttackConfig, int], float] = lambda config, features: config.epsilon
+    """(config, H·W·C) to the radius of A(x) in its norm; infinite where nothing bounds it."""
+
+    @property
+    def starts_anywhere(self) -> bool:
+        """Whether it can begin at another point than x."""
+        return "epsilon" in self.settings
+
+
+def unbounded(config: AttackConfig, features: int) -> float:
+    """The radius of an attack that minimises the distance instead of bounding it."""
+    del config, features
+    return math.inf
 
 
 def order(norm: Norm) -> float:
     """Returns a norm as CleverHans names it: np.inf or 2."""
     return np.inf if norm == "linf" else 2
+
+
+def project(adversarial: tf.Tensor, images: tf.Tensor, config: AttackConfig) -> tf.Tensor:
+    """Returns the points of A(x) and [0, 1] nearest to some images, [B, H, W, C]."""
+    inside = images + clip_eta(adversarial - images, order(config.norm), config.epsilon)
+    return tf.clip_by_value(inside, 0.0, 1.0)
+
+
+def random_start(images: tf.Tensor, config: AttackConfig, seed: tf.Tensor) -> tf.Tensor:
+    """Returns points of A(x), [B, H, W, C]: uniform in the ball, and then clipped to [0, 1]."""
+    return tf.clip_by_value(images + random_in_ball(images, config, seed), 0.0, 1.0)
+
+
+def random_in_ball(images: tf.Tensor, config: AttackConfig, seed: tf.Tensor) -> tf.Tensor:
+    """Returns perturbations drawn uniformly from the ball of radius ε, shape of `images`."""
+    shape = tf.shape(images)
+    if config.norm == "linf":
+        return tf.random.stateless_uniform(shape, seed, -config.epsilon, config.epsilon)
+    axes = list(range(1, images.shape.rank))
+    direction = tf.random.stateless_normal(shape, seed)
+    direction /= tf.sqrt(tf.reduce_sum(direction**2, axes, keepdims=True))
+    per_image = tf.concat([shape[:1], tf.ones([len(axes)], tf.int32)], 0)
+    dimensions = tf.cast(tf.reduce_prod(shape[1:]), tf.float32)
+    radius = tf.random.stateless_uniform(per_image, seed + 1) ** (1.0 / dimensions)
+    return config.epsilon * radius * direction

@@ -2,9 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
-
-import numpy as np
+from typing import Any, Literal
 
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.classifier import Classifier
@@ -12,22 +10,24 @@ from rmc_tf.config import ExperimentConfig
 from rmc_tf.defences.base import Defence
 from rmc_tf.defences.nearest import NearestNeighbours, Vote
 from rmc_tf.defences.rmc import RMC
+from rmc_tf.defences.rmc_plus import RMCPlus
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.errors import UserError
 from rmc_tf.features import StaticFeatures
 from rmc_tf.index import FeatureIndex
+from rmc_tf.refreshed_set import RefreshedSet
 from rmc_tf.seeding import derive_seed
 from rmc_tf.traces import Traces
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What PREPARE left, from which the defences that search are made."""
+    """What PREPARE left, from which the defences that search are made: of D' or of D alone."""
 
     augmented_set: AugmentedSet
     static: StaticFeatures
     index: FeatureIndex
-    """Over all rows of D'."""
+    """Over all its rows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Kind:
 
     title: str
     make: Callable[[Setting], Defence]
-    searches: bool
-    """Whether it needs D'."""
+    searches: Literal["nothing", "training_set", "augmented_set"]
+    """What it searches, and is handed as `Prepared`: D, D', or nothing at all."""
     depends_on: Callable[[ExperimentConfig], Any]
     """The settings, as JSON, that change its answers, besides the network and D'."""
 
@@ -57,26 +57,11 @@ def _undefended(setting: Setting) -> Defence:
     return Undefended(setting.classifier)
 
 
-def _deep_nn(setting: Setting, vote: Vote) -> Defence:
-    config, prepared = setting.config, setting.prepare()
-    rows = prepared.augmented_set.benign_rows
-    k = min(config.rmc.k, len(rows))  # of a D smaller than K, all of it
-    index = FeatureIndex(
-        np.asarray(prepared.static.features[rows]), config.index, k, rows=rows, seed=config.seed
-    )
-    return _nearest(setting, prepared, index, k, vote)
-
-
-def _web_nn(setting: Setting, vote: Vote) -> Defence:
+def _nearest(setting: Setting, vote: Vote) -> Defence:
     prepared = setting.prepare()
-    return _nearest(setting, prepared, prepared.index, setting.config.rmc.k, vote)
-
-
-def _nearest(
-    setting: Setting, prepared: Prepared, index: FeatureIndex, k: int, vote: Vote
-) -> Defence:
-    labels = prepared.augmented_set.labels
-    return NearestNeighbours(setting.classifier, index, prepared.static.outputs, labels, k, vote)
+    labels, outputs = prepared.augmented_set.labels, prepared.static.outputs
+    k = min(setting.config.rmc.k, len(labels))  # of a D smaller than K, all of it
+    return NearestNeighbours(setting.classifier, prepared.index, outputs, labels, k, vote)
 
 
 def _rmc(setting: Setting) -> Defence:
@@ -91,6 +76,26 @@ def _rmc(setting: Setting) -> Defence:
     )
 
 
+def _rmc_plus(setting: Setting) -> Defence:
+    """D' changes in memory only: evaluation's checkpoint holds the changes beside the weights.
+
+    The index is another than that of `Prepared`, which other defences search.
+    """
+    config, prepared = setting.config, setting.prepare()
+    static, seed = prepared.static.features, derive_seed(config.seed, "index")
+    index = FeatureIndex(static, config.index, min(config.rmc.k, len(static)), seed=seed)
+    return RMCPlus(
+        setting.classifier,
+        RefreshedSet(prepared.augmented_set, index),
+        config.rmc,
+        config.refresh,
+        config.attacks,
+        config.augmented_set,
+        seed=derive_seed(config.seed, "rmc"),
+        traces=setting.traces,
+    )
+
+
 def _search_settings(config: ExperimentConfig) -> Any:
     return [config.rmc.k, config.index.to_dict(), config.seed]
 
@@ -99,17 +104,26 @@ def _rmc_settings(config: ExperimentConfig) -> Any:
     return [config.rmc.to_dict(), config.index.to_dict(), config.seed]
 
 
-def _searching(title: str, make: Callable[[Setting, Vote], Defence], vote: Vote) -> Kind:
-    return Kind(title, lambda setting: make(setting, vote), True, _search_settings)
+def _rmc_plus_settings(config: ExperimentConfig) -> Any:
+    return [*_rmc_settings(config), config.refresh.to_dict()]
+
+
+def _deep_nn(title: str, vote: Vote) -> Kind:
+    return Kind(title, lambda s: _nearest(s, vote), "training_set", _search_settings)
+
+
+def _web_nn(title: str, vote: Vote) -> Kind:
+    return Kind(title, lambda s: _nearest(s, vote), "augmented_set", _search_settings)
 
 
 DEFENCES: Mapping[str, Kind] = {
-    "none": Kind("None", _undefended, False, lambda config: None),
-    "deep_nn": _searching("DeepNN", _deep_nn, "outputs"),
-    "deep_nn_vote": _searching("DeepNN, label vote", _deep_nn, "labels"),
-    "web_nn": _searching("WebNN", _web_nn, "outputs"),
-    "web_nn_vote": _searching("WebNN, label vote", _web_nn, "labels"),
-    "rmc": Kind("RMC", _rmc, True, _rmc_settings),
+    "none": Kind("None", _undefended, "nothing", lambda config: None),
+    "deep_nn": _deep_nn("DeepNN", "outputs"),
+    "deep_nn_vote": _deep_nn("DeepNN, label vote", "labels"),
+    "web_nn": _web_nn("WebNN", "outputs"),
+    "web_nn_vote": _web_nn("WebNN, label vote", "labels"),
+    "rmc": Kind("RMC", _rmc, "augmented_set", _rmc_settings),
+    "rmc_plus": Kind("RMC+", _rmc_plus, "augmented_set", _rmc_plus_settings),
 }
 
 

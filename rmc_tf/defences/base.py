@@ -6,8 +6,11 @@ from typing import Protocol
 
 import numpy as np
 
+from rmc_tf.classifier import Classifier
+
 State = Mapping[str, np.ndarray]
-"""All that a defence's next answers depend on, as named arrays; empty for a static one."""
+"""All that a defence's next answers depend on, as named arrays; empty for a static one. Where the
+answers are random, `random` is an array of integers that begins with the seed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +30,13 @@ class Prediction:
 
 class Defence(Protocol):
     """A network with or without a runtime defence."""
+
+    @property
+    def network(self) -> Classifier:
+        """The network with the weights as they are now, for an attacker who sees them.
+
+        Always the same object; where the defence adapts, its weights change by each answer.
+        """
 
     def predict(self, image: np.ndarray) -> Prediction:
         """Answers one query.
@@ -49,6 +59,15 @@ class Defence(Protocol):
 
     def restore(self, state: State) -> None:
         """Goes back to a state: the same queries then get the same answers."""
+
+
+def reseeded(state: State, seed: int) -> State:
+    """Returns a state whose answers are drawn by another seed; the same where none is drawn."""
+    if "random" not in state:
+        return state
+    random = state["random"].copy()
+    random[0] = seed
+    return {**state, "random": random}
 
 
 class Static:

@@ -40,7 +40,7 @@ class NearestNeighbours(Static):
           k: K.
           vote: "outputs", their average; or "labels", the majority.
         """
-        self._classifier = classifier
+        self.network = classifier
         self._index = index
         self._outputs = outputs
         self._labels = labels
@@ -50,8 +50,8 @@ class NearestNeighbours(Static):
     def predict(self, image: np.ndarray) -> Prediction:
         """Answers one query; see `Defence.predict`."""
         begun = time.perf_counter()
-        check_images(image[None], self._classifier.image_shape, "query")
-        features, _ = self._classifier.forward(image[None])
+        check_images(image[None], self.network.image_shape, "query")
+        features, _ = self.network.forward(image[None])
         neighbours, _ = self._index.search(features[0], self._k)
         if self._vote == "outputs":
             probabilities = self._outputs[neighbours].mean(axis=0)

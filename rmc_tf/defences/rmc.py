@@ -12,7 +12,7 @@ import tensorflow as tf
 from rmc_tf import storage
 from rmc_tf.adaptation import Adaptation, Fit
 from rmc_tf.augmentation import augment
-from rmc_tf.augmented_set import AugmentedSet, Rows
+from rmc_tf.augmented_set import Rows, SearchedSet
 from rmc_tf.classifier import Classifier, softmax
 from rmc_tf.config import RMCConfig
 from rmc_tf.defences.base import Prediction, State
@@ -45,7 +45,7 @@ class RMC:
     def __init__(
         self,
         classifier: Classifier,
-        augmented_set: AugmentedSet,
+        augmented_set: SearchedSet,
         index: FeatureIndex,
         config: RMCConfig,
         *,
@@ -115,6 +115,11 @@ class RMC:
             may_keep_best="best" in (config.early_stop.keep, config.calibration.early_stop.keep),
         )
         self._shift = tf.function(self._distance_from_static)
+
+    @property
+    def network(self) -> Classifier:
+        """f(·; θ*) as it has become by the queries so far; see `Defence.network`."""
+        return self._adapted
 
     def predict(self, image: np.ndarray) -> Prediction:
         """PREDICT for one query, up to the answer; calibration is left for `calibrate`.

@@ -14,13 +14,13 @@ class Undefended(Static):
 
     def __init__(self, classifier: Classifier) -> None:
         """Answers with a classifier's present weights."""
-        self._classifier = classifier
+        self.network = classifier
 
     def predict(self, image: np.ndarray) -> Prediction:
         """Answers one query; see `Defence.predict`."""
         begun = time.perf_counter()
-        check_images(image[None], self._classifier.image_shape, "query")
-        _, logits = self._classifier.forward(image[None])
+        check_images(image[None], self.network.image_shape, "query")
+        _, logits = self.network.forward(image[None])
         probabilities = softmax(logits[0])
         return Prediction(
             int(probabilities.argmax()), probabilities, seconds=time.perf_counter() - begun

@@ -7,13 +7,13 @@ import numpy as np
 
 from rmc_tf.config import ModelConfig
 from rmc_tf.errors import UserError
-from rmc_tf.models import resnet
+from rmc_tf.models import cnn, resnet
 
 Builder = Callable[[ModelConfig, tuple[int, int, int], int, np.ndarray, np.ndarray], keras.Model]
 """(config, image shape [H, W, C], classes, mean [C], variance [C]) to a network that takes
 images in [0, 1], normalises them itself, and returns logits [B, classes]."""
 
-ARCHITECTURES: Mapping[str, Builder] = {"resnet": resnet.build}
+ARCHITECTURES: Mapping[str, Builder] = {"resnet": resnet.build, "cnn": cnn.build}
 
 
 def build(

@@ -2,6 +2,7 @@
 
 Three stages of n blocks with F, 2F and 4F filters, 6n + 2 layers: n = 5 is the
 ResNet-32 of the paper, n = 1 a network of 78 thousand weights for small images.
+A wide one multiplies the filters of some stages (Zagoruyko & Komodakis 2016).
 """
 
 import keras
@@ -24,7 +25,7 @@ def build(
     """Returns a residual network; the layer "features" averages the last stage over space.
 
     Args:
-      config: `blocks` is n, `filters` is F.
+      config: `blocks` is n, `filters` is F, `widen` multiplies those of each stage.
       image_shape: [H, W, C].
       num_classes: width of the logits.
       mean: [C], subtracted from the pixels.
@@ -37,10 +38,12 @@ def build(
         for block in range(config.blocks):
             stride = 2 if stage > 0 and block == 0 else 1
             name = f"conv_{stage + 2}_{block + 1}"
-            x = _residual_block(x, config.filters * 2**stage, stride, name)
+            filters = config.filters * 2**stage * config.widen[stage]
+            x = _residual_block(x, filters, stride, name)
     x = keras.layers.GlobalAveragePooling2D(name="features")(x)
     logits = keras.layers.Dense(num_classes, name="logits")(x)
-    return keras.Model(images, logits, name=f"resnet_{6 * config.blocks + 2}")
+    wide = "" if set(config.widen) == {1} else "wide_"
+    return keras.Model(images, logits, name=f"{wide}resnet_{6 * config.blocks + 2}")
 
 
 def _residual_block(

@@ -1,0 +1,48 @@
+"""Table 4: PGD-NN, an attack on the choice of the nearest neighbours (section 5.1).
+
+  python -m rmc_tf.main --config=configs/table4.py
+  python -m rmc_tf.main --config=configs/table4.py --dataset=cifar10
+
+Rows and columns are the paper's the other way round. D' holds examples by PGD,
+and both attackers have its ε and its steps.
+"""
+
+import dataclasses
+import pathlib
+import runpy
+
+import ml_collections
+
+from rmc_tf import config
+
+
+def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
+    """Returns Table 4 on the data set of configs/DATASET.py."""
+    folder = pathlib.Path(__file__).parent
+    base = runpy.run_path(str(folder / f"{dataset}.py"))["experiment"]()
+    table1 = runpy.run_path(str(folder / "table1.py"))["experiment"](base)
+    return config.to_flags(experiment(table1))
+
+
+def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
+    """Returns Table 1's experiment as Table 4."""
+    regular = [row for row in table1.table.rows if row.network == "target"]
+    return dataclasses.replace(
+        table1,
+        networks={},
+        threats={
+            "pgd_nn": config.ThreatConfig(threat="pgd_nn"),  # section 5.1: the outputs' average
+            # What WebNN's label vote, and RMC's training on labels, go by.
+            "pgd_nn_labels": config.ThreatConfig(threat="pgd_nn", vote="labels"),
+        },
+        table=config.TableConfig(
+            name="table4",
+            title=f"Table 4: PGD-NN, on {table1.dataset.name}",
+            rows=tuple(dataclasses.replace(row, block="") for row in regular),
+            columns=(
+                config.ColumnConfig(title="PGD", stream="pgd"),
+                config.ColumnConfig(title="PGD-NN", stream="pgd_nn"),
+                config.ColumnConfig(title="PGD-NN on labels", stream="pgd_nn_labels"),
+            ),
+        ),
+    )

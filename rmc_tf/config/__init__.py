@@ -1,0 +1,66 @@
+"""The settings of an experiment: frozen, validated, and the same as JSON.
+
+A file in configs/ builds one `ExperimentConfig`; every number there or here
+says where it comes from: the paper (by section or table), the authors' code
+(where it differs from the paper), a named later work, or ours with the reason.
+This module loads neither TensorFlow nor data.
+
+`to_dict` and `from_dict` are inverse to each other. A setting that can't be is
+refused when the config is made, by a line that names the field and the remedy.
+"""
+
+from rmc_tf.config.attack import AttackConfig, Norm
+from rmc_tf.config.experiment import (
+    ColumnConfig,
+    EvaluationConfig,
+    ExperimentConfig,
+    RowConfig,
+    TableConfig,
+    TracesConfig,
+    to_flags,
+)
+from rmc_tf.config.method import (
+    AugmentedSetConfig,
+    CalibrationConfig,
+    EarlyStopConfig,
+    IndexConfig,
+    RefreshConfig,
+    RMCConfig,
+    authors_code,
+)
+from rmc_tf.config.network import (
+    Augmentation,
+    DatasetConfig,
+    LossConfig,
+    ModelConfig,
+    NetworkConfig,
+    TrainingConfig,
+)
+from rmc_tf.config.threat import SkipConfig, ThreatConfig
+
+__all__ = [
+    "AttackConfig",
+    "Augmentation",
+    "AugmentedSetConfig",
+    "CalibrationConfig",
+    "ColumnConfig",
+    "DatasetConfig",
+    "EarlyStopConfig",
+    "EvaluationConfig",
+    "ExperimentConfig",
+    "IndexConfig",
+    "LossConfig",
+    "ModelConfig",
+    "NetworkConfig",
+    "Norm",
+    "RMCConfig",
+    "RefreshConfig",
+    "RowConfig",
+    "SkipConfig",
+    "TableConfig",
+    "ThreatConfig",
+    "TracesConfig",
+    "TrainingConfig",
+    "authors_code",
+    "to_flags",
+]

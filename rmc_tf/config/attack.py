@@ -1,0 +1,74 @@
+"""Attack models."""
+
+import dataclasses
+import math
+from typing import Literal
+
+from rmc_tf.config.section import Section, require
+
+Norm = Literal["linf", "l2", "l0"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttackConfig(Section):
+    """An attack model: a known attack with the norm ball A(x) that it may use (footnote 1).
+
+    Each attack reads some of these settings; one that it doesn't read is refused.
+    """
+
+    attack: str = "pgd"
+    """A name of `rmc_tf.attacks`."""
+    norm: Norm = "linf"
+    """The norm of the ball; of the distance that is minimised (CW-L2: l2; JSMA: l0)."""
+    epsilon: float = 8 / 255
+    """Radius of the ball A(x), in units of the pixel range [0, 1] (section 4.1)."""
+    step_size: float = 2 / 255
+    """BIM, PGD, MIM. Madry et al. 2017; the paper doesn't say."""
+    iterations: int = 10
+    """BIM, PGD, MIM: the paper's number of descent iterations for ImageNet; it doesn't say for
+    CIFAR-10. CW-L2: of each step of the binary search; the field's usual value is 1,000."""
+    random_start: bool = True
+    """PGD starts anywhere in the ball (Madry et al. 2017)."""
+    targeted: bool = False
+    """Whether it aims at a class, drawn for each image from those that aren't the label. The
+    paper's CW-L2 and JSMA do (section 4.1)."""
+    decay: float = 1.0
+    """MIM: of the momentum (Dong et al. 2018)."""
+    learning_rate: float = 0.002
+    """CW-L2: of its Adam (section 4.1)."""
+    confidence: float = 0.0
+    """CW-L2: κ, by how much the logit must win (Carlini & Wagner 2017b; CleverHans' default)."""
+    initial_const: float = 0.01
+    """CW-L2: c at the begin of the binary search (CleverHans' default)."""
+    binary_search_steps: int = 5
+    """CW-L2: for c (CleverHans' default)."""
+    theta: float = 1.0
+    """JSMA: by how much a pixel changes (Papernot et al. 2016a: all the way to white)."""
+    gamma: float = 0.145
+    """JSMA: the largest share of pixels that change (Papernot et al. 2016a: 14.5 %)."""
+
+    def __post_init__(self) -> None:
+        most = 1 if self.norm == "linf" else math.inf
+        require(
+            0 < self.epsilon <= most and math.isfinite(self.epsilon),
+            "attacks.*.epsilon",
+            self.epsilon,
+            "must be above 0, and at most 1 under L∞",
+        )
+        require(
+            self.attack == "fgsm" or 0 < self.step_size <= self.epsilon,  # FGSM takes one of ε
+            "attacks.*.step_size",
+            self.step_size,
+            f"must be above 0 and at most epsilon = {self.epsilon:g}",
+        )
+        for field in ("iterations", "binary_search_steps"):
+            value = getattr(self, field)
+            require(value >= 1, f"attacks.*.{field}", value, "must be at least 1")
+        for field in ("decay", "confidence"):
+            value = getattr(self, field)
+            require(0 <= value < math.inf, f"attacks.*.{field}", value, "must be 0 or more")
+        for field in ("learning_rate", "initial_const"):
+            value = getattr(self, field)
+            require(0 < value < math.inf, f"attacks.*.{field}", value, "must be above 0")
+        require(0 < abs(self.theta) <= 1, "attacks.*.theta", self.theta, "in [-1, 1], and not 0")
+        require(0 < self.gamma <= 1, "attacks.*.gamma", self.gamma, "must be in (0, 1]")

@@ -1,0 +1,170 @@
+"""What is evaluated, and the experiment as a whole."""
+
+import dataclasses
+from typing import Literal
+
+import ml_collections
+
+from rmc_tf.config.attack import AttackConfig
+from rmc_tf.config.method import AugmentedSetConfig, IndexConfig, RefreshConfig, RMCConfig
+from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
+from rmc_tf.config.section import Section, require
+from rmc_tf.config.threat import ThreatConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(Section):
+    """Which defences answer which streams U."""
+
+    points: int = 100
+    """Length M of each stream."""
+    streams: tuple[str, ...] = ("clean", "fgsm", "pgd")
+    """"clean", or names out of `attacks`."""
+    defences: tuple[str, ...] = ("none", "deep_nn", "web_nn", "web_nn_vote", "rmc")
+    """Names of `rmc_tf.defences`."""
+    with_replacement: bool = False
+    """The authors' code draws its test points with replacement."""
+    checkpoint_seconds: float = 20.0
+    """Ours: a kill costs at most this much of a stream."""
+
+    def __post_init__(self) -> None:
+        require(self.points >= 1, "evaluation.points", self.points, "must be at least 1")
+        for field, names in (("streams", self.streams), ("defences", self.defences)):
+            require(
+                len(set(names)) == len(names) > 0,
+                f"evaluation.{field}",
+                names,
+                "name at least one, and each once",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RowConfig(Section):
+    """One row of a table: a network behind a defence."""
+
+    title: str
+    defence: str
+    """A name of `rmc_tf.defences`."""
+    network: str = "target"
+    """"target", the experiment's own; or a name out of `networks`."""
+    d_prime: Literal["given", "single", "all", "others"] = "single"
+    """Whose examples D' holds: those of `augmented_set.attacks`, of the column's attack alone
+    (Single-Attack), of every attack of the table (All-In), or of all but the column's
+    (Leave-One-Out) (Table 6). Under clean, D' of each attack in turn, and the average (4.1)."""
+    block: str = ""
+    """A heading above the rows that share it (Table 1)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ColumnConfig(Section):
+    """One column of a table: a stream U."""
+
+    title: str
+    stream: str
+    """"clean", a name out of `attacks`, or one out of `threats`."""
+    source: str = ""
+    """The network that U is perturbed against: "", that of the row (white box); or "target" or a
+    name out of `networks` (transfer: gray and black box, section 4.2). A threat has none: it is
+    up against the defence itself."""
+    replay: bool = False
+    """Of a threat: what it has crafted while attacking, put before a fresh defence whose random
+    choices it doesn't know (Chen et al. 2022 attack while evaluating only)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableConfig(Section):
+    """A table of the paper. Without rows: `evaluation`'s defences by its streams."""
+
+    name: str = ""
+    """Of the folder of the report; empty: "report"."""
+    title: str = ""
+    rows: tuple[RowConfig, ...] = ()
+    columns: tuple[ColumnConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(
+            bool(self.rows) == bool(self.columns), "table.rows", len(self.rows), "and columns, both"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TracesConfig(Section):
+    """What TensorBoard is told of each prediction."""
+
+    enabled: bool = True
+    image_every: int = 25
+    """Every how many predictions the query is shown beside its neighbours; 0: never."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentConfig(Section):
+    """Everything that a run depends on, except where its files are."""
+
+    seed: int = 0
+    deterministic: bool = True
+    """Whether TensorFlow may use only operations that repeat to the bit."""
+    dataset: DatasetConfig
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    networks: dict[str, NetworkConfig] = dataclasses.field(default_factory=dict)
+    """Other trained networks, for the tables that have some; the experiment's own is "target"."""
+    attacks: dict[str, AttackConfig]
+    threats: dict[str, ThreatConfig] = dataclasses.field(default_factory=dict)
+    """Attacks on a defence, for the tables that have some."""
+    augmented_set: AugmentedSetConfig = AugmentedSetConfig()
+    index: IndexConfig = IndexConfig()
+    rmc: RMCConfig = RMCConfig()
+    refresh: RefreshConfig = RefreshConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    table: TableConfig = TableConfig()
+    traces: TracesConfig = TracesConfig()
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", self.seed, "must be 0 or more")
+        for name in ("clean", "benign"):
+            require(name not in self.attacks, "attacks", name, "name it otherwise: that is taken")
+        known = ", ".join(self.attacks)
+        for name in self.augmented_set.attacks:
+            require(name in self.attacks, "augmented_set.attacks", name, f"known: {known}")
+        for name in self.evaluation.streams:
+            rule = f"known: clean, {known}"
+            require(name in ("clean", *self.attacks), "evaluation.streams", name, rule)
+        both = (*self.attacks, *self.threats)
+        require(len(both) == len(set(both)), "threats", list(self.threats), "names of `attacks`")
+        for column in self.table.columns:
+            rule = f"known: clean, {', '.join(both)}"
+            require(column.stream in ("clean", *both), "table.columns", column.stream, rule)
+            replayed = column.stream in self.threats or not column.replay
+            require(
+                replayed, "table.columns", column.stream, "only what a threat crafts is replayed"
+            )
+        require("target" not in self.networks, "networks", "target", "name it otherwise")
+        networks = ("target", *self.networks)
+        for row in self.table.rows:
+            rule = f"known: {', '.join(networks)}"
+            require(row.network in networks, "table.rows", row.network, rule)
+        for column in self.table.columns:
+            rule = f"known: {', '.join(networks)}"
+            require(column.source in ("", *networks), "table.columns", column.source, rule)
+        losses = [self.training.loss, *(network.loss for network in self.networks.values())]
+        for loss in losses:
+            require(loss.attack in ("", *self.attacks), "*.loss.attack", loss.attack, known)
+
+    def network(self, name: str) -> tuple[ModelConfig, TrainingConfig]:
+        """Returns architecture and training of "target" or of one of `networks`."""
+        if name == "target":
+            return self.model, self.training
+        own = self.networks[name]
+        model = dataclasses.replace(self.model, widen=own.widen, path="")
+        return model, dataclasses.replace(self.training, loss=own.loss)
+
+
+def to_flags(config: ExperimentConfig) -> ml_collections.ConfigDict:
+    """Returns the settings in the form whose fields the command line can override.
+
+    `rmc.training_rate` follows `training.learning_rate` until it is set by itself.
+    """
+    flags = ml_collections.ConfigDict(config.to_dict())
+    if config.rmc.training_rate == config.training.learning_rate:
+        flags.rmc.training_rate = flags.training.get_oneway_ref("learning_rate")
+    return flags

@@ -1,0 +1,237 @@
+"""The method: D', the search over it, and PREDICT."""
+
+import dataclasses
+import math
+from typing import Literal
+
+from rmc_tf.config.network import Augmentation
+from rmc_tf.config.section import Section, require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentedSetConfig(Section):
+    """How D' is made (Algorithm 1, PREPARE)."""
+
+    attacks: tuple[str, ...] = ("pgd",)
+    """Names out of `attacks`; the adversarial examples are shared equally between them. Without
+    any, D' is D."""
+    adversarial_per_row: float = 4.0
+    """N' = 5|D| on CIFAR-10: |D| clean and 4|D| adversarial examples (section 4.1)."""
+    sampling: Literal["random", "each"] = "random"
+    """"random": (x, y) drawn from D with replacement (Algorithm 1, line 4). "each": every
+    row of D in turn, as in the authors' code."""
+    repeats: Literal["vary", "keep"] = "vary"
+    """What a deterministic attack does with a row of D that was drawn before: begin elsewhere in
+    the ball, so that D' has no row twice (ours; argmax over A(x) has many near-solutions), or
+    make the same example again."""
+    pixels: Literal["uint8", "float32"] = "uint8"
+    """Stored form. The authors' code stores 8-bit PNG."""
+    batch_size: int = 256
+    """Ours: images that are attacked at once."""
+    shard_rows: int = 4096
+    """Ours: rows of a shard; a kill costs the shard in work."""
+
+    def __post_init__(self) -> None:
+        require(
+            len(set(self.attacks)) == len(self.attacks),
+            "augmented_set.attacks",
+            self.attacks,
+            "name each once",
+        )
+        require(
+            0 < self.adversarial_per_row < math.inf,
+            "augmented_set.adversarial_per_row",
+            self.adversarial_per_row,
+            "must be above 0 and finite",
+        )
+        require(self.batch_size >= 1, "augmented_set.batch_size", self.batch_size, "at least 1")
+        require(self.shard_rows >= 1, "augmented_set.shard_rows", self.shard_rows, "at least 1")
+
+    def with_attacks(self, attacks: tuple[str, ...]) -> "AugmentedSetConfig":
+        """Returns the same of other attacks; without any, D' is D, so what it depends on is too."""
+        if attacks:
+            return dataclasses.replace(self, attacks=attacks)
+        kept = {name: getattr(self, name) for name in ("pixels", "batch_size", "shard_rows")}
+        return AugmentedSetConfig(attacks=(), **kept)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IndexConfig(Section):
+    """How the nearest rows of D' are found. All numbers are ours, measured on two cores."""
+
+    kind: Literal["auto", "exact", "tree"] = "auto"
+    """"auto": exact up to `exact_rows`, a tree above."""
+    exact_rows: tuple[int, ...] = (250_000, 50_000)
+    """Rows up to which exact search is fast enough (some 3 and 16 ms), at 64 and at 2,048
+    dimensions; in between, along the power law through both."""
+    leaves_searched: float = 0.2
+    """Share of the tree's √N leaves whose rows are scored, exactly, in float32."""
+    least_recall: float = 0.99
+    """Below this recall@K on the features themselves, exact search is used instead."""
+    recall_queries: int = 100
+
+    def __post_init__(self) -> None:
+        require(
+            len(self.exact_rows) == 2 and min(self.exact_rows) >= 1,
+            "index.exact_rows",
+            self.exact_rows,
+            "must be two numbers of rows",
+        )
+        require(
+            0 < self.leaves_searched <= 1,
+            "index.leaves_searched",
+            self.leaves_searched,
+            "in (0, 1]",
+        )
+        require(0 < self.least_recall <= 1, "index.least_recall", self.least_recall, "in (0, 1]")
+        require(self.recall_queries >= 1, "index.recall_queries", self.recall_queries, "at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EarlyStopConfig(Section):
+    """When a fit ends: "when the validation loss does not decrease over time" (section 3)."""
+
+    patience: int = 1
+    """Epochs without a new lowest validation loss before the fit ends. 1 is the paper's
+    sentence to the letter; the authors' code waits 5."""
+    max_epochs: int = 100
+    """The authors' code; the paper names no bound."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights the fit leaves: the last (Algorithm 1, line 16) or the best validated."""
+
+    def __post_init__(self) -> None:
+        require(self.patience >= 1, "*.early_stop.patience", self.patience, "at least 1")
+        require(self.max_epochs >= 1, "*.early_stop.max_epochs", self.max_epochs, "at least 1")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CalibrationConfig(Section):
+    """Algorithm 1, lines 17–21: back to the whole distribution after each prediction."""
+
+    enabled: bool = True
+    source: Literal["training_set", "augmented_set"] = "training_set"
+    """Where batches come from: D (line 19), or D' as in the authors' code."""
+    rows: int = 0
+    """How many rows are drawn for one calibration; 0: K, as in the authors' code (the paper
+    doesn't say)."""
+    validation_share: float = 0.2
+    """The share held out for the early stop: as for local adaptation. The authors' code: 12.5 %."""
+    augmentation: Augmentation = "none"
+    """The authors' code augments here as in training."""
+    early_stop: EarlyStopConfig = EarlyStopConfig()
+
+    def __post_init__(self) -> None:
+        require(
+            self.rows == 0 or self.rows >= 2,
+            "rmc.calibration.rows",
+            self.rows,
+            "must be 0 (for K), or at least 2 (to train on, to validate on)",
+        )
+        require(
+            0 < self.validation_share < 1,
+            "rmc.calibration.validation_share",
+            self.validation_share,
+            "must be in (0, 1)",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RMCConfig(Section):
+    """PREDICT (Algorithm 1, lines 10–23). The defaults are the paper's for CIFAR-10."""
+
+    k: int = 1024
+    """K, the size of N'(x) (section 4, "Settings")."""
+    batch_size: int = 128
+    """B (section 6)."""
+    training_rate: float = 1e-3
+    """The learning rate that the network was trained with."""
+    rate_share: float = 0.25
+    """λ is 25 % of the training rate (section 4, "Settings")."""
+    validation_share: float = 0.2
+    """The top-20 % nearest neighbours are the validation set (section 4, "Settings")."""
+    validation: Literal["nearest", "quarter_of_nearest"] = "nearest"
+    """"nearest": all of that share. "quarter_of_nearest": a random quarter of it, the rest is
+    trained on, as in the authors' code."""
+    early_stop: EarlyStopConfig = EarlyStopConfig()
+    optimizer_state: Literal["carried", "reset"] = "carried"
+    """Adam's moments over a run: carried for ever, as in the authors' code (the paper doesn't
+    say), or reset at each fit."""
+    batch_norm: Literal["inference", "training"] = "inference"
+    """Inference: frozen statistics, as in the authors' code (the paper doesn't say).
+    Training: as Chen et al. 2022; dropout then drops, too."""
+    carry_weights: bool = True
+    """θ* goes on to the next input (Algorithm 1, line 22). False: "discards θ' and starts over
+    from a static θ*", the alternative of section 3."""
+    calibration: CalibrationConfig = CalibrationConfig()
+
+    @property
+    def learning_rate(self) -> float:
+        """λ of Algorithm 1."""
+        return self.training_rate * self.rate_share
+
+    @property
+    def validation_rows(self) -> int:
+        """How many of the K nearest neighbours form the nearest share; at least one."""
+        return max(1, round(self.k * self.validation_share))
+
+    def __post_init__(self) -> None:
+        require(self.k >= 2, "rmc.k", self.k, "must be at least 2 (to train on, to validate on)")
+        require(self.batch_size >= 1, "rmc.batch_size", self.batch_size, "must be at least 1")
+        require(0 < self.training_rate < 1, "rmc.training_rate", self.training_rate, "in (0, 1)")
+        require(
+            0 < self.rate_share < math.inf,
+            "rmc.rate_share",
+            self.rate_share,
+            "must be above 0 and finite",
+        )
+        require(
+            0 < self.validation_share < 1 and self.validation_rows < self.k,
+            "rmc.validation_share",
+            self.validation_share,
+            f"must leave some of the K = {self.k} neighbours on either side",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RefreshConfig(Section):
+    """RMC⁺: how D' is updated after each prediction (Algorithm 2, line 6); the rest is RMC's."""
+
+    share: float = 0.5
+    """δ, "the portion of the adversarial examples in N'(x) to replace" (section 5.2): the first
+    of the paper's 0.5, 0.75 and 1 (Table 5). 0: plain RMC."""
+    rebalance_share: float = 0.25
+    """Ours: once this share of the rows has moved, a tree index is built anew; after half of
+    them had, its recall was .945."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.share <= 1, "refresh.share", self.share, "must be in [0, 1]")
+        require(
+            0 < self.rebalance_share <= 1,
+            "refresh.rebalance_share",
+            self.rebalance_share,
+            "must be in (0, 1]",
+        )
+
+
+def authors_code(paper: RMCConfig, augmentation: Augmentation = "none") -> RMCConfig:
+    """Returns the settings with every choice of the authors' released code.
+
+    Args:
+      paper: the settings to start from.
+      augmentation: that of the network's training; calibration augments in the same way.
+    """
+    patient = EarlyStopConfig(patience=5, max_epochs=100, keep="last")
+    return dataclasses.replace(
+        paper,
+        validation="quarter_of_nearest",
+        early_stop=patient,
+        optimizer_state="carried",
+        batch_norm="inference",
+        calibration=dataclasses.replace(
+            paper.calibration,
+            source="augmented_set",
+            validation_share=0.125,
+            augmentation=augmentation,
+            early_stop=patient,
+        ),
+    )

@@ -1,0 +1,135 @@
+"""Which rows, which networks, and how they are trained."""
+
+import dataclasses
+import math
+from typing import Literal
+
+from rmc_tf.config.section import Section, require
+
+Augmentation = Literal["none", "shift", "shift_flip"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetConfig(Section):
+    """Which rows: any classification data set that TFDS knows or finds on disk."""
+
+    name: str
+    """TFDS name, such as "cifar10", "some/config" or "mnist:3.0.1"; "digits" is built in."""
+    data_dir: str = ""
+    """Where TFDS keeps its data sets; empty: TFDS' own default."""
+    train_split: str = "train"
+    test_split: str = "test"
+    image_size: int = 0
+    """Side in pixels that images are resized to; 0 leaves them as they are."""
+    download: bool = True
+    """Whether TFDS may fetch a data set that isn't on disk."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.name), "dataset.name", self.name, "name a TFDS data set or digits")
+        require(self.image_size >= 0, "dataset.image_size", self.image_size, "0 or a side")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig(Section):
+    """Which network: one of ours, by name, or the user's own `.keras` file."""
+
+    architecture: str = "resnet"
+    """A name of `rmc_tf.models`; unused where `path` is given."""
+    blocks: int = 5
+    """Residual blocks in each of the three stages: n in He et al. 2016, 6n + 2 layers."""
+    filters: int = 16
+    """Filters of the first stage (He et al. 2016, section 4.2)."""
+    widen: tuple[int, ...] = (1, 1, 1)
+    """By how much the filters of each stage are multiplied: (10, 10, 10) is a wide ResNet
+    (Zagoruyko & Komodakis 2016; Madry et al. 2017)."""
+    path: str = ""
+    """A Keras model of the user's: images [B, H, W, C] in [0, 1] to logits [B, classes]."""
+    feature_layer: str = "features"
+    """The deep layer whose activations are searched; 4-D ones are averaged over space."""
+
+    def __post_init__(self) -> None:
+        require(self.blocks >= 1, "model.blocks", self.blocks, "must be at least 1")
+        require(self.filters >= 1, "model.filters", self.filters, "must be at least 1")
+        require(
+            len(self.widen) == 3 and min(self.widen) >= 1,
+            "model.widen",
+            self.widen,
+            "must be three whole numbers, each at least 1",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig(Section):
+    """What training minimises: the blocks of Table 1."""
+
+    kind: Literal["regular", "adversarial", "jacobian", "cross_lipschitz"] = "regular"
+    """The cross entropy L alone; L on adversarial examples (Goodfellow et al. 2014, Madry et al.
+    2017); L + λ·mean ‖J‖_F (Jakubovitz & Giryes 2018); or L + λΩ (Hein & Andriushchenko 2017)."""
+    attack: str = ""
+    """"adversarial": a name out of `attacks`, crafted against the network as it is."""
+    clean_share: float = 0.0
+    """"adversarial": the weight of L on the clean batch. 0: Madry et al. 2017; 0.5: Goodfellow et
+    al. 2014, section 6."""
+    weight: float = 0.1
+    """λ of the regularisers: 0.1 in Jakubovitz & Giryes 2018; 0.1 is also the default of Hein &
+    Andriushchenko's code."""
+    projections: int = 0
+    """Into how many random directions the Jacobian is projected for an unbiased estimate of
+    ‖J‖²_F (Hoffman et al. 2019); 0: exactly, by one backward pass a class."""
+    ordinary_share: float = 0.0
+    """The share of the epochs that train without the regulariser first. Jakubovitz & Giryes apply
+    theirs as post-processing of a trained network."""
+
+    def __post_init__(self) -> None:
+        given, needed = bool(self.attack), self.kind == "adversarial"
+        rule = "name one of `attacks`" if needed else f"{self.kind} training has none; leave it out"
+        require(given == needed, "training.loss.attack", self.attack, rule)
+        require(
+            0 <= self.clean_share < 1,
+            "training.loss.clean_share",
+            self.clean_share,
+            "must be in [0, 1)",
+        )
+        require(0 < self.weight < math.inf, "training.loss.weight", self.weight, "must be above 0")
+        require(self.projections >= 0, "training.loss.projections", self.projections, "0 or more")
+        require(
+            0 <= self.ordinary_share < 1,
+            "training.loss.ordinary_share",
+            self.ordinary_share,
+            "must be in [0, 1)",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Section):
+    """How θ* is found: minimise the loss over D with Adam (section 4, "Settings")."""
+
+    epochs: int = 60
+    batch_size: int = 128
+    """He et al. 2016, section 4.2."""
+    learning_rate: float = 1e-3
+    """Adam's own default (Kingma & Ba 2014); decays to zero along a cosine."""
+    augmentation: Augmentation = "none"
+    """Random shifts by an eighth of the side, and mirror images, as in He et al. 2016."""
+    loss: LossConfig = LossConfig()
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, "training.epochs", self.epochs, "must be at least 1")
+        require(self.batch_size >= 1, "training.batch_size", self.batch_size, "at least 1")
+        require(
+            0 < self.learning_rate < 1, "training.learning_rate", self.learning_rate, "in (0, 1)"
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkConfig(Section):
+    """A trained network besides the experiment's own: in what it differs from that one."""
+
+    loss: LossConfig = LossConfig()
+    widen: tuple[int, ...] = (1, 1, 1)
+    """As in `ModelConfig`."""
+    number: int = 0
+    """Another number: other initial weights and another order of the rows."""
+
+    def __post_init__(self) -> None:
+        require(self.number >= 0, "networks.*.number", self.number, "must be 0 or more")

@@ -1,0 +1,78 @@
+"""What every group of settings has: checks, and conversion to and from plain dictionaries."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from rmc_tf.errors import UserError, did_you_mean
+
+
+def require(holds: bool, field: str, value: object, rule: str) -> None:
+    """Refuses a setting that breaks a rule.
+
+    Raises:
+      UserError: unless `holds`; it names the field, its value and the rule.
+    """
+    if not holds:
+        raise UserError(f"--config.{field}={value}: {rule}")
+
+
+class Section:
+    """What every group of settings has: conversion to and from plain dictionaries."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the settings as nested dictionaries that JSON can hold."""
+        return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str = "") -> Self:
+        """Returns the settings that `to_dict` described.
+
+        Raises:
+          UserError: a field is unknown, of the wrong type, or out of its range.
+        """
+        hints = typing.get_type_hints(cls)
+        for name in values:
+            if name not in hints:
+                remedy = did_you_mean(name, hints, where)
+                raise UserError(f"--config.{where}{name}: no such setting; {remedy}")
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+            optional = field.default, field.default_factory
+            if field.name not in values and optional == (dataclasses.MISSING, dataclasses.MISSING):
+                raise UserError(f"--config.{where}{field.name}: missing; give it a value")
+        return cls(**{n: _convert(hints[n], v, f"{where}{n}") for n, v in values.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Returns a plain value as the type that a field declares."""
+    origin = typing.get_origin(hint)
+    if isinstance(hint, type) and issubclass(hint, Section):
+        if isinstance(value, Mapping):
+            return hint.from_dict(value, f"{where}.")
+    elif origin is Literal:
+        choices = typing.get_args(hint)
+        require(value in choices, where, value, f"must be one of {', '.join(map(str, choices))}")
+        return value
+    elif origin is tuple:
+        if isinstance(value, (list, tuple)):
+            return tuple(_convert(typing.get_args(hint)[0], item, where) for item in value)
+    elif origin is dict:
+        if isinstance(value, Mapping):
+            item = typing.get_args(hint)[1]
+            return {str(k): _item(item, v, where, str(k)) for k, v in value.items()}
+    elif hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif type(value) is hint:
+        return value
+    name = hint.__name__ if isinstance(hint, type | types.GenericAlias) else str(hint)
+    raise UserError(f"--config.{where}={value!r}: expected {name}, got {type(value).__name__}")
+
+
+def _item(hint: Any, value: Any, where: str, name: str) -> Any:
+    """Returns one of several named groups of settings, which doesn't know its own name."""
+    try:
+        return _convert(hint, value, f"{where}.{name}")
+    except UserError as error:
+        raise UserError(str(error).replace(f"{where}.*", f"{where}.{name}")) from None

@@ -1,0 +1,54 @@
+"""Non-masking RMC: cleansing alone, without gradient masking (section 6, Table 7).
+
+"The RMC without the local adaptation for the current test instance", while the
+adaptations to those before it stay: "to accumulate the cleansing effect".
+"""
+
+import time
+
+import numpy as np
+
+from rmc_tf.classifier import Classifier, softmax
+from rmc_tf.defences.base import Defence, Prediction, State
+from rmc_tf.images import check_images
+
+
+class NonMasking:
+    """Answers by a defence's present weights; its states are that defence's."""
+
+    def __init__(self, defence: Defence) -> None:
+        """Wraps a defence.
+
+        Args:
+          defence: an `RMC` in the state that a history of queries has led to; this one alone
+            moves it, and answering doesn't.
+        """
+        self._defence = defence
+
+    @property
+    def network(self) -> Classifier:
+        """See `Defence.network`."""
+        return self._defence.network
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        """Answers one query without adapting to it; see `Defence.predict`."""
+        self._defence.calibrate()
+        begun = time.perf_counter()
+        check_images(image[None], self.network.image_shape, "query")
+        _, logits = self.network.forward(image[None])
+        probabilities = softmax(logits[0])
+        return Prediction(
+            int(probabilities.argmax()), probabilities, seconds=time.perf_counter() - begun
+        )
+
+    def calibrate(self) -> float:
+        """Does what the history has left to do; see `Defence.calibrate`."""
+        return self._defence.calibrate()
+
+    def snapshot(self) -> State:
+        """Returns a copy of the wrapped defence's state."""
+        return self._defence.snapshot()
+
+    def restore(self, state: State) -> None:
+        """Puts the wrapped defence into one of its states."""
+        self._defence.restore(state)

@@ -1,0 +1,167 @@
+"""RMC⁺: RMC that also cleanses D' as it goes (section 5.2, Algorithm 2).
+
+After an answer, a share δ of the adversarial examples in N'(x̂) is recomputed
+against the adapted network: by the attack that made each, from the same (x, y),
+in the same ball, towards the same class if it had one. Features stay those of
+the static θ*, in which D' is indexed.
+"""
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from rmc_tf import attacks, preparation
+from rmc_tf import images as pixels
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import AttackConfig, AugmentedSetConfig, RefreshConfig, RMCConfig
+from rmc_tf.defences.base import Prediction, State
+from rmc_tf.defences.rmc import RMC
+from rmc_tf.errors import UserError
+from rmc_tf.refreshed_set import RefreshedSet
+from rmc_tf.seeding import derive_seed, generator
+from rmc_tf.traces import Traces
+
+_PREFIX = "refreshed_"
+_DUE = "refresh_due"
+
+
+class RMCPlus(RMC):
+    """RMC whose D' is updated after each prediction, as part of `calibrate`.
+
+    Attributes:
+      refresh: δ, and when the index is built anew.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        refreshed_set: RefreshedSet,
+        config: RMCConfig,
+        refresh: RefreshConfig,
+        attack_models: Mapping[str, AttackConfig],
+        made_by: AugmentedSetConfig,
+        *,
+        seed: int = 0,
+        traces: Traces | None = None,
+    ) -> None:
+        """Starts from the deployed network and D' as it is.
+
+        Args:
+          classifier: f(·; θ*), the static network.
+          refreshed_set: D', this defence's own.
+          config: of RMC.
+          refresh: δ.
+          attack_models: name to attack model, for each attack that D' holds examples of.
+          made_by: how D' was made: which examples began anywhere in the ball, and how many
+            images are attacked at once.
+          seed: as for RMC; also of which examples are chosen, and of the attacks.
+          traces: told of every prediction; by default nothing is.
+
+        Raises:
+          UserError: as for RMC, or D' holds examples of an attack that isn't in `attack_models`.
+        """
+        super().__init__(
+            classifier, refreshed_set, refreshed_set.index, config, seed=seed, traces=traces
+        )
+        self.refresh = refresh
+        self._set = refreshed_set
+        self._made_by = made_by
+        names = refreshed_set.base.source_names
+        missing = [name for name in names[1:] if name not in attack_models]
+        if missing:
+            raise UserError(
+                f"--config.attacks: D' holds examples by {', '.join(missing)}, of which no attack "
+                f"model is given; known: {', '.join(attack_models)}"
+            )
+        self._craft = {}
+        self._repeated = np.zeros(len(refreshed_set), bool)
+        for code, name in enumerate(names[1:], start=1):
+            model = attack_models[name]
+            self._craft[code] = attacks.build(model, self._adapted)  # on its present weights
+            own = np.flatnonzero(refreshed_set.sources == code)
+            self._repeated[own] = preparation.repeats(refreshed_set.origins[own], model, made_by)
+        self._due = np.empty(0, np.int64)  # rows that are to be recomputed
+
+    def _predict(self, x: np.ndarray) -> Prediction:
+        prediction = super()._predict(x)  # begins with `calibrate`, where it is due
+        self._due = self._chosen(prediction.neighbours)
+        return prediction
+
+    def _chosen(self, neighbours: np.ndarray) -> np.ndarray:
+        """Returns δ of the adversarial rows in N'(x̂), in order; ours: drawn at random.
+
+        The paper says how many, not which.
+        """
+        adversarial = np.sort(neighbours[self._set.sources[neighbours] > 0])
+        random = generator(self._seed, "refresh", self.predictions)
+        wanted = round(self.refresh.share * len(adversarial))
+        return np.sort(random.choice(adversarial, wanted, replace=False))
+
+    def calibrate(self) -> float:
+        """Calibration (line 5) and the update of D' (line 6), if due; returns their seconds.
+
+        θ' of line 6 are the weights that gave the answer (line 4), before calibration moves
+        them; so the examples are made first. D' gets them afterwards, since calibration may
+        draw from it.
+        """
+        with self._lock:
+            rows, self._due = self._due, np.empty(0, np.int64)
+            begun = time.perf_counter()
+            images, features = self._recomputed(rows)
+            seconds = time.perf_counter() - begun
+            calibration = super().calibrate()
+            begun = time.perf_counter()
+            if len(rows):
+                self._set.update(rows, images, features)
+                index = self._set.index
+                if index.moved_rows > self.refresh.rebalance_share * len(self._set):
+                    index.rebalance()
+                seconds += time.perf_counter() - begun
+                self._traces.scalar("seconds/refresh", seconds, self.predictions - 1)
+            return calibration + seconds
+
+    def _recomputed(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns x' against θ' in the stored form, and its static features, for some rows."""
+        base = self._set.base
+        images = np.empty((len(rows), *base.image_shape), base.pixel_type)
+        features = np.empty((len(rows), self._static.feature_size), np.float32)
+        for code, craft in self._craft.items():
+            own = np.flatnonzero(base.sources[rows] == code)
+            for begin in range(0, len(own), self._made_by.batch_size):
+                batch = own[begin : begin + self._made_by.batch_size]
+                numbers = rows[batch]
+                images[batch] = preparation.examples(
+                    craft,
+                    base.stored_images(base.origins[numbers]),
+                    base.labels[numbers],
+                    derive_seed(self._seed, "recompute", self.predictions, code, begin),
+                    targets=base.targets[numbers] if craft.config.targeted else None,
+                    repeated=self._repeated[numbers],
+                )
+                features[batch] = self._static.forward(pixels.to_float(images[batch]))[0]
+        return images, features
+
+    def snapshot(self) -> State:
+        """Returns a copy of RMC's state, of the rows of D' that changed, and of what is due."""
+        with self._lock:
+            changes = {f"{_PREFIX}{n}": array for n, array in self._set.snapshot().items()}
+            return {**super().snapshot(), **changes, _DUE: self._due.copy()}
+
+    def restore(self, state: State) -> None:
+        """Goes back to a state; the same queries then get the same answers, to the bit.
+
+        Raises:
+          UserError: the state is of another network or another D'.
+        """
+        changes = {n.removeprefix(_PREFIX): a for n, a in state.items() if n.startswith(_PREFIX)}
+        with self._lock:
+            self._set.check(changes)
+            due = state.get(_DUE, np.empty(0))
+            if due.dtype != np.int64 or due.ndim != 1:
+                raise UserError("this state is of RMC, not of RMC⁺")
+            super().restore(
+                {n: a for n, a in state.items() if n != _DUE and not n.startswith(_PREFIX)}
+            )
+            self._set.restore(changes)
+            self._due = due.copy()

@@ -1,0 +1,168 @@
+"""What the cells of a table share: data, trained networks, D' and streams, each made once.
+
+Everything is asked for by name, and is made when it is first needed: read from
+the work directory where it is there, under the fingerprint of all that made it.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rmc_tf import datasets, defences, features, preparation, report, storage, streams, trained
+from rmc_tf.augmented_set import AugmentedSet
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import ExperimentConfig
+from rmc_tf.errors import UserError
+from rmc_tf.index import FeatureIndex
+from rmc_tf.seeding import derive_seed
+from rmc_tf.traces import Traces
+
+
+class Materials:
+    """The networks, augmented sets and streams of one experiment in one work directory."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        workdir: pathlib.Path,
+        say: Callable[[str], object],
+        traces: Callable[[str, str], Traces],
+    ) -> None:
+        """Prepares to make them; nothing is read or written yet.
+
+        Args:
+          config: every setting.
+          workdir: where all artefacts are.
+          say: tells the user a line.
+          traces: from a name and a fingerprint to where a training is traced.
+        """
+        self._config = config
+        self._workdir = workdir
+        self._say = say
+        self._traces_of = traces
+        self._classifiers: dict[str, Classifier] = {}
+        self._fingerprints: dict[str, str] = {}
+        self._streams: dict[tuple[str, str], streams.Stream] = {}
+        # Only the last is kept: a table has dozens of D', each with the features of all its rows.
+        self._prepared: tuple[tuple[str, tuple[str, ...]], defences.Prepared] | None = None
+
+    @functools.cached_property
+    def dataset(self) -> datasets.Dataset:
+        """The data set of the config."""
+        data = datasets.load(self._config.dataset)
+        rows = f"{data.train.num_rows:,} rows of D, {data.test.num_rows:,} of the test set"
+        self._say(f"data set {data.name}: {rows}, {data.num_classes} classes")
+        k, n_prime = self._config.rmc.k, preparation.size(data.train, self._config.augmented_set)
+        if k > n_prime:
+            raise UserError(
+                f"--config.rmc.k={k}: larger than D', which will have {n_prime} rows; lower it, "
+                "or enlarge D' by --config.augmented_set.adversarial_per_row"
+            )
+        return data
+
+    def classifier(self, name: str = "target") -> Classifier:
+        """f(·; θ*) of that name, trained or the user's own."""
+        if name not in self._classifiers:
+            self._classifiers[name] = trained.network(
+                name,
+                self._config,
+                self.dataset,
+                folder=self._workdir / "train",
+                say=self._say,
+                traces=lambda fingerprint: self._traces_of(f"train-{name}", fingerprint),
+            )
+        return self._classifiers[name]
+
+    def prepared(self, network: str, attack_names: tuple[str, ...]) -> defences.Prepared:
+        """D' of some attacks on a network (of none: D), its rows' features, and their index."""
+        key = network, attack_names
+        if self._prepared is None or self._prepared[0] != key:
+            self._prepared = None  # before the next one is made: memory holds one
+            self._prepared = key, self._prepare(network, attack_names)
+        return self._prepared[1]
+
+    def _prepare(self, network: str, attack_names: tuple[str, ...]) -> defences.Prepared:
+        config, classifier = self._config, self.classifier(network)
+        d_prime = preparation.prepare(
+            self.dataset.train,
+            classifier,
+            config.attacks,
+            config.augmented_set.with_attacks(attack_names),
+            seed=derive_seed(config.seed, "augmented set"),
+            folder=self._workdir / "prepare",
+        )
+        static = features.extract(classifier, d_prime, self._workdir / "features")
+        name = "D'" if attack_names else "D"
+        self._say(f"{name} of {network}: {len(d_prime):,} rows, in {d_prime.folder}")
+        for made in self._made(d_prime, static):
+            self._say(f"{name} by {made['attack']}: {report.attack_line(made)}")
+        k = min(config.rmc.k, len(d_prime))
+        seed = derive_seed(config.seed, "index")
+        index = FeatureIndex(static.features, config.index, k, seed=seed)
+        folder = self._workdir / "features" / static.fingerprint
+        storage.write_json(folder / "index.json", vars(index.report))
+        self._say(f"index: {index.report}")
+        return defences.Prepared(d_prime, static, index)
+
+    def _made(self, d_prime: AugmentedSet, static: features.StaticFeatures) -> list[dict[str, Any]]:
+        """How each attack did that D' holds examples of, as they are stored."""
+        answers = static.outputs.argmax(axis=1)
+        reached = np.where(
+            d_prime.targets < 0, answers != d_prime.labels, answers == d_prime.targets
+        )
+        found = []
+        for code, name in enumerate(d_prime.source_names[1:], start=1):
+            own = d_prime.sources == code
+            success = {"images": int(own.sum()), "success_rate": float(reached[own].mean())}
+            norm = self._config.attacks[name].norm
+            distance = {"norm": norm, "mean_distance": d_prime.mean_distance(name)}
+            found.append({"attack": name, **success, **distance})
+        return found
+
+    def stream(self, name: str, source: str) -> streams.Stream:
+        """U of that name, perturbed against a network ("" for the clean one)."""
+        key = name, source
+        if key not in self._streams:
+            config, test = self._config, self.dataset.test
+            chosen = config.evaluation
+            made = streams.make(
+                name,
+                test,
+                streams.choose_points(test, chosen.points, chosen.with_replacement, config.seed),
+                config.attacks.get(name),
+                self.classifier(source) if source else None,
+                seed=derive_seed(config.seed, "stream", name),
+                folder=self._workdir / "streams",
+            )
+            if made.attack:
+                line = report.attack_line(made.attack)
+                self._say(f"stream {name} against {source}: {line}")
+            self._streams[key] = made
+        return self._streams[key]
+
+    @property
+    def attacked(self) -> list[dict[str, Any]]:
+        """How each attack did that made a stream so far, and on which network."""
+        made = self._streams.items()
+        return [{"network": source, **s.attack} for (_, source), s in made if s.attack]
+
+    def fingerprint_of(self, network: str) -> str:
+        """That of a classifier, computed once: it reads all the weights."""
+        if network not in self._fingerprints:
+            self._fingerprints[network] = self.classifier(network).fingerprint()
+        return self._fingerprints[network]
+
+    def features_of(self, network: str, attack_names: tuple[str, ...]) -> str:
+        """The fingerprint of the features of D' of some attacks, without opening it."""
+        d_prime = preparation.fingerprint(
+            self.dataset.train,
+            self.fingerprint_of(network),
+            self._config.attacks,
+            self._config.augmented_set.with_attacks(attack_names),
+            derive_seed(self._config.seed, "augmented set"),
+        )
+        layer = self.classifier(network).feature_layer
+        return features.fingerprint(self.fingerprint_of(network), layer, d_prime)

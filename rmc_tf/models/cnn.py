@@ -1,0 +1,39 @@
+"""A small convolutional network for MNIST (Madry et al. 2017, section 5).
+
+Two convolutions of 5×5 with F and 2F filters, each followed by pooling, and a
+dense layer of 32F: with F = 32 that is 32, 64 and 1,024.
+"""
+
+import keras
+import numpy as np
+
+from rmc_tf.config import ModelConfig
+
+
+def build(
+    config: ModelConfig,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    mean: np.ndarray,
+    variance: np.ndarray,
+) -> keras.Model:
+    """Returns the network; the layer "features" is the dense one.
+
+    Args:
+      config: `filters` is F; `widen` multiplies the width of the three layers.
+      image_shape: [H, W, C]; at least 4 pixels a side.
+      num_classes: width of the logits.
+      mean: [C], subtracted from the pixels.
+      variance: [C], its root divides the pixels.
+    """
+    images = keras.Input(image_shape, name="images")
+    x = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(images)
+    widths = (config.filters, 2 * config.filters, 32 * config.filters)
+    first, second, dense = (w * n for w, n in zip(widths, config.widen, strict=True))
+    for name, filters in (("conv_1", first), ("conv_2", second)):
+        x = keras.layers.Conv2D(filters, 5, padding="same", activation="relu", name=name)(x)
+        x = keras.layers.MaxPooling2D(2, name=f"{name}_pool")(x)
+    x = keras.layers.Flatten(name="flat")(x)
+    x = keras.layers.Dense(dense, activation="relu", name="features")(x)
+    logits = keras.layers.Dense(num_classes, name="logits")(x)
+    return keras.Model(images, logits, name="cnn")

@@ -1,0 +1,40 @@
+"""What the paper prints, as data: the tables, with their rows, as they are printed.
+
+All printed values are in printed.json, apart from anything that is measured.
+Where the paper contradicts itself, a footnote says so.
+"""
+
+import json
+import pathlib
+from typing import NamedTuple
+
+
+class PrintedRow(NamedTuple):
+    """A row of a table of the paper."""
+
+    block: str
+    title: str
+    values: list[float | None]
+    """[columns], in %; None where the paper has none."""
+
+
+class Printed(NamedTuple):
+    """A table of the paper."""
+
+    source: str
+    """Which table."""
+    dataset: str
+    """What it was measured on."""
+    columns: list[str]
+    rows: list[PrintedRow]
+    footnotes: list[str]
+
+
+def printed(name: str) -> Printed | None:
+    """Returns a table of the paper by the name of our config; None where it has none."""
+    path = pathlib.Path(__file__).with_name("printed.json")
+    values = json.loads(path.read_text(encoding="utf-8")).get(name)
+    if values is None:
+        return None
+    rows = [PrintedRow(**row) for row in values.pop("rows")]
+    return Printed(**values, rows=rows)

@@ -1,0 +1,93 @@
+"""Attacks on a *defence*, by name. A new one is one file here and one line below.
+
+They use no more of a defence than `predict`, `calibrate`, `snapshot`, `restore`
+and `network`, so they work on any (`defences.base`). In the order of what the
+attacker knows: the static network (transfer), D' (PGD-NN), the present weights
+(PGD-Skip), answers and nothing else, but many (Square), the whole procedure (FPA,
+GMSA). `runner` attacks while it evaluates, `pgd_skip.strike` from moments of one
+history, and `worst_case` takes the best of several.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import AttackConfig, ThreatConfig
+from rmc_tf.errors import UserError
+from rmc_tf.threats.base import Knowledge, Searched, Threat
+from rmc_tf.threats.gmsa import climbing
+from rmc_tf.threats.pgd_nn import PGDNN
+from rmc_tf.threats.pgd_skip import PGDSkip
+from rmc_tf.threats.square import Square
+from rmc_tf.threats.transfer import Transfer
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A threat as the registry knows it."""
+
+    title: str
+    make: Callable[[ThreatConfig, Knowledge], Threat]
+    settings: tuple[str, ...] = ()
+    """The fields of `ThreatConfig` that it reads, besides threat and attack."""
+    searches: bool = False
+    """Whether it needs the rows that the defence searches, as `Knowledge.searched`."""
+
+
+THREATS: Mapping[str, Kind] = {
+    "transfer": Kind("Transfer from θ*", Transfer),
+    "pgd_nn": Kind("PGD-NN", PGDNN, ("vote", "temperature", "network_share"), True),
+    "pgd_skip": Kind("PGD-Skip", PGDSkip),
+    "square": Kind("Square, black box", Square, ("queries",)),
+    "fpa": Kind("FPA", climbing("newest"), ("rounds", "samples")),
+    "gmsa_avg": Kind("GMSA-AVG", climbing("sum"), ("rounds", "samples")),
+    "gmsa_min": Kind("GMSA-MIN", climbing("min"), ("rounds", "samples")),
+}
+
+
+def find(config: ThreatConfig) -> Kind:
+    """Returns the threat that a config names.
+
+    Raises:
+      UserError: no threat has that name, or it has no such setting.
+    """
+    name = config.threat
+    if name not in THREATS:
+        raise UserError(
+            f"--config.threats.*.threat={name}: no such threat; known: {', '.join(THREATS)}"
+        )
+    read = ("threat", "attack", *THREATS[name].settings)
+    for field in dataclasses.fields(ThreatConfig):
+        value = getattr(config, field.name)
+        if field.name not in read and value != field.default:
+            raise UserError(
+                f"--config.threats.*.{field.name}={value}: {name} has no such setting; leave it "
+                f"out; it reads {', '.join(read)}"
+            )
+    return THREATS[name]
+
+
+def build(
+    config: ThreatConfig,
+    attack_models: Mapping[str, AttackConfig],
+    classifier: Classifier,
+    searched: Searched | None = None,
+) -> Threat:
+    """Returns a threat to any defence of a classifier.
+
+    Args:
+      config: which, and its settings.
+      attack_models: where `config.attack` is found.
+      classifier: f(·; θ*), as it was deployed.
+      searched: the rows that the defence searches, for those threats that use them.
+
+    Raises:
+      UserError: no threat or attack model has that name, or the threat can't do what is asked.
+    """
+    kind = find(config)
+    if config.attack not in attack_models:
+        raise UserError(
+            f"--config.threats.*.attack={config.attack}: no such attack model; "
+            f"known: {', '.join(attack_models)}"
+        )
+    return kind.make(config, Knowledge(classifier, attack_models[config.attack], searched))

@@ -1,0 +1,122 @@
+"""What an attack on a defence is, and what all of them have in common.
+
+An attack of `rmc_tf.attacks` perturbs an image against one network. A threat
+is up against a *defence*, whose answer depends on the query and on all queries
+before. It may look at the network as it is now, and ask the defence as often as
+it likes; whatever it does to the defence is undone before the true query comes.
+"""
+
+import abc
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import AttackConfig
+from rmc_tf.defences.base import Defence, State
+from rmc_tf.errors import UserError
+
+Weights = list[np.ndarray]
+"""All variables of a network, in the order of `variables`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Searched:
+    """The rows that a defence searches, as the static network sees them."""
+
+    features: np.ndarray
+    """[N', d] float32."""
+    outputs: np.ndarray
+    """[N', classes] float32: f(x; θ*), as probabilities."""
+    labels: np.ndarray
+    """[N'] int32."""
+    k: int
+    """K."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Knowledge:
+    """What an attacker has before the first query."""
+
+    classifier: Classifier
+    """f(·; θ*), as it was deployed; a threat doesn't change it."""
+    attack: AttackConfig
+    """The attack model."""
+    searched: Searched | None = None
+    """D' or D, where the defence searches it and it is exposed (section 5.1)."""
+
+
+class Threat(Protocol):
+    """An attack on a defence."""
+
+    def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
+        """Returns x' = x + δ with δ in A(x), [H, W, C] float32 in [0, 1].
+
+        The defence is left in the state that it was found in, to the bit.
+
+        Args:
+          defence: in the state in which it will be asked.
+          image: x, [H, W, C] float32 in [0, 1].
+          label: y.
+          seed: of all that the attack draws.
+        """
+
+
+class BatchThreat(abc.ABC):
+    """A threat to which many points are no other than one, since it simulates no answers."""
+
+    @abc.abstractmethod
+    def craft_batch(
+        self, defence: Defence, images: np.ndarray, labels: np.ndarray, seed: int
+    ) -> np.ndarray:
+        """Returns an x' for each of [B, H, W, C], each against the defence's present state."""
+
+    def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
+        """Returns x' for one point; see `Threat.craft`."""
+        labels = np.array([label], np.int32)
+        return np.asarray(self.craft_batch(defence, image[None], labels, seed)[0])
+
+
+@contextlib.contextmanager
+def undisturbed(defence: Defence) -> Iterator[State]:
+    """Lets a defence be asked, and puts it back as it was; yields the state to ask it in.
+
+    That is the one after the calibration, if one is still due: the next answer begins with it.
+    """
+    found = defence.snapshot()
+    try:
+        yield defence.snapshot() if defence.calibrate() else found
+    finally:
+        defence.restore(found)
+
+
+def variables(classifier: Classifier) -> list:
+    """Returns all Keras variables of a network: the trainable ones, then the others."""
+    model = classifier.model
+    return [*model.trainable_variables, *model.non_trainable_variables]
+
+
+def weights(classifier: Classifier) -> Weights:
+    """Returns a copy of the present weights."""
+    return [np.array(variable) for variable in variables(classifier)]
+
+
+def check_ascent(name: str, attack: AttackConfig) -> None:
+    """Refuses an attack model that isn't projected gradient ascent on the loss of y.
+
+    Raises:
+      UserError: it is another attack than PGD or BIM, or targeted.
+    """
+    if attack.attack not in ("pgd", "bim"):
+        raise UserError(
+            f"--config.attacks.*.attack={attack.attack}: {name} takes steps of PGD or BIM only; "
+            "choose one of them"
+        )
+    if attack.targeted:
+        raise UserError(
+            f"--config.attacks.*.targeted=True: {name} only leads away from the label; "
+            "set it to false"
+        )

@@ -1,0 +1,100 @@
+"""FPA and GMSA: attacks that simulate the defence's adaptation (Chen et al., ICLR 2022).
+
+  M = [θ], the present weights; up to `rounds` times:
+    x' by PGD on M: on its newest member (FPA), on the sum of the losses over M
+       (GMSA-AVG), or on the lowest of them (GMSA-MIN)
+    ask the defence x', and keep the weights θ' that it answers with: M = M + [θ'],
+       or for FPA, M = [θ']
+    put the defence back; stop if its answer was wrong
+  submit the x' whose simulated answer was worst
+
+Their code has weak points that are not inherited here (facts.md, section 2): it
+submits the clean image where no round was enough, and simulates with another
+optimizer state and other randomness than the defender answers with. Here the
+defence itself is asked and put back, to the bit, so its answer to what is
+submitted is the simulated one, unless `samples` withholds its seed.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from rmc_tf.config import ThreatConfig
+from rmc_tf.defences.base import Defence, State, reseeded
+from rmc_tf.seeding import derive_seed
+from rmc_tf.threats.ascent import EnsemblePGD
+from rmc_tf.threats.base import Knowledge, Weights, check_ascent, undisturbed, weights
+
+Climbs = Literal["newest", "sum", "min"]
+
+
+class Simulated(NamedTuple):
+    """What a defence answered, under one seed or several."""
+
+    wrong: float
+    """The share of the answers that isn't y."""
+    loss: float
+    """Their mean cross entropy on y."""
+    adapted: list[Weights]
+    """The weights that each was given with."""
+
+
+class GMSA:
+    """PGD on an ensemble of simulated adaptations."""
+
+    def __init__(self, config: ThreatConfig, knowledge: Knowledge, climbs: Climbs) -> None:
+        """Prepares the attack.
+
+        Args:
+          config: rounds and samples.
+          knowledge: the architecture and the attack model; nothing else is used.
+          climbs: "newest": FPA; "sum": GMSA-AVG; "min": GMSA-MIN.
+
+        Raises:
+          UserError: the attack model isn't PGD or BIM, or is targeted.
+        """
+        check_ascent(config.threat, knowledge.attack)
+        self._config = config
+        self._newest_only = climbs == "newest"
+        combine: Literal["sum", "min"] = "min" if climbs == "min" else "sum"
+        self.pgd = EnsemblePGD(knowledge.classifier, knowledge.attack, combine)
+
+    def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
+        """Returns the best x' of all rounds; see `Threat.craft`."""
+        best, harm = image, (-1.0, -1.0)  # any candidate does more
+        labels = np.array([label], np.int32)
+        with undisturbed(defence) as ready:
+            members = [weights(defence.network)]
+            for number in range(self._config.rounds):
+                candidate = self.pgd(members, image[None], labels, derive_seed(seed, number))[0]
+                answer = self._simulate(defence, ready, candidate, label, seed)
+                # Two answers may be equally bad for y, and only one of them wrong.
+                if (answer.wrong, answer.loss) > harm:
+                    best, harm = candidate, (answer.wrong, answer.loss)
+                if answer.wrong == 1:
+                    break
+                members = answer.adapted if self._newest_only else members + answer.adapted
+        return best
+
+    def _simulate(
+        self, defence: Defence, ready: State, image: np.ndarray, label: int, seed: int
+    ) -> Simulated:
+        """Asks the defence, as often as there are samples, each time in the same state."""
+        samples = self._config.samples
+        states = [ready]
+        if samples > 1:  # the same seeds in each round, so that rounds can be compared
+            states = [reseeded(ready, derive_seed(seed, "sample", i)) for i in range(samples)]
+        answers, adapted = [], []
+        for state in states:
+            defence.restore(state)
+            answers.append(defence.predict(image))
+            adapted.append(weights(defence.network))
+        losses = [-np.log(max(float(a.probabilities[label]), 1e-12)) for a in answers]
+        wrong = np.mean([answer.label != label for answer in answers])
+        return Simulated(float(wrong), float(np.mean(losses)), adapted)
+
+
+def climbing(climbs: Climbs) -> Callable[[ThreatConfig, Knowledge], GMSA]:
+    """Returns what makes one of the three."""
+    return lambda config, knowledge: GMSA(config, knowledge, climbs)

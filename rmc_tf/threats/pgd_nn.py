@@ -1,0 +1,164 @@
+"""PGD-NN: an attack on the choice of the K nearest rows (section 5.1).
+
+  max over δ in A(x) of H( 1/K Σ f(x_i; θ*) over x_i in N'(x + δ), y )
+
+by projected gradient ascent, where "the error signal [is] backpropagated
+*through* the operation of finding the K nearest neighbors". The paper doesn't say
+how; a top-K has no gradient of its own. Here row i counts by
+
+  w_i = sigmoid((r² − d_i²) / T),
+
+d_i its distance to x + δ in the static feature space, r that of the K-th row and
+T a temperature: 1 for rows well inside of the K nearest and 0 well outside, so
+T → 0 is the objective itself. r moves along with x + δ, so what counts is to come
+nearer to some rows *than to others*. T is a share of the mean |r² − d_i²|.
+
+The candidates are searched again, exactly, at each step: the K nearest rows that
+are for y and the K nearest that aren't. The K nearest of all are among them; and
+where all of those are for y, as around most clean images, the others still say
+where to go. The best iterate is chosen by the objective without relaxation.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from rmc_tf.config import ThreatConfig
+from rmc_tf.defences.base import Defence
+from rmc_tf.errors import UserError
+from rmc_tf.seeding import derive_seed
+from rmc_tf.threats.ascent import ascend, start
+from rmc_tf.threats.base import (
+    BatchThreat,
+    Knowledge,
+    check_ascent,
+    undisturbed,
+    variables,
+    weights,
+)
+
+_BATCH = 16
+"""Images at once: each needs its distances to all rows, and 2K feature vectors."""
+_TIE = 1e-3
+"""Of the relaxed objective, to tell iterates apart whose K nearest rows are the same."""
+
+
+class PGDNN(BatchThreat):
+    """PGD through the search for neighbours; the same for all defences that search these rows."""
+
+    def __init__(self, config: ThreatConfig, knowledge: Knowledge) -> None:
+        """Prepares the attack.
+
+        Args:
+          config: vote, temperature, and the share of the present network's own loss.
+          knowledge: with the rows that are searched.
+
+        Raises:
+          UserError: no such rows, or the attack model isn't PGD or BIM, or is targeted.
+        """
+        check_ascent(config.threat, knowledge.attack)
+        if knowledge.searched is None:
+            raise UserError(
+                f"--config.threats.*.threat={config.threat}: this defence searches no rows; "
+                "choose another threat to it"
+            )
+        self._config, self._attack = config, knowledge.attack
+        self._classifier, searched = knowledge.classifier, knowledge.searched
+        self._k = searched.k
+        self._features = tf.constant(searched.features)
+        self._squares = tf.reduce_sum(self._features**2, axis=1)
+        one_hot = np.eye(self._classifier.num_classes, dtype=np.float32)[searched.labels]
+        self._votes = tf.constant(searched.outputs if config.vote == "outputs" else one_hot)
+        self._present = self._classifier.clone() if config.network_share else self._classifier
+        self._compiled = tf.function(
+            self._perturb,
+            input_signature=[
+                tf.TensorSpec([None, *self._classifier.image_shape], tf.float32),
+                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([2], tf.int32),
+            ],
+        )
+
+    def craft_batch(
+        self, defence: Defence, images: np.ndarray, labels: np.ndarray, seed: int
+    ) -> np.ndarray:
+        """Returns an x' for each image; the defence counts only where its network's loss does."""
+        if self._config.network_share:
+            with undisturbed(defence):
+                present = weights(defence.network)
+            for variable, value in zip(variables(self._present), present, strict=True):
+                variable.assign(value)
+        parts = [np.empty((0, *images.shape[1:]), np.float32)]
+        for begin in range(0, len(images), _BATCH):
+            batch = slice(begin, begin + _BATCH)
+            draw = [derive_seed(seed, "pgd_nn", begin), 0]
+            parts.append(self._compiled(images[batch], labels[batch], draw).numpy())
+        return np.concatenate(parts)
+
+    def _perturb(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        share = self._config.network_share
+
+        def climb(adversarial: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(adversarial)
+                features, _ = self._classifier.features_and_logits(adversarial)
+                exact, relaxed = self._against_y(features, labels)
+                own = tf.zeros_like(relaxed)
+                if share:
+                    own = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                        labels=labels, logits=self._present.logits(adversarial)
+                    )
+                objective = (1 - share) * relaxed + share * own
+            value = (1 - share) * (exact + _TIE * relaxed) + share * own
+            return value, tape.gradient(objective, adversarial)
+
+        starts = start(images, self._attack, seed)
+        steps = tf.constant(self._attack.iterations)
+        return ascend(climb, images, starts, steps, self._attack)
+
+    def _against_y(self, features: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns H of the K nearest rows and its relaxation, both [B].
+
+        Args:
+          features: of x + δ, [B, d].
+          labels: y, [B].
+        """
+        chosen, there, threshold = self._candidates(tf.stop_gradient(features), labels)
+        votes = tf.gather(tf.transpose(self._votes), labels)  # for y, [B, N']
+        votes = tf.gather(votes, chosen, batch_dims=1)
+        vectors = tf.gather(self._features, chosen)
+        squared = tf.reduce_sum((vectors - features[:, None]) ** 2, axis=2)
+        inside = tf.gather(squared, threshold, batch_dims=1) - squared  # r² moves with x + δ
+        gaps = tf.reduce_sum(there * tf.abs(inside), 1, keepdims=True)
+        gap = tf.stop_gradient(gaps / tf.reduce_sum(there, 1, keepdims=True))
+        soft = tf.sigmoid(inside / (self._config.temperature * gap + 1e-12))
+        hard = tf.cast(inside >= 0, tf.float32)
+        return _entropy(there * hard, votes), _entropy(there * soft, votes)
+
+    def _candidates(
+        self, features: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the candidates among the rows, and which is the K-th nearest of all.
+
+        Args:
+          features: of x + δ, [B, d].
+          labels: y, [B].
+
+        Returns:
+          rows [B, 2K] int32; 1 for each that is there and 0 where a side has fewer than K,
+          [B, 2K] float32; the place of the K-th nearest among them, [B, 1] int32.
+        """
+        squared = self._squares - 2 * tf.matmul(features, self._features, transpose_b=True)
+        for_y = tf.argmax(self._votes, 1, tf.int32) == labels[:, None]
+        far = squared.dtype.max
+        sides = [tf.where(for_y, squared, far), tf.where(for_y, far, squared)]
+        nearest = [tf.math.top_k(-side, self._k) for side in sides]
+        chosen = tf.concat([side.indices for side in nearest], 1)
+        closeness = tf.concat([side.values for side in nearest], 1)
+        order = tf.math.top_k(closeness, self._k).indices
+        return chosen, tf.cast(closeness > -far, tf.float32), order[:, -1:]
+
+
+def _entropy(counts: tf.Tensor, votes: tf.Tensor) -> tf.Tensor:
+    """Returns −log of the mean vote for y, [B], where row i counts by `counts`, [B, 2K]."""
+    share = tf.reduce_sum(counts * votes, 1) / tf.reduce_sum(counts, 1)
+    return -tf.math.log(tf.maximum(share, 1e-12))

@@ -1,0 +1,102 @@
+"""A threat against a defence while it is evaluated, and what was crafted as a stream.
+
+The defence changes by each answer, so each point is attacked in the state that
+the points before have left: craft, put the defence back, answer, calibrate, next.
+Two figures come of it (Chen et al. 2022 give one): "attack while evaluating", by
+`attack`; and "replay", by `evaluation.evaluate` with the stream of `crafted` and a
+defence that starts afresh. Where the latter has the former's seed the answers are
+the same to the bit; another seed shows what the attacker owes to knowing it.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rmc_tf import evaluation, storage
+from rmc_tf.defences.base import Defence
+from rmc_tf.errors import ArtefactError
+from rmc_tf.seeding import derive_seed
+from rmc_tf.streams import Stream
+from rmc_tf.threats.base import Threat
+
+
+def attack(
+    threat: Threat,
+    defence: Defence,
+    stream: Stream,
+    *,
+    name: str,
+    defence_name: str,
+    seed: int,
+    fingerprint: str,
+    path: pathlib.Path,
+    checkpoint_seconds: float,
+    details: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Attacks and answers every point in order, and returns the result.
+
+    A run that was killed goes on where its checkpoint was, and ends as if it hadn't been.
+
+    Args:
+      threat: crafts against the defence's present state.
+      defence: in its first state, and without traces: they would show simulated answers, too.
+      stream: clean points.
+      name: of the threat; the result's stream.
+      defence_name: of the defence.
+      seed: of the attack; each point has one of its own.
+      fingerprint: of all that the result depends on.
+      path: where the result shall be; see `evaluation.evaluate`.
+      checkpoint_seconds: at most this much work is lost by a kill, beside one point.
+      details: goes into the result as it is.
+
+    Raises:
+      ArtefactError: the checkpoint is damaged.
+    """
+
+    def attacker(present: Defence, number: int) -> np.ndarray:
+        point_seed = derive_seed(seed, "threat", number)
+        image, label = stream.images[number], int(stream.labels[number])
+        return threat.craft(present, image, label, point_seed)
+
+    return evaluation.evaluate(
+        defence,
+        dataclasses.replace(stream, name=name),
+        name=defence_name,
+        fingerprint=fingerprint,
+        path=path,
+        checkpoint_seconds=checkpoint_seconds,
+        details=details,
+        attacker=attacker,
+    )
+
+
+def crafted(path: pathlib.Path, fingerprint: str, stream: Stream) -> Stream:
+    """Returns the images that a finished `attack` asked, as a stream for the replay.
+
+    Args:
+      path: of the result.
+      fingerprint: as it was given to `attack`.
+      stream: the clean points, as they were.
+
+    Raises:
+      ArtefactError: the result is unfinished, damaged, or of something else.
+    """
+    result = evaluation.stored_result(path, fingerprint)
+    if result is None:
+        raise ArtefactError(f"{path}: no finished attack; run it first")
+    return Stream(
+        result["stream"],
+        np.load(path / "image.npy"),
+        stream.labels,
+        stream.rows,
+        storage.fingerprint(fingerprint, stream.fingerprint),
+        {
+            "attack": result["stream"],
+            "images": result["points"],
+            "success_rate": 1 - result["accuracy"],
+            "seconds_per_image": result["median_attack_seconds"],
+        },
+    )

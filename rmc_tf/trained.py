@@ -1,0 +1,131 @@
+"""The trained networks of an experiment: its own, and those that its tables name.
+
+Each is an artefact of its own, found again by every table that asks for it.
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import keras
+
+from rmc_tf import models, storage, training
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import ExperimentConfig
+from rmc_tf.datasets import Dataset
+from rmc_tf.images import to_float
+from rmc_tf.provenance import versions
+from rmc_tf.seeding import derive_seed
+from rmc_tf.traces import Traces
+
+_KIND = "trained network"
+
+
+def network(
+    name: str,
+    config: ExperimentConfig,
+    dataset: Dataset,
+    *,
+    folder: pathlib.Path,
+    say: Callable[[str], object],
+    traces: Callable[[str], Traces],
+) -> Classifier:
+    """Returns f(·; θ*) of that name: the user's own, or trained now unless it is on disk.
+
+    Args:
+      name: "target", or a name out of `config.networks`.
+      config: the experiment.
+      dataset: D and the test set.
+      folder: holds one network a subfolder, named by the fingerprint of all it is made from.
+      say: tells the user a line.
+      traces: from a fingerprint to where the training is traced.
+
+    Raises:
+      UserError: the user's file is no network that fits the data set.
+      ArtefactError: the network on disk is damaged.
+    """
+    model, _ = config.network(name)
+    if model.path:
+        classifier = Classifier.load(model.path, model.feature_layer)
+    else:
+        classifier = _trained(name, config, dataset, folder, say, traces)
+    rows = next(dataset.train.batches(64))
+    classifier.check_for(dataset.num_classes, dataset.image_shape, to_float(rows.images))
+    if model.path:
+        sample = next(dataset.test.batches(1000))
+        right = training.accuracy(classifier, sample.images, sample.labels)
+        seen = f"{100 * right:.1f} % on {len(sample.labels):,} rows of the test set"
+        say(f"network {name}: {model.path}, {seen}")
+    return classifier
+
+
+def _trained(
+    name: str,
+    config: ExperimentConfig,
+    dataset: Dataset,
+    folder: pathlib.Path,
+    say: Callable[[str], object],
+    traces: Callable[[str], Traces],
+) -> Classifier:
+    model, how = config.network(name)
+    architecture = model.to_dict() | {"feature_layer": None, "path": None}
+    attack = how.loss.attack and config.attacks[how.loss.attack].to_dict()
+    number = config.networks[name].number if name in config.networks else 0
+    fingerprint = storage.fingerprint(
+        versions("tensorflow", "keras"),
+        dataset.train.fingerprint,
+        architecture,
+        [how.to_dict(), attack],
+        [config.seed, number, config.deterministic],
+    )
+    path = folder / fingerprint
+    if storage.is_committed(path):
+        say(f"network {name}: reused from {path}")
+    else:
+        _train(name, number, config, dataset, path, say, traces(fingerprint))
+    details = storage.check(path, kind=_KIND, fingerprint=fingerprint)
+    right = f"{100 * details['test_accuracy']:.1f} % on the test set"
+    say(f"network {name}: {details['name']}, {how.loss.kind} training, {right}")
+    return Classifier.load(path / "model.keras", model.feature_layer)
+
+
+def _train(
+    name: str,
+    number: int,
+    config: ExperimentConfig,
+    dataset: Dataset,
+    path: pathlib.Path,
+    say: Callable[[str], object],
+    traces: Traces,
+) -> None:
+    model_config, how = config.network(name)
+    train, test = dataset.train.arrays(), dataset.test.arrays()
+    sample = to_float(train.images[:10_000])
+    purpose = [number] if number else []
+    keras.utils.set_random_seed(derive_seed(config.seed, "weights", *purpose))
+    model = models.build(
+        model_config,
+        dataset.image_shape,
+        dataset.num_classes,
+        sample.mean(axis=(0, 1, 2)),
+        sample.var(axis=(0, 1, 2)) + 1e-6,
+    )
+    classifier = Classifier(model, model_config.feature_layer)
+    checkpoint = path.with_name(f"{path.name}.checkpoint.npz")
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    say(f"network {name}: training {model.name}, {model.count_params():,} weights")
+    training.train(
+        classifier,
+        train.images,
+        train.labels,
+        how,
+        attack_models=config.attacks,
+        seed=derive_seed(config.seed, "training", *purpose),
+        checkpoint=checkpoint,
+        traces=traces,
+    )
+    right = training.accuracy(classifier, test.images, test.labels)
+    details = {"name": model.name, "test_accuracy": right}
+    fingerprint = path.name
+    with storage.committing(path, kind=_KIND, fingerprint=fingerprint, details=details) as beside:
+        classifier.save(beside / "model.keras")
+    checkpoint.unlink()

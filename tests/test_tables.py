@@ -1,0 +1,135 @@
+"""Tables name each evaluation once, with the D' and the stream that the paper means."""
+
+import itertools
+import pathlib
+import runpy
+from collections import Counter
+
+import pytest
+
+from rmc_tf import paper, tables
+from rmc_tf.config import ExperimentConfig
+from rmc_tf.tables import Cell
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+ATTACKS = ("fgsm", "bim", "pgd", "cw_l2", "jsma")
+
+
+def laid_out(name: str, dataset: str = "digits") -> tables.Table:
+    """Returns the table of a shipped config."""
+    file = CONFIGS / f"{name}.py"
+    values = runpy.run_path(str(file))["get_config"](*([dataset] if name != dataset else []))
+    return tables.lay_out(ExperimentConfig.from_dict(values.to_dict()))
+
+
+def row(table: tables.Table, title: str, block: str = "") -> tuple[tuple[Cell, ...], ...]:
+    """Returns the places of a row."""
+    (found,) = (r.cells for r in table.rows if (r.block, r.title) == (block, title))
+    return found
+
+
+def test_table_1_has_five_networks_by_five_defences_by_clean_and_five_attacks() -> None:
+    table = laid_out("table1")
+    assert Counter(r.block for r in table.rows) == dict.fromkeys({r.block for r in table.rows}, 5)
+    assert len(table.rows) == 25 and len(table.columns) == 6
+    # Per network: None and DeepNN on six streams; WebNN by both votes and RMC on five streams,
+    # and on clean with the D' of each attack.
+    assert len(table.cells) == 5 * (2 * 6 + 3 * (5 + 5))
+
+
+def test_table_1_searches_the_examples_of_the_columns_attack_against_the_rows_network() -> None:
+    table = laid_out("table1")
+    places = row(table, "RMC", "Adversarially trained w. PGD")
+    for attack, (cell,) in zip(ATTACKS, places[1:], strict=True):
+        assert cell == Cell("at_pgd", "rmc", (attack,), attack, "at_pgd")
+
+
+def test_clean_accuracy_is_over_the_d_prime_of_each_attack_where_one_is_searched() -> None:
+    table = laid_out("table1")
+    clean = row(table, "RMC", "Regularly trained")[0]
+    assert [cell.d_prime for cell in clean] == [(attack,) for attack in ATTACKS]
+    assert {(cell.stream, cell.source) for cell in clean} == {("clean", "")}
+    for title in ("None", "DeepNN"):
+        assert [c.d_prime for c in row(table, title, "Regularly trained")[0]] == [()]
+
+
+def test_table_3_attacks_the_source_networks_and_asks_the_target() -> None:
+    table = laid_out("table3")
+    sources = [cell.source for (cell,) in row(table, "RMC")[1:]]
+    assert sources == ["resnet", "resnet", "wide_resnet", "wide_resnet"]
+    assert {cell.network for place in row(table, "RMC") for cell in place} == {"target"}
+    assert [c.stream for (c,) in row(table, "None")] == ["clean", "fgsm", "mim", "fgsm", "mim"]
+    assert {c.network for (c,) in row(table, "A.T. (FGSM)")} == {"at_fgsm"}
+    for (cell,) in row(table, "WebNN")[1:]:
+        assert cell.d_prime == (cell.stream,), "D' is of the same attack, on the target itself"
+
+
+def test_table_6_composes_d_prime_of_the_attack_of_all_and_of_all_but_it() -> None:
+    table = laid_out("table6")
+    for title, expected in (
+        ("Single-Attack D'", lambda own: (own,)),
+        ("All-In D'", lambda own: ATTACKS),
+        ("Leave-One-Out D'", lambda own: tuple(a for a in ATTACKS if a != own)),
+    ):
+        assert [c.d_prime for (c,) in row(table, title)] == [expected(own) for own in ATTACKS]
+
+
+def test_tables_share_the_cells_that_they_have_in_common() -> None:
+    one, six = (set(laid_out(name).cells) for name in ("table1", "table6"))
+    single = [c for c in six if c.defence == "rmc" and len(c.d_prime) == 1]
+    assert len(single) == 5 and set(single) <= one
+
+
+def test_cells_of_one_network_and_d_prime_follow_each_other() -> None:
+    for name in ("table1", "table3", "table6"):
+        cells = laid_out(name).cells
+        assert len(cells) == len(set(cells))
+        for part in (slice(2), slice(3)):
+            works = [cell.work[part] for cell in cells]
+            changes = sum(a != b for a, b in itertools.pairwise(works))
+            assert changes == len(set(works)) - 1
+
+
+def test_a_config_without_a_table_is_its_defences_by_its_streams() -> None:
+    table = laid_out("digits")
+    assert table.name == "report" and table.columns == ("clean", "fgsm", "pgd")
+    assert [r.title for r in table.rows] == [
+        *("None", "DeepNN", "WebNN", "WebNN, label vote", "RMC")
+    ]
+    for row_ in table.rows:
+        for (cell,) in row_.cells:
+            assert cell.d_prime == (("pgd",) if cell.defence in _SEARCHES_D_PRIME else ())
+
+
+_SEARCHES_D_PRIME = ("web_nn", "web_nn_vote", "rmc")
+
+
+@pytest.mark.parametrize(
+    "name", ["table1", "table3", "table4", "table6", "threats", "authors_code"]
+)
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "fashion_mnist", "cifar10"])
+def test_every_table_is_made_for_every_data_set(name: str, dataset: str) -> None:
+    file = CONFIGS / f"{name}.py"
+    config = ExperimentConfig.from_dict(runpy.run_path(str(file))["get_config"](dataset).to_dict())
+    assert config.dataset.name == dataset and tables.lay_out(config).cells
+    if name != "authors_code":
+        assert config.table.name == name
+        assert config.evaluation.points == (10_000 if dataset == "cifar10" else 50)
+
+
+def test_a_threat_is_up_against_the_defence_and_its_replay_is_a_cell_of_its_own() -> None:
+    table = laid_out("threats")
+    places = dict(zip(table.columns, row(table, "RMC"), strict=True))
+    (attacking,), (replayed,) = places["GMSA-AVG"], places["GMSA-AVG, replayed"]
+    assert attacking == Cell("target", "rmc", ("pgd",), "gmsa_avg", "")
+    assert replayed == Cell("target", "rmc", ("pgd",), "gmsa_avg", "", replay=True)
+    assert {c.network for p in row(table, "A.T. (PGD), RMC") for c in p} == {"at_pgd"}
+
+
+def test_table_4_turns_the_papers_over() -> None:
+    table, printed = laid_out("table4"), paper.printed("table4")
+    assert printed is not None
+    assert [r.title for r in table.rows if "label" not in r.title] == printed.columns
+    assert [r.title for r in printed.rows] == list(table.columns[:2])
+    for (cell,) in row(table, "WebNN"):
+        assert cell.d_prime == ("pgd",), "both attackers face the D' of PGD"
