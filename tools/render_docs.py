@@ -49,14 +49,16 @@ def of_results(name: str) -> str:
 def of_pairs(pairs: list[dict[str, Any]]) -> str:
     """Returns the table of a benchmark of attacks."""
     lines = [
-        "| attack | peer | time of the peer ÷ ours | from – to | success, ours and the peer's |",
-        "| --- | --- | --- | --- | --- |",
+        "| attack | peer | time of the peer ÷ ours | from – to | ÷ the gradients alone | success, "
+        "ours and the peer's |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for pair in pairs:
         spread = f"{pair['least']:.1f}–{pair['most']:.1f}"
         success = f"{100 * pair['our_success']:.0f} %, {100 * pair['their_success']:.0f} %"
+        limit = f"{pair['limit']:.1f}" if pair.get("limit") else ""
         name = f"| {pair['attack']} | {pair['peer']} | **{pair['ratio']:.1f}** "
-        lines.append(f"{name}| {spread} | {success} |")
+        lines.append(f"{name}| {spread} | {limit} | {success} |")
     return "\n" + "\n".join(lines) + "\n"
 
 
