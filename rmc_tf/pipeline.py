@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from rmc_tf import (
     attacks,
+    claims,
     defences,
     evaluation,
     paper,
@@ -191,12 +192,14 @@ class Pipeline:
         facts += sorted({result["index"] for result in results.values() if result.get("index")})
         made_by = sorted({result["revision"] for result in results.values()})
         facts.append(f"answers computed at revision {', '.join(made_by)}")
+        table = report.Table(self.table.title, self.table.columns, rows)
         return report.write(
             self._workdir / self.table.name,
-            report.Table(self.table.title, self.table.columns, rows),
+            table,
             self._records_of_rmc(),
             self.materials.attacked,
             printed=paper.printed(self.table.name),
+            verdicts=claims.verdict_table(claims.judged(self.table.name, table)),
             facts=facts,
             provenance=provenance(self._config, command),
         )
