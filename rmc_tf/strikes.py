@@ -18,7 +18,6 @@ from rmc_tf.classifier import Classifier
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.defences.undefended import Undefended
-from rmc_tf.histories import Standing, states_after
 from rmc_tf.materials import Materials
 from rmc_tf.opponents import Opponents
 from rmc_tf.seeding import derive_seed
@@ -26,6 +25,7 @@ from rmc_tf.streams import Stream
 from rmc_tf.tables import Cell
 from rmc_tf.threats import hindsight
 from rmc_tf.threats.base import BatchThreat
+from rmc_tf.threats.histories import Standing, states_after
 from rmc_tf.threats.pgd_skip import crafted_from, in_another_order, known_count
 from rmc_tf.traces import Traces
 

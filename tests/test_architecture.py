@@ -37,7 +37,7 @@ ROWS = (
     ("defences.rmc_plus", "defences.non_masking"),
     ("defences",),
     ("threats.base", "threats.hindsight"),
-    ("histories",),
+    ("threats.histories",),
     ("threats.ascent", "threats.pgd_skip", "threats.square", "threats.transfer"),
     ("threats.gmsa", "threats.pgd_nn", "threats.worst_case"),
     ("threats",),

@@ -24,13 +24,13 @@ from rmc_tf.defences.non_masking import NonMasking
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.errors import UserError
-from rmc_tf.histories import answers_from, states_after
 from rmc_tf.images import distance
 from rmc_tf.index import FeatureIndex
 from rmc_tf.seeding import derive_seed
 from rmc_tf.threats import hindsight
 from rmc_tf.threats.ascent import EnsemblePGD
 from rmc_tf.threats.base import Searched, Threat, weights
+from rmc_tf.threats.histories import answers_from, states_after
 from rmc_tf.threats.pgd_skip import strike
 from rmc_tf.threats.worst_case import WorstCase, retest
 from rmc_tf.traces import NoTraces

@@ -20,9 +20,9 @@ from rmc_tf import attacks
 from rmc_tf.config import SkipConfig, ThreatConfig
 from rmc_tf.defences.base import Defence, Prediction, State
 from rmc_tf.errors import UserError
-from rmc_tf.histories import answers_from, states_after
 from rmc_tf.seeding import derive_seed, generator
 from rmc_tf.threats.base import BatchThreat, Knowledge, undisturbed, variables, weights
+from rmc_tf.threats.histories import answers_from, states_after
 
 
 class PGDSkip(BatchThreat):

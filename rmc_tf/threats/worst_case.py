@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from rmc_tf.defences.base import Defence, State
-from rmc_tf.histories import answers_from
 from rmc_tf.intervals import wilson
+from rmc_tf.threats.histories import answers_from
 
 
 @dataclasses.dataclass(frozen=True)
