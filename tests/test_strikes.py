@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from rmc_tf import evaluation, main
+from rmc_tf import evaluation, main, storage
 from rmc_tf.defences.rmc import RMC
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -55,9 +55,14 @@ def get_config(dataset="digits"):
         ),
     ))
 """
-PARTIAL = CONFIG.replace('row(title="Hindsight"', "# ").replace(
-    "refresh_share=1.0, delay=0", "refresh_share=1.0, known_share=0.5"
+ROW = "                row(title="
+ONLY_RMC = "\n".join(
+    line for line in CONFIG.splitlines() if not line.startswith(ROW) or '"rmc"' in line
 )
+PARTIAL = "\n".join(
+    line for line in CONFIG.splitlines() if not line.startswith(ROW) or '"rmc_plus"' in line
+).replace("refresh_share=1.0, delay=0", "refresh_share=1.0, known_share=0.5")
+LAST = "at=at(refresh_share=0.5"
 CELLS = 3 * 2 + 3  # without δ the last column is the first
 
 
@@ -129,11 +134,20 @@ def test_the_points_of_the_history_are_not_attacked(finished: pathlib.Path) -> N
 
 def test_the_same_attack_arrives_now_or_later(finished: pathlib.Path) -> None:
     now, later = (the(finished, "rmc_plus", delay=q, share=1.0) for q in (0, 1))
-    other = the(finished, "rmc_plus", delay=0, share=0.5)
-    crafted = [np.load(path / "image.npy") for path in (now, later, other)]
-    assert np.array_equal(crafted[0], crafted[1])
+    assert np.array_equal(np.load(now / "image.npy"), np.load(later / "image.npy"))
     assert confidences(now) != confidences(later)
-    assert not np.array_equal(crafted[0], crafted[2]), "another δ leads to another network"
+
+
+def test_each_share_has_a_history_of_its_own(finished: pathlib.Path) -> None:
+    assert the(finished, "rmc_plus", delay=0, share=0.5) != the(
+        finished, "rmc_plus", delay=0, share=1.0
+    )
+    refreshed = [
+        len(state["refreshed_rows"])
+        for file in finished.glob("work/histories/*/after-000002.npz")
+        if "refreshed_rows" in (state := storage.read_arrays(file))
+    ]
+    assert 0 < min(refreshed) < max(refreshed)
 
 
 def test_without_masking_the_same_attack_meets_the_weights_themselves(
@@ -154,35 +168,33 @@ def test_a_killed_table_of_strikes_goes_on_to_the_same_answers(
     for shared in ("train", "prepare", "features", "streams"):
         shutil.copytree(finished / "work" / shared, tmp_path / "work" / shared)
     answer = RMC.predict
-    answered = 0
+    answered, deadly = 0, 0
 
     def killed(self: RMC, image: np.ndarray) -> object:
         nonlocal answered
         answered += 1
-        if answered in deadly:
+        if answered == deadly:
             raise KeyboardInterrupt
         return answer(self, image)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(RMC, "predict", killed)
-        # In the history before its first moment, then in the middle of the first cell of RMC.
-        for deadly, left in (((2,), "histories/*/checkpoint-000001.npz"), ((6,), "evaluate/rmc-*")):
-            answered = 0
-            assert run(CONFIG, data_dir, tmp_path) == 130
-            assert list((tmp_path / "work").glob(left))
-    answered, deadly = 0, ()
-    with monkeypatch.context() as patch:
-        patch.setattr(RMC, "predict", killed)
-        assert run(CONFIG, data_dir, tmp_path) == 0
-    table = pathlib.Path("work") / "struck" / "table.md"
-    assert (tmp_path / table).read_text() == (finished / table).read_text()
-    for path, _ in results(finished):
+    monkeypatch.setattr(RMC, "predict", killed)
+    work = tmp_path / "work"
+    deadly = 2  # in the history, before its first moment
+    assert run(ONLY_RMC, data_dir, tmp_path) == 130
+    assert list(work.glob("histories/*/checkpoint-000001.npz"))
+    answered, deadly = 0, 1 + 2  # one more of the history, and one of the first cell's points
+    assert run(ONLY_RMC, data_dir, tmp_path) == 130
+    assert list(work.glob("evaluate/rmc-*.checkpoint.npz"))
+    answered, deadly = 0, -1
+    assert run(ONLY_RMC, data_dir, tmp_path) == 0
+    assert answered == (3 - 1) + 1 + 3  # the rest of the cell, the history's third, the other cell
+    same = [path for path, result in results(finished) if result["defence"] == "rmc"]
+    assert len(same) == len(results(tmp_path)) == 2
+    for path in same:
         assert confidences(path) == confidences(tmp_path / path.relative_to(finished))
-    assert not list((tmp_path / "work").glob("**/*checkpoint*"))
+    assert not list(work.glob("**/*checkpoint*"))
     answered = 0
-    with monkeypatch.context() as patch:
-        patch.setattr(RMC, "predict", killed)
-        assert run(CONFIG, data_dir, tmp_path) == 0
+    assert run(ONLY_RMC, data_dir, tmp_path) == 0
     assert answered == 0
 
 
@@ -193,7 +205,7 @@ def test_a_partial_attacker_has_a_history_of_its_own(
     before = set((folder / "work" / "histories").glob("*/*"))
     assert run(PARTIAL, data_dir, folder) == 0
     new = set((folder / "work" / "histories").glob("*/*")) - before
-    assert sorted(file.name for file in new) == 2 * ["after-000001.npz"]  # of RMC, and of RMC⁺
+    assert [file.name for file in new] == ["after-000001.npz"]
     assert not {file.parent for file in new} & {file.parent for file in before}
     known, all_known = (
         np.load(the(folder, "rmc_plus", share=1.0, delay=0, known_share=share) / "image.npy")
@@ -207,13 +219,9 @@ def test_a_partial_attacker_has_a_history_of_its_own(
     [
         ('history="fgsm"', 'history="fgms"', "table.history=fgms: known: clean, fgsm, pgd"),
         ('history="fgsm"', 'history=""', "table.history='': must be clean or a name"),
-        ('stream="skip", at=at(refresh_share=0.5', 'stream="pgd", at=at(refresh_share=0.5', "pgd"),
-        (
-            'stream="skip", at=at(refresh_share=0.5',
-            'stream="gmsa", at=at(refresh_share=0.5',
-            "gmsa",
-        ),
-        ("at=at(refresh_share=0.5", "replay=True, at=at(refresh_share=0.5", "skip, replayed: has"),
+        (f'"skip", {LAST}', f'"pgd", {LAST}', "table.columns=pgd: strikes at a moment are by"),
+        (f'"skip", {LAST}', f'"gmsa", {LAST}', "threat=gmsa_avg: it simulates the answer"),
+        (LAST, f"replay=True, {LAST}", "skip, replayed: has no moment"),
         ("refresh_share=0.5,", "refresh_share=0.5, before=9,", "before=9: the row says 2"),
         ("refresh_share=0.5,", "known_share=0.5,", "hindsight is trained on all points or none"),
         ('"hindsight", at=at(before=2)', '"hindsight"', "at.delay=0: without a p"),
