@@ -207,6 +207,11 @@ def test_a_partial_attacker_has_a_history_of_its_own(
     new = set((folder / "work" / "histories").glob("*/*")) - before
     assert [file.name for file in new] == ["after-000001.npz"]
     assert not {file.parent for file in new} & {file.parent for file in before}
+    seeds = {
+        int(storage.read_arrays(file)["random"][0]): file in new
+        for file in {*new, *(f for f in before if "refreshed_rows" in storage.read_arrays(f))}
+    }
+    assert sorted(seeds.values()) == [False, True], "it doesn't draw as the defender does"
     known, all_known = (
         np.load(the(folder, "rmc_plus", share=1.0, delay=0, known_share=share) / "image.npy")
         for share in (0.5, 1.0)
