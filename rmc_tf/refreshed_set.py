@@ -65,7 +65,8 @@ class RefreshedSet:
             None if folder is None else pathlib.Path(folder),
             {} if folder is None else {"base": base.fingerprint, "index": index.fingerprint()},
         )
-        self._put: dict[str, np.ndarray] = {}  # the state that this is in, where it is known
+        # The state that this is in, where it is known. An index is rebalanced after updates only.
+        self._put: dict[str, np.ndarray] = {}
         self._to_index(self._changed.rows)  # also those of an update that a kill cut short
 
     def __len__(self) -> int:
