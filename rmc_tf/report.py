@@ -215,6 +215,7 @@ def write(
     attacked: Sequence[Mapping[str, Any]],
     *,
     printed: Printed | None = None,
+    verdicts: str = "",
     facts: Sequence[str],
     provenance: Mapping[str, Any],
 ) -> pathlib.Path:
@@ -226,6 +227,7 @@ def write(
       records: column to the records of RMC.
       attacked: how each attack did that made a stream.
       printed: the table of the paper that this one is after, if any.
+      verdicts: how the paper's claims about this table stand, in Markdown, if it makes any.
       facts: sentences about the run, such as the index' recall.
       provenance: config, versions, seed and revision that produced it.
     """
@@ -239,6 +241,10 @@ def write(
     if printed:
         text.append(f"## {printed.source} of the paper\n")
         text.append(printed_table(printed))
+    if verdicts:
+        text.append("## What the paper says, and what is seen here\n")
+        text.append(verdicts)
+    if printed or verdicts:
         text.append("## Cost, and the attacks\n")
     text.append(cost_table(table))
     if attacked:

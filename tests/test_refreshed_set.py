@@ -316,3 +316,19 @@ def test_a_folder_takes_room_for_changed_rows_only(tmp_path: pathlib.Path) -> No
     taken = sum(file.stat().st_blocks * 512 for file in (tmp_path / "own").iterdir())
     assert taken < size * 32 * 32 * 3 / 100
     assert (ChangedRows(size, column, tmp_path / "own", {}).values["images"][rows] == 9).all()
+
+
+def test_the_same_state_is_put_back_again_after_each_change(
+    open_set: Open, changes: list[Change]
+) -> None:
+    own = open_set(None, EXACT)
+    own.update(*changes[0])
+    state = own.snapshot()
+    for change in (changes[1], changes[2]):
+        own.restore(state)
+        own.restore(state)  # nothing to do
+        own.update(*change)
+        assert not np.array_equal(own.snapshot()["images"], state["images"])
+    own.restore(state)
+    again = own.snapshot()
+    assert all(np.array_equal(again[name], state[name]) for name in state)

@@ -30,7 +30,8 @@ from rmc_tf.seeding import derive_seed
 from rmc_tf.threats import hindsight
 from rmc_tf.threats.ascent import EnsemblePGD
 from rmc_tf.threats.base import Searched, Threat, weights
-from rmc_tf.threats.pgd_skip import answers_from, states_after, strike
+from rmc_tf.threats.histories import answers_from, states_after
+from rmc_tf.threats.pgd_skip import strike
 from rmc_tf.threats.worst_case import WorstCase, retest
 from rmc_tf.traces import NoTraces
 

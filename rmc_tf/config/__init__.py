@@ -36,7 +36,7 @@ from rmc_tf.config.network import (
     NetworkConfig,
     TrainingConfig,
 )
-from rmc_tf.config.threat import SkipConfig, ThreatConfig
+from rmc_tf.config.threat import MomentConfig, SkipConfig, ThreatConfig
 
 __all__ = [
     "AttackConfig",
@@ -51,6 +51,7 @@ __all__ = [
     "IndexConfig",
     "LossConfig",
     "ModelConfig",
+    "MomentConfig",
     "NetworkConfig",
     "Norm",
     "RMCConfig",

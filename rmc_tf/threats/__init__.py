@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.errors import UserError
-from rmc_tf.threats.base import Knowledge, Searched, Threat
+from rmc_tf.threats.base import BatchThreat, Knowledge, Searched, Threat
 from rmc_tf.threats.gmsa import climbing
 from rmc_tf.threats.pgd_nn import PGDNN
 from rmc_tf.threats.pgd_skip import PGDSkip
@@ -33,6 +33,11 @@ class Kind:
     searches: bool = False
     """Whether it needs the rows that the defence searches, as `Knowledge.searched`."""
 
+    @property
+    def in_batches(self) -> bool:
+        """Whether many points are attacked in one state, as a strike does."""
+        return isinstance(self.make, type) and issubclass(self.make, BatchThreat)
+
 
 THREATS: Mapping[str, Kind] = {
     "transfer": Kind("Transfer from θ*", Transfer),
@@ -43,6 +48,7 @@ THREATS: Mapping[str, Kind] = {
     "gmsa_avg": Kind("GMSA-AVG", climbing("sum"), ("rounds", "samples")),
     "gmsa_min": Kind("GMSA-MIN", climbing("min"), ("rounds", "samples")),
 }
+IN_BATCHES = tuple(name for name, kind in THREATS.items() if kind.in_batches)
 
 
 def find(config: ThreatConfig) -> Kind:

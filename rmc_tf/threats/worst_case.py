@@ -12,7 +12,7 @@ import numpy as np
 
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.intervals import wilson
-from rmc_tf.threats.pgd_skip import answers_from
+from rmc_tf.threats.histories import answers_from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def retest(
       defence: is left as it was found.
       crafted: [M, H, W, C] by threat, of the same M points; the clean ones may be among them.
       labels: y, [M].
-      states: at least one. Those of `pgd_skip.states_after`, and `defences.base.reseeded`.
+      states: at least one. Those of `histories.states_after`, and `defences.base.reseeded`.
     """
     right = {}
     for name, images in crafted.items():
