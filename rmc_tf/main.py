@@ -65,17 +65,19 @@ def run(arguments: Sequence[str]) -> None:
     workdir = pathlib.Path(values.workdir or f"runs/{name}")
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
-    from rmc_tf import console, pipeline
-
-    console.quieten()
     workdir.mkdir(parents=True, exist_ok=True)
-    with _only_run_in(workdir), console.disk_errors():
-        experiment = pipeline.Pipeline(config, workdir, console.say)
-        made = pipeline.stages(experiment, command)[values.mode]()
-        console.say(f"{values.mode}: {made}")
-        if values.mode in ("report", "all"):
-            console.say("\n" + (workdir / experiment.table.name / "table.md").read_text())
+    with _only_run_in(workdir):
+        # Loaded only now, for it takes seconds: what is wrong with the flags has been told.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
+        from rmc_tf import console, pipeline
+
+        console.quieten()
+        with console.disk_errors():
+            experiment = pipeline.Pipeline(config, workdir, console.say)
+            made = pipeline.stages(experiment, command)[values.mode]()
+            console.say(f"{values.mode}: {made}")
+            if values.mode in ("report", "all"):
+                console.say("\n" + (workdir / experiment.table.name / "table.md").read_text())
 
 
 def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
