@@ -4,6 +4,7 @@
   python -m rmc_tf.main --dataset=fashion_mnist         configs/fashion_mnist.py
   python -m rmc_tf.main --config=my.py --config.rmc.k=512 --mode=prepare
   python -m rmc_tf.main --config=configs/table1.py --dataset=mnist  a table of the paper
+  python -m rmc_tf.main --mode=audit                    what the defences withstand, on a page
 
 Exit status: 0 when all went well, 2 after a mistake that the user can mend,
 which is told in one line.
@@ -27,7 +28,7 @@ from ml_collections import config_flags
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.errors import DISK_ERRORS, UserError, did_you_mean, first_line
 
-_MODES = ("train", "prepare", "evaluate", "report", "export", "all")
+_MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "all")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,11 +67,15 @@ def run(arguments: Sequence[str]) -> None:
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
-    from rmc_tf import console, pipeline
+    from rmc_tf import audit, console, pipeline
 
     console.quieten()
     workdir.mkdir(parents=True, exist_ok=True)
     with _only_run_in(workdir), console.disk_errors():
+        if values.mode == "audit":
+            path, verdicts = audit.Audit(config, workdir, console.say).write(command)
+            console.say(f"audit: {path}\n\n{verdicts}")
+            return
         experiment = pipeline.Pipeline(config, workdir, console.say)
         made = pipeline.stages(experiment, command)[values.mode]()
         console.say(f"{values.mode}: {made}")

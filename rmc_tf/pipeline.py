@@ -14,7 +14,7 @@ that it depends on has changed; and an earlier setting finds its work again.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -41,6 +41,15 @@ from rmc_tf.threats.base import Searched, Threat
 from rmc_tf.traces import NoTraces, RedirectedTraces, TensorBoardTraces, Traces
 
 Say = Callable[[str], object]
+
+
+class Finished(NamedTuple):
+    """What a finished cell was made of."""
+
+    defence: Defence
+    first_state: State
+    """In which the defence was asked the first query."""
+    asked: streams.Stream
 
 
 class Pipeline:
@@ -197,6 +206,18 @@ class Pipeline:
             results[cell] = self.result(cell)
             self._say(f"  {100 * results[cell]['accuracy']:.1f} % right")
         return results
+
+    def finished_path(self, cell: Cell) -> pathlib.Path:
+        """Where the result of a finished cell is."""
+        return self._result_path(cell)[0]
+
+    def finished(self, cell: Cell) -> Finished:
+        """What a finished cell was made of, for who wants to ask again."""
+        threatened = cell.stream in self._config.threats
+        asked = self._asked(dataclasses.replace(cell, replay=threatened))  # what was crafted
+        defence, first_state = self._made_defence(cell)
+        self._traces.to = NoTraces()
+        return Finished(defence, first_state, asked)
 
     def report(self, command: str) -> pathlib.Path:
         """Writes the report into `<workdir>/<name of the table>`, and returns its path."""

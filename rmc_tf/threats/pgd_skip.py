@@ -10,6 +10,10 @@ The attacker knows x(1) … x(p), so it knows the network that they led to, and
 An adaptation costs much more than an attack, and a rate needs many points. So
 `strike` runs a history of queries once, and each of many points is answered
 from the same moment of it, as if it came alone.
+
+Its gradients are those of the weights as they are, in which nothing is random: there
+is nothing to average over (EOT). What the answer to x' itself draws, it doesn't
+look at; that is for the attacks that simulate it (`gmsa`, `samples`).
 """
 
 from collections.abc import Collection, Sequence
