@@ -67,13 +67,14 @@ def run(arguments: Sequence[str]) -> None:
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
-    from rmc_tf import audit, console, pipeline
+    from rmc_tf import console, pipeline
+    from rmc_tf.audit.run import Audit
 
     console.quieten()
     workdir.mkdir(parents=True, exist_ok=True)
     with _only_run_in(workdir), console.disk_errors():
         if values.mode == "audit":
-            path, verdicts = audit.Audit(config, workdir, console.say).write(command)
+            path, verdicts = Audit(config, workdir, console.say).write(command)
             console.say(f"audit: {path}\n\n{verdicts}")
             return
         experiment = pipeline.Pipeline(config, workdir, console.say)

@@ -17,7 +17,7 @@ ROWS = (
     ("config.experiment",),
     ("config",),
     ("report",),
-    ("audit.page", "audit.checks"),
+    ("audit", "audit.checks", "audit.page"),
     ("images", "augmentation", "traces", "provenance"),
     ("tfds_store",),
     ("datasets",),
@@ -44,7 +44,7 @@ ROWS = (
     ("evaluation", "tables"),
     ("threats.runner", "materials", "audit.plan"),
     ("console", "pipeline"),
-    ("audit",),
+    ("audit.run",),
     ("main",),
 )
 ROW_OF = {module: row for row, modules in enumerate(ROWS) for module in modules}

@@ -453,6 +453,28 @@ def test_gmsa_stops_at_the_first_answer_that_is_wrong(
     assert heard.answers[0].label != labels[0]
 
 
+@pytest.mark.parametrize("name", ["fpa", "gmsa_avg", "gmsa_min"])
+def test_whatever_pgd_skip_breaks_gmsa_breaks_too_with_as_many_steps_a_round(
+    rmc: RMC, deployed: Classifier, test_rows: Examples, name: str
+) -> None:
+    images, labels = test_rows
+    attack = AttackConfig(epsilon=0.12, step_size=0.03, iterations=5)
+    skip, gmsa = _threat("pgd_skip", attack, deployed), _threat(name, attack, deployed, rounds=2)
+    rmc.predict(images[9])  # a calibration is due
+    state, broken = rmc.snapshot(), []
+    for number in range(8):
+        image, label = images[number], int(labels[number])
+        first, heard = skip.craft(rmc, image, label, number), Heard(rmc)
+        chosen = gmsa.craft(heard, image, label, number)
+        assert np.array_equal(heard.asked[0], first)  # the first round is PGD-Skip
+        by_skip, by_gmsa = (answers_from(rmc, state, x[None])[0] for x in (first, chosen))
+        broken.append((by_skip.label != label, by_gmsa.label != label))
+        assert broken[-1][1] or not broken[-1][0]
+        assert broken[-1][1] or by_gmsa.probabilities[label] <= by_skip.probabilities[label]
+    assert (True, True) in broken, "it breaks some"
+    assert any(not skipped for skipped, _ in broken), "and others it doesn't"
+
+
 @pytest.mark.parametrize(
     ("name", "samples", "sizes"),
     [("fpa", 1, [1, 1]), ("gmsa_avg", 1, [2, 3]), ("gmsa_min", 2, [3, 5])],

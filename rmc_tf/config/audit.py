@@ -52,7 +52,7 @@ class AuditConfig(Section):
             value = getattr(self, field)
             require(value >= 1, f"audit.{field}", value, "must be at least 1")
         require(self.retests >= 0, "audit.retests", self.retests, "must be 0 or more")
-        require(self.queries >= 3, "audit.queries", self.queries, "must be at least 3")
+        require(self.queries >= 8, "audit.queries", self.queries, "must be at least 8")
         require(0 < self.step_share <= 1, "audit.step_share", self.step_share, "in (0, 1]")
         require(0 <= self.margin < 1, "audit.margin", self.margin, "must be in [0, 1)")
         for factor in self.larger:
