@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmc_tf import defences, threats
-from rmc_tf.config import AttackConfig, AuditConfig, ExperimentConfig, TableConfig, ThreatConfig
+from rmc_tf.config import (
+    AttackConfig,
+    AuditConfig,
+    ExperimentConfig,
+    Norm,
+    TableConfig,
+    ThreatConfig,
+)
 from rmc_tf.config.section import require
 from rmc_tf.errors import UserError, did_you_mean
 from rmc_tf.tables import Cell
@@ -99,19 +106,17 @@ def plan(config: ExperimentConfig) -> Plan:
     audit, name = config.audit, _given(config)
     given = config.attacks[name]
     inside = _chosen({**config.threats, **suite(audit, name, given.norm)}, audit)
-    patient = _in_ball(given, audit, given.epsilon)
-    models = {_PATIENT: patient}
+    models = {_PATIENT: _in_ball(given, audit, given.epsilon, given.norm)}
     beyond = {}
     strongest = next((inside[n] for n in ("gmsa_avg", "pgd_skip") if n in inside), None)
     if strongest:
         for factor in sorted(audit.larger):
-            if given.norm != "linf" or factor * given.epsilon < 1:
-                models[f"audit_{_LARGER}{factor:g}"] = _in_ball(
-                    given, audit, factor * given.epsilon
-                )
-                beyond[f"{_LARGER}{factor:g}"] = strongest
+            radius, larger = factor * given.epsilon, f"{_LARGER}{factor:g}"
+            if given.norm != "linf" or radius < 1:
+                models[f"audit_{larger}"] = _in_ball(given, audit, radius, given.norm)
+                beyond[larger] = strongest
         # The largest ball under L∞ holds all images, whatever the norm of the others.
-        models[f"audit_{UNBOUNDED}"] = _in_ball(dataclasses.replace(given, norm="linf"), audit, 1.0)
+        models[f"audit_{UNBOUNDED}"] = _in_ball(given, audit, 1.0, "linf")
         beyond[UNBOUNDED] = strongest
     beyond = {n: dataclasses.replace(t, attack=f"audit_{n}") for n, t in beyond.items()}
     experiment = dataclasses.replace(
@@ -170,11 +175,11 @@ def _given(config: ExperimentConfig) -> str:
     )
 
 
-def _in_ball(given: AttackConfig, audit: AuditConfig, epsilon: float) -> AttackConfig:
+def _in_ball(given: AttackConfig, audit: AuditConfig, epsilon: float, norm: Norm) -> AttackConfig:
     """Returns the audit's PGD, in a ball of some radius."""
     step_size = audit.step_share * epsilon
     return dataclasses.replace(
-        given, epsilon=epsilon, step_size=step_size, iterations=audit.iterations
+        given, norm=norm, epsilon=epsilon, step_size=step_size, iterations=audit.iterations
     )
 
 
