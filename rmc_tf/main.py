@@ -4,6 +4,7 @@
   python -m rmc_tf.main --dataset=fashion_mnist         configs/fashion_mnist.py
   python -m rmc_tf.main --config=my.py --config.rmc.k=512 --mode=prepare
   python -m rmc_tf.main --config=configs/table1.py --dataset=mnist  a table of the paper
+  python -m rmc_tf.main --mode=audit                    what the defences withstand, on a page
 
 Exit status: 0 when all went well, 2 after a mistake that the user can mend,
 which is told in one line.
@@ -27,7 +28,7 @@ from ml_collections import config_flags
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.errors import DISK_ERRORS, UserError, did_you_mean, first_line
 
-_MODES = ("train", "prepare", "evaluate", "report", "export", "all")
+_MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "all")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,9 +71,14 @@ def run(arguments: Sequence[str]) -> None:
         # Loaded only now, for it takes seconds: what is wrong with the flags has been told.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
         from rmc_tf import console, pipeline
+        from rmc_tf.audit.run import Audit
 
         console.quieten()
         with console.disk_errors():
+            if values.mode == "audit":
+                path, verdicts = Audit(config, workdir, console.say).write(command)
+                console.say(f"audit: {path}\n\n{verdicts}")
+                return
             experiment = pipeline.Pipeline(config, workdir, console.say)
             made = pipeline.stages(experiment, command)[values.mode]()
             console.say(f"{values.mode}: {made}")

@@ -15,7 +15,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -32,6 +32,7 @@ from rmc_tf import (
     threats,
 )
 from rmc_tf.config import ExperimentConfig
+from rmc_tf.defences.base import Defence, State
 from rmc_tf.export import export
 from rmc_tf.materials import Materials
 from rmc_tf.opponents import Opponents
@@ -43,6 +44,15 @@ from rmc_tf.threats import runner
 from rmc_tf.traces import NoTraces, RedirectedTraces, TensorBoardTraces, Traces
 
 Say = Callable[[str], object]
+
+
+class Finished(NamedTuple):
+    """What a finished cell was made of."""
+
+    defence: Defence
+    first_state: State
+    """In which the defence was asked the first query."""
+    asked: streams.Stream
 
 
 class Pipeline:
@@ -178,6 +188,18 @@ class Pipeline:
             results[cell] = self.result(cell)
             self._say(f"  {100 * results[cell]['accuracy']:.1f} % right")
         return results
+
+    def finished_path(self, cell: Cell) -> pathlib.Path:
+        """Where the result of a finished cell is."""
+        return self._result_path(cell)[0]
+
+    def finished(self, cell: Cell) -> Finished:
+        """What a finished cell was made of, for who wants to ask again."""
+        threatened = cell.stream in self._config.threats
+        asked = self._asked(dataclasses.replace(cell, replay=threatened))  # what was crafted
+        defence, first_state = self._opponents.defence(cell)
+        self._traces.to = NoTraces()
+        return Finished(defence, first_state, asked)
 
     def report(self, command: str) -> pathlib.Path:
         """Writes the report into `<workdir>/<name of the table>`, and returns its path."""

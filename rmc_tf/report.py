@@ -59,7 +59,7 @@ class Table(NamedTuple):
 def accuracy_table(table: Table) -> str:
     """Returns a Markdown table of accuracies with their 95 % intervals."""
     lines = [(row.block, [row.title, *map(_accuracy, row.cells)]) for row in table.rows]
-    return _markdown(["Accuracy, % (95 % interval)", *table.columns], _under_headings(lines))
+    return markdown(["Accuracy, % (95 % interval)", *table.columns], _under_headings(lines))
 
 
 def cost_table(table: Table) -> str:
@@ -75,7 +75,7 @@ def cost_table(table: Table) -> str:
         )
         ratio = f"{delay / np.mean(bare):.0f} ×" if bare else "–"
         rows.append([title, f"{steps:.1f}", f"{1e3 * delay:.1f}", ratio, f"{1e3 * after:.1f}"])
-    return _markdown(
+    return markdown(
         [
             "Cost of a prediction",
             "mean steps of local adaptation",
@@ -102,7 +102,7 @@ def attack_table(attacked: Sequence[Mapping[str, Any]]) -> str:
         for made in attacked
     ]
     head = ["Attack", "against", "images", "success, %", "mean distance", "images/s"]
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def printed_table(printed: Printed) -> str:
@@ -112,7 +112,7 @@ def printed_table(printed: Printed) -> str:
         values = ["–" if value is None else f"{value:g}" for value in row.values]
         lines.append((row.block, [row.title, *values]))
     head = [f"As printed, % ({printed.dataset})", *printed.columns]
-    table = _markdown(head, _under_headings(lines))
+    table = markdown(head, _under_headings(lines))
     return table + "".join(f"\n{note}\n" for note in printed.footnotes)
 
 
@@ -149,7 +149,8 @@ def _under_headings(lines: Sequence[tuple[str, list[str]]]) -> list[list[str]]:
     return rows
 
 
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 

@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs from a checkout
 
 from rmc_tf import report, storage
+from rmc_tf.audit import page as audit_page
 
 _PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
@@ -36,6 +37,8 @@ def of_results(name: str) -> str:
       ArtefactError: there are no such results.
     """
     folder = ROOT / "docs" / "results" / name
+    if (folder / "audit.json").exists():
+        return of_audit(name)
     values = storage.read_json(folder / "results.json")
     if "pairs" in values:
         return of_pairs(values["pairs"])
@@ -44,6 +47,16 @@ def of_results(name: str) -> str:
     table = report.accuracy_table(stored)
     made = f"`{provenance['command']}`, seed {provenance['seed']}"
     return f"{table}\n*Made by {made}; [report](/docs/results/{name}/report.md).*\n"
+
+
+def of_audit(name: str) -> str:
+    """Returns the verdicts and the summary of an audit, with the command that made it."""
+    folder = ROOT / "docs" / "results" / name
+    found = storage.read_json(folder / "audit.json")
+    provenance = storage.read_json(folder / "provenance.json")
+    made = f"`{provenance['command']}`, seed {provenance['seed']}"
+    link = f"[the whole page](/docs/results/{name}/audit.md)"
+    return f"{audit_page.verdicts(found)}\n{audit_page.summary(found)}\n*Made by {made}; {link}.*\n"
 
 
 def of_pairs(pairs: list[dict[str, Any]]) -> str:

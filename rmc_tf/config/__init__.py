@@ -10,6 +10,7 @@ refused when the config is made, by a line that names the field and the remedy.
 """
 
 from rmc_tf.config.attack import AttackConfig, Norm
+from rmc_tf.config.audit import AuditConfig
 from rmc_tf.config.experiment import (
     ColumnConfig,
     EvaluationConfig,
@@ -40,6 +41,7 @@ from rmc_tf.config.threat import MomentConfig, SkipConfig, ThreatConfig
 
 __all__ = [
     "AttackConfig",
+    "AuditConfig",
     "Augmentation",
     "AugmentedSetConfig",
     "CalibrationConfig",

@@ -6,6 +6,7 @@ from typing import Literal
 import ml_collections
 
 from rmc_tf.config.attack import AttackConfig
+from rmc_tf.config.audit import AuditConfig
 from rmc_tf.config.method import AugmentedSetConfig, IndexConfig, RefreshConfig, RMCConfig
 from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
 from rmc_tf.config.section import Section, require
@@ -127,6 +128,7 @@ class ExperimentConfig(Section):
     refresh: RefreshConfig = RefreshConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     table: TableConfig = TableConfig()
+    audit: AuditConfig = AuditConfig()
     traces: TracesConfig = TracesConfig()
 
     def __post_init__(self) -> None:

@@ -9,6 +9,10 @@ The attacker knows x(1) … x(p), so it knows the network that they led to, and
 
 `strike` attacks many points from moments of one history of queries, which is run
 once; `rmc_tf.strikes` does the same for the tables, with all that is costly on disk.
+
+Its gradients are those of the weights as they are, in which nothing is random: there
+is nothing to average over (EOT). What the answer to x' itself draws, it doesn't
+look at; that is for the attacks that simulate it (`gmsa`, `samples`).
 """
 
 from collections.abc import Sequence
