@@ -315,13 +315,22 @@ def test_a_work_directory_that_cannot_be_is_told_in_one_line(
     assert "Not a directory" in err.splitlines()[-1]
 
 
-def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_each_flag_and_setting_once_as_it_would_be_for_this_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main.main(["main.py", "--help"])
+        main.main(["main.py", "--dataset=mnist", "--config.rmc.k=333", "--help"])
     assert stopped.value.code == 0
-    out = capsys.readouterr().out
-    for flag in ("--dataset", "--config", "--workdir", "--data_dir", "--seed", "--mode"):
-        assert flag in out
+    out, err = capsys.readouterr()
+    for flag in ("dataset", "config", "workdir", "data_dir", "seed", "mode", "help"):
+        assert len(re.findall(rf"^  --{flag} ", out, re.M)) == 1
+    assert "python -m rmc_tf.main --dataset=" in out
+    assert "Settings of mnist" in out
+    assert len(re.findall(r"\bk=333\b", out)) == 1
+    assert out.count("config.rmc.early_stop: ") == 1
+    assert str(ROOT / "rmc_tf" / "config") in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert not err
 
 
 @pytest.mark.parametrize(
