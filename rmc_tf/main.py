@@ -24,8 +24,11 @@ import os
 import pathlib
 import runpy
 import shlex
+import signal
 import sys
 import textwrap
+import threading
+import types
 from collections.abc import Iterator, Sequence
 
 import ml_collections
@@ -42,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line, and returns the exit status."""
     arguments = list(sys.argv if argv is None else argv)
     try:
-        run(arguments)
+        with _sigterm_like_ctrl_c():
+            run(arguments)
     except UserError as error:
         return _fail(str(error))
     except OSError as error:
@@ -51,10 +55,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         remedy = "free some space, or choose another place by --workdir and --data_dir"
         return _fail(f"{where}{error.strerror}; nothing half-written is left; {remedy}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which is what a scheduler or a container sends: the run ends as by Ctrl-C."""
+
+
+@contextlib.contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """Lets SIGTERM unwind the stack, so that what a kill would leave half-written is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python lets no other thread catch signals
+        return
+
+    def stop(number: int, frame: types.FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(line: str) -> int:
