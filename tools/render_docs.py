@@ -39,6 +39,8 @@ def of_results(name: str) -> str:
     folder = ROOT / "docs" / "results" / name
     if (folder / "audit.json").exists():
         return of_audit(name)
+    if (folder / "performance.json").exists():
+        return of_benchmark(storage.read_json(folder / "performance.json"))
     values = storage.read_json(folder / "results.json")
     if "pairs" in values:
         return of_pairs(values["pairs"])
@@ -73,6 +75,41 @@ def of_pairs(pairs: list[dict[str, Any]]) -> str:
         name = f"| {pair['attack']} | {pair['peer']} | **{pair['ratio']:.1f}** "
         lines.append(f"{name}| {spread} | {limit} | {success} |")
     return "\n" + "\n".join(lines) + "\n"
+
+
+def of_benchmark(values: dict[str, Any]) -> str:
+    """Returns the tables of tools/benchmark.py, one a part, and the machine."""
+    parts = dict.fromkeys(line["part"] for line in values["comparisons"])
+    tables = [
+        of_comparisons([line for line in values["comparisons"] if line["part"] == part])
+        for part in parts
+    ]
+    machine = values["machine"]
+    about = f"{machine['cores']} cores of {machine['processor']}"
+    versions = f"TensorFlow {machine['tensorflow']}, Keras {machine['keras']}"
+    made = "" if values["deterministic"] else ", operations that needn't repeat to the bit"
+    return "\n".join(["", *tables, f"*Measured on {about}; {versions}{made}.*", ""])
+
+
+def of_comparisons(comparisons: list[dict[str, Any]]) -> str:
+    """Returns the table of some comparisons."""
+    lines = [
+        "| setting | comparison | target | median | from – to, n | |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for line in comparisons:
+        target, met = "", ""
+        if line["target"]:
+            side, bound = line["target"]
+            good = line["median"] <= bound if side == "at most" else line["median"] >= bound
+            target, met = (
+                f"{'≤' if side == 'at most' else '≥'} {bound}",
+                "met" if good else "missed",
+            )
+        spread = f"{line['least']:.2f}–{line['most']:.2f}, {len(line['ratios'])}"
+        name = f"| {line['setting']} | {line['name']} | {target} "
+        lines.append(f"{name}| **{line['median']:.2f}** | {spread} | {met} |")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> None:

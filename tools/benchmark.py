@@ -1,0 +1,107 @@
+"""Measures what runtime adaptation costs: each comparison side by side in this process.
+
+python tools/benchmark.py --out=docs/results/performance/performance.json
+python tools/render_docs.py
+
+The figures are ratios, so that they say the same on another machine: each of two
+neighbours in time, several times, with median and extremes. The parts are those
+of docs/performance.md; a new one is a function of `PARTS` that yields comparisons.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # runs from a checkout
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf
+from absl import app, flags
+
+from rmc_tf import console, storage
+from tools.performance import deployments, faithful, prepare
+from tools.performance.deployments import Deployment
+from tools.performance.measuring import Comparison, machine
+from tools.render_docs import of_comparisons
+
+Part = Callable[[Mapping[str, Deployment], pathlib.Path], Iterator[Comparison]]
+"""The deployments by name, and a folder for its files, to its comparisons."""
+
+
+def faithful_profile(
+    deployed: Mapping[str, Deployment], folder: pathlib.Path
+) -> Iterator[Comparison]:
+    """Yields the overhead of a prediction, and the authors' arrangement beside ours."""
+    targets = {"digits": (2.0, 12), "resnet_32": (1.2, 4)}
+    for name, (at_least, repeats) in targets.items():
+        predictions = faithful.Predictions(deployed[name])
+        yield from faithful.overhead(predictions, repeats, at_most=1.15)
+        yield from faithful.against_authors(predictions, repeats, folder / name, at_least)
+    yield from faithful.arithmetic(deployed["resnet_32"], 7, ("at least", 0.45))
+    yield from faithful.arithmetic(deployed["digits"], 7, None)
+
+
+def preparation(deployed: Mapping[str, Deployment], folder: pathlib.Path) -> Iterator[Comparison]:
+    """Yields the throughput of PREPARE."""
+    every = deployed["digits"].train.num_rows
+    sizes = {"digits": (every, 4.0, 3), "resnet_32": (512, 1.0, 2)}
+    for name, (rows, adversarial, repeats) in sizes.items():
+        yield from prepare.throughput(
+            deployed[name],
+            repeats,
+            folder / name,
+            rows=rows,
+            adversarial_per_row=adversarial,
+            at_least=0.8,
+        )
+
+
+PARTS: Mapping[str, Part] = {"faithful": faithful_profile, "prepare": preparation}
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the flags of the command line to `values`."""
+    flags.DEFINE_string("out", "", "JSON file for the figures; empty: none.", values)
+    flags.DEFINE_list("parts", list(PARTS), "Which parts to measure.", values)
+    text = "Whether TensorFlow is confined to operations that repeat to the bit, as in a run."
+    flags.DEFINE_bool("deterministic", True, text, values)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures, prints each comparison as it is known, and writes the figures."""
+    del argv
+    values = flags.FLAGS
+    unknown = set(values.parts) - PARTS.keys()
+    if unknown:
+        raise app.UsageError(f"--parts={','.join(unknown)}: known: {', '.join(PARTS)}")
+    if values.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    console.quieten()
+    found = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        deployed = {
+            name: deployments.deploy(setting, folder / name, console.say)
+            for name, setting in deployments.settings().items()
+        }
+        for part in values.parts:
+            for comparison in PARTS[part](deployed, folder / part):
+                found.append(comparison.to_json())
+                console.say(of_comparisons(found[-1:]).splitlines()[-1])
+    if values.out:
+        figures = {
+            "machine": machine(),
+            "deterministic": values.deterministic,
+            "comparisons": found,
+        }
+        text = json.dumps(figures, indent=2, ensure_ascii=False)
+        storage.write_bytes(pathlib.Path(values.out), f"{text}\n".encode())
+
+
+if __name__ == "__main__":
+    define_flags(flags.FLAGS)
+    app.run(main)
