@@ -241,7 +241,7 @@ def measure(task: Task, pair: Pair, repeats: int, seconds_at_most: float) -> dic
             run()
             seconds.append(time.perf_counter() - begun)
     ratios = [theirs / own for own, theirs in zip(*times[:2], strict=True)]
-    limits = [theirs / least for theirs, least in zip(*times[1:], strict=True)]
+    limits = [theirs / least for theirs, least in zip(times[1], times[-1], strict=True)]
     return {
         "attack": pair.attack,
         "peer": pair.peer,
