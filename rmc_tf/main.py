@@ -5,7 +5,7 @@
   python -m rmc_tf.main --config.rmc.k=256       any setting; here K, the size of N'(x)
   python -m rmc_tf.main --config=my.py --mode=prepare
   python -m rmc_tf.main --config=configs/table1.py --dataset=mnist  a table of the paper
-  python -m rmc_tf.main --mode=audit                    what the defences withstand, on a page
+  python -m rmc_tf.main --mode=audit             what the defences withstand, on a page
 
 What is valid of an earlier run in the same work directory is used again; a run
 that was stopped goes on where it stopped.
