@@ -38,6 +38,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
+        "audit": ["adversarial-robustness-toolbox>=1.20,<2"],  # the black boxes of rmc_tf.threats
         "test": [
             "pytest>=8",
             "adversarial-robustness-toolbox>=1.20,<2",  # our attacks are compared with theirs

@@ -5,7 +5,7 @@ the package loads no TensorFlow.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rmc_tf.attacks import build as build_attack
@@ -87,12 +87,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'rmc_tf' has no attribute {name!r}")
-    module = importlib.import_module(f"rmc_tf.{_HOMES[name]}")
-    return getattr(module, {"build_attack": "build", "load_dataset": "load"}.get(name, name))
-
-
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*globals(), *__all__})
+
+
+if not TYPE_CHECKING:  # else every misspelt name would pass as Any
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'rmc_tf' has no attribute {name!r}")
+        module = importlib.import_module(f"rmc_tf.{_HOMES[name]}")
+        value = getattr(module, {"build_attack": "build", "load_dataset": "load"}.get(name, name))
+        globals()[name] = value  # the next use comes here no more
+        return value

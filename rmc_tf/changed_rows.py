@@ -1,12 +1,12 @@
 """Rows that have changed, in memory or in a folder that a kill leaves sound.
 
 For columns that are as long as a base which is only read (D'), this holds the
-values of those rows that differ from it. A column is as long as the base, so
-that a row has its own place, but takes room only where rows have changed: in
-memory as fresh zeros do, in a folder as a file with holes.
+values of those rows that differ from it. It is as long as the base, so that a row
+has its own place, but takes room only where rows have changed: in memory as fresh
+zeros do, in a folder as a file with holes.
 
   changed.npy    [N] bool: which rows have changed
-  <column>.npy   [N, ...]: their values
+  values.npy     [N] records of all columns: a row is one write
   changed_rows.json, written last: what they are changes of
 
 An update is first written whole to a journal, `journal-<number>.npz`, and then
@@ -20,6 +20,7 @@ import errno
 import os
 import pathlib
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,6 @@ from rmc_tf.errors import ArtefactError
 _MANIFEST = "changed_rows.json"
 _JOURNALS = 32
 """So many updates are kept before their places are flushed (ours: some 50 MB on CIFAR-10)."""
-_CHANGED = "changed"
 
 
 class Column(NamedTuple):
@@ -68,26 +68,25 @@ class ChangedRows:
         self._folder = folder
         self._number = 0  # of the next journal
         self._unfinished: pathlib.Path | None = None
-        every = {**columns, _CHANGED: Column((), np.dtype(bool))}
-        shapes = {name: (size, *column.shape) for name, column in every.items()}
-        self._places: dict[str, _Place] = {}
+        self._places: list[_Place] = []
+        self.values: Mapping[str, np.ndarray]
         if folder is None:
-            self.values = {name: np.zeros(shapes[name], every[name].dtype) for name in every}
+            self.values = {n: np.zeros((size, *c.shape), c.dtype) for n, c in columns.items()}
+            self._changed = np.zeros(size, bool)
         else:
+            record = np.dtype([(n, c.dtype, c.shape) for n, c in columns.items()])
+            files = {"values.npy": record, "changed.npy": np.dtype(bool)}
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / _MANIFEST).exists():
-                for name, column in every.items():
-                    place = folder / f"{name}.npy"
-                    np.lib.format.open_memmap(place, "w+", column.dtype, shapes[name]).flush()
+                for name, dtype in files.items():
+                    np.lib.format.open_memmap(folder / name, "w+", dtype, (size,)).flush()
                 storage.write_json(folder / _MANIFEST, made_from)
                 storage.flush(folder)
             if storage.read_json(folder / _MANIFEST) != made_from:
                 raise ArtefactError(f"{folder}: changes of something else; choose another folder")
-            for name, column in every.items():
-                place = folder / f"{name}.npy"
-                self._places[name] = _Place(place, shapes[name], column.dtype)
-            self.values = {name: place.values for name, place in self._places.items()}
-        self._changed = self.values.pop(_CHANGED)
+            self._places = [_Place(folder / name, size, dtype) for name, dtype in files.items()]
+            self.values = {name: self._places[0].values[name] for name in columns}
+            self._changed = np.array(self._places[1].values)
         for journal in self._journals():
             self._apply(storage.read_arrays(journal))
         self._settle()
@@ -147,7 +146,7 @@ class ChangedRows:
         self._number = 0
         journals = self._journals()
         if journals:
-            for place in self._places.values():
+            for place in self._places:
                 storage.flush(place.path)
         for journal in journals:
             journal.unlink()
@@ -155,16 +154,20 @@ class ChangedRows:
     def _apply(self, entry: Mapping[str, np.ndarray]) -> None:
         """Writes an entry to its places; twice is as good as once."""
         rows, back = entry["rows"], entry["put_back"]
-        for name in self.values:
-            self._write(name, rows, entry[name])
-        self._write(_CHANGED, rows, np.ones(len(rows), bool))
-        self._write(_CHANGED, back, np.zeros(len(back), bool))
-
-    def _write(self, name: str, rows: np.ndarray, values: np.ndarray) -> None:
-        if self._folder is not None:
-            self._places[name].write(rows, values)
+        if self._folder is None:
+            for name, values in self.values.items():
+                values[rows] = entry[name]
         else:
-            (self._changed if name == _CHANGED else self.values[name])[rows] = values
+            records = np.empty(len(rows), self._places[0].values.dtype)
+            for name in self.values:
+                records[name] = entry[name]
+            self._places[0].write(rows, records)
+        self._changed[rows] = True
+        self._changed[back] = False
+        touched = np.concatenate([rows, back])
+        if self._folder is not None and touched.size:  # one write of all between them costs less
+            first = int(touched.min())
+            self._places[1].write_from(first, self._changed[first : touched.max() + 1])
 
 
 class _Place:
@@ -173,7 +176,7 @@ class _Place:
     A write that finds the disk full says so; through a map it would kill the process.
     """
 
-    def __init__(self, path: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    def __init__(self, path: pathlib.Path, length: int, dtype: np.dtype) -> None:
         damaged = ArtefactError(
             f"{path}: missing or damaged; delete {path.parent}, changes begin anew"
         )
@@ -182,15 +185,23 @@ class _Place:
         except (OSError, ValueError, EOFError):
             raise damaged from None
         size = self.values.offset + self.values.nbytes
-        if (self.values.shape, self.values.dtype) != (shape, dtype) or path.stat().st_size != size:
+        if (self.values.shape, self.values.dtype) != (
+            (length,),
+            dtype,
+        ) or path.stat().st_size != size:
             raise damaged
         self.path = path
         self._file = path.open("r+b", buffering=0)
 
     def write(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Writes rows to their places."""
-        for row, value in zip(rows.tolist(), values, strict=True):
-            content = value.astype(self.values.dtype).tobytes()
-            begin = self.values.offset + row * len(content)
-            if os.pwrite(self._file.fileno(), content, begin) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        """Writes rows ([n] int64) to their places; those that follow each other at once."""
+        cuts = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        for first, end in pairwise(cuts if len(rows) else ()):
+            self.write_from(int(rows[first]), values[first:end])
+
+    def write_from(self, row: int, values: np.ndarray) -> None:
+        """Writes rows that follow each other, from a first one on."""
+        content = values.tobytes()
+        begin = self.values.offset + row * values.dtype.itemsize
+        if os.pwrite(self._file.fileno(), content, begin) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))

@@ -38,6 +38,7 @@ def evaluate(
     checkpoint_seconds: float,
     details: Mapping[str, Any],
     attacker: Attacker | None = None,
+    keep_images: bool = False,
 ) -> dict[str, Any]:
     """Answers every point of a stream in order, and returns the result.
 
@@ -47,10 +48,11 @@ def evaluate(
       name: of the defence.
       fingerprint: of all that the result depends on.
       path: where the result shall be: `records.jsonl` and `result.json`; and `image.npy`,
-        [M, H, W, C] float32, where there is an attacker.
+        [M, H, W, C] float32, where there is an attacker or they shall be kept.
       checkpoint_seconds: at most this much work is lost by a kill.
       details: goes into the result as it is.
       attacker: crafts what is asked instead of each image; by default nobody does.
+      keep_images: of a stream that was crafted for this result alone.
 
     Raises:
       ArtefactError: the checkpoint is damaged.
@@ -78,8 +80,9 @@ def evaluate(
         lines = "".join(json.dumps(record) + "\n" for record in records)
         (beside / "records.jsonl").write_text(lines)
         (beside / "result.json").write_text(json.dumps(result, indent=2) + "\n")
-        if attacker is not None:
-            np.save(beside / "image.npy", np.array(images, np.float32))
+        if attacker is not None or keep_images:
+            asked = stream.images if attacker is None else np.array(images, np.float32)
+            np.save(beside / "image.npy", asked)
     checkpoint.unlink(missing_ok=True)
     return result
 

@@ -1,13 +1,20 @@
-"""The command line: flags in, stages run, one line a stage out. Nothing is computed here.
+"""Defends a network by Runtime Masking and Cleansing, and measures how well: the command line.
 
-  python -m rmc_tf.main                                 digits, every stage
-  python -m rmc_tf.main --dataset=fashion_mnist         configs/fashion_mnist.py
-  python -m rmc_tf.main --config=my.py --config.rmc.k=512 --mode=prepare
+  python -m rmc_tf.main                          digits, every stage
+  python -m rmc_tf.main --dataset=fashion_mnist  configs/fashion_mnist.py
+  python -m rmc_tf.main --config.rmc.k=256       any setting; here K, the size of N'(x)
+  python -m rmc_tf.main --config=my.py --mode=prepare
   python -m rmc_tf.main --config=configs/table1.py --dataset=mnist  a table of the paper
+  python -m rmc_tf.main --mode=audit             what the defences withstand, on a page
+
+What is valid of an earlier run in the same work directory is used again; a run
+that was stopped goes on where it stopped.
 
 Exit status: 0 when all went well, 2 after a mistake that the user can mend,
-which is told in one line.
+which is told in one line, 130 after Ctrl-C, 143 after SIGTERM.
 """
+
+# Flags in, stages run, one line a stage out. Nothing is computed here.
 
 import contextlib
 import difflib
@@ -17,7 +24,11 @@ import os
 import pathlib
 import runpy
 import shlex
+import signal
 import sys
+import textwrap
+import threading
+import types
 from collections.abc import Iterator, Sequence
 
 import ml_collections
@@ -27,14 +38,15 @@ from ml_collections import config_flags
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.errors import DISK_ERRORS, UserError, did_you_mean, first_line
 
-_MODES = ("train", "prepare", "evaluate", "report", "export", "all")
+_MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "all")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line, and returns the exit status."""
     arguments = list(sys.argv if argv is None else argv)
     try:
-        run(arguments)
+        with _sigterm_like_ctrl_c():
+            run(arguments)
     except UserError as error:
         return _fail(str(error))
     except OSError as error:
@@ -43,10 +55,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         remedy = "free some space, or choose another place by --workdir and --data_dir"
         return _fail(f"{where}{error.strerror}; nothing half-written is left; {remedy}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
     return 0
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which is what a scheduler or a container sends: the run ends as by Ctrl-C."""
+
+
+@contextlib.contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """Lets SIGTERM unwind the stack, so that what a kill would leave half-written is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python lets no other thread catch signals
+        return
+
+    def stop(number: int, frame: types.FrameType | None) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(line: str) -> int:
@@ -65,17 +98,24 @@ def run(arguments: Sequence[str]) -> None:
     workdir = pathlib.Path(values.workdir or f"runs/{name}")
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
-    from rmc_tf import console, pipeline
-
-    console.quieten()
     workdir.mkdir(parents=True, exist_ok=True)
-    with _only_run_in(workdir), console.disk_errors():
-        experiment = pipeline.Pipeline(config, workdir, console.say)
-        made = pipeline.stages(experiment, command)[values.mode]()
-        console.say(f"{values.mode}: {made}")
-        if values.mode in ("report", "all"):
-            console.say("\n" + (workdir / experiment.table.name / "table.md").read_text())
+    with _only_run_in(workdir):
+        # Loaded only now, for it takes seconds: what is wrong with the flags has been told.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
+        from rmc_tf import console, pipeline
+        from rmc_tf.audit.run import Audit
+
+        console.quieten()
+        with console.disk_errors():
+            if values.mode == "audit":
+                path, verdicts = Audit(config, workdir, console.say).write(command)
+                console.say(f"audit: {path}\n\n{verdicts}")
+                return
+            experiment = pipeline.Pipeline(config, workdir, console.say)
+            made = pipeline.stages(experiment, command)[values.mode]()
+            console.say(f"{values.mode}: {made}")
+            if values.mode in ("report", "all"):
+                console.say("\n" + (workdir / experiment.table.name / "table.md").read_text())
 
 
 def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
@@ -104,11 +144,36 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
     except (TypeError, SyntaxError) as error:
         raise UserError(f"--config.…: {first_line(error)}; see --help") from None
     if values.help:
-        print(f"{__doc__}\n{values.main_module_help()}\n{values.module_help(__name__)}")
+        print(_help(values, name))
         raise SystemExit(0)
     if unexpected:
         raise UserError(f"unexpected argument {unexpected[0]!r}; flags begin with --, see --help")
     return values, name
+
+
+def _help(values: flags.FlagValues, run: str) -> str:
+    """Returns the module's own words, every flag, every setting and where it is explained."""
+    lines = [str(__doc__), "Flags:", ""]
+    for name in ("dataset", "config", "mode", "workdir", "data_dir", "seed", "help"):
+        text = f"{values[name].help}"
+        if name in ("dataset", "mode"):
+            text += f" Default: {values[name].default}."
+        lines += textwrap.wrap(f"  --{name:<9} {text}", 88, subsequent_indent=" " * 14)
+    lines += ["", f"Settings of {run}, each overridden as in --config.rmc.k=256:", ""]
+    for group, settings in _settings(values.config):
+        lines += textwrap.wrap(f"  {group}: {settings}", 88, subsequent_indent=" " * 4)
+    folder = pathlib.Path(__file__).parent / "config"
+    return "\n".join([*lines, "", f"What each means and where its default comes from: {folder}"])
+
+
+def _settings(config: ml_collections.ConfigDict, path: str = "config") -> Iterator[tuple[str, str]]:
+    """Yields each group of settings, and its own settings with their values."""
+    groups = {n: v for n, v in config.items() if isinstance(v, ml_collections.ConfigDict)}
+    own = [f"{n}={textwrap.shorten(str(v), 70)}" for n, v in config.items() if n not in groups]
+    if own:
+        yield path, "  ".join(own)
+    for name, group in groups.items():
+        yield from _settings(group, f"{path}.{name}")
 
 
 def _misspelt(arguments: Sequence[str], config: ml_collections.ConfigDict) -> str:

@@ -143,6 +143,33 @@ class Materials:
             self._streams[key] = made
         return self._streams[key]
 
+    def history(self, network: str, needed: int) -> streams.Stream:
+        """x(1), x(2) … of `table.history`, at least so many, perturbed against a network."""
+        name = self._config.table.history
+        key = f"{name}, history", network
+        if key not in self._streams:
+            config, test = self._config, self.dataset.test
+            attacked = self.stream("clean", "").rows
+            made = streams.make(
+                key[0],
+                test,
+                streams.choose_history(test, attacked, config.seed, needed),
+                config.attacks.get(name),
+                None if name == "clean" else self.classifier(network),
+                seed=derive_seed(config.seed, "history", name),
+                folder=self._workdir / "streams",
+            )
+            if made.attack:
+                self._say(f"history of {name} against {network}: {report.attack_line(made.attack)}")
+            self._streams[key] = made
+        return self._streams[key]
+
+    @property
+    def rows_for_history(self) -> int:
+        """How many rows of the test set are not attacked."""
+        attacked = self.stream("clean", "").rows
+        return len(streams.choose_history(self.dataset.test, attacked, self._config.seed))
+
     @property
     def attacked(self) -> list[dict[str, Any]]:
         """How each attack did that made a stream so far, and on which network."""

@@ -14,12 +14,14 @@ that it depends on has changed; and an earlier setting finds its work again.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from rmc_tf import (
     attacks,
+    claims,
     defences,
     evaluation,
     paper,
@@ -33,14 +35,24 @@ from rmc_tf.config import ExperimentConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.export import export
 from rmc_tf.materials import Materials
-from rmc_tf.provenance import provenance, revision, versions
+from rmc_tf.opponents import Opponents
+from rmc_tf.provenance import provenance, revision
 from rmc_tf.seeding import derive_seed
+from rmc_tf.strikes import Strikes
 from rmc_tf.tables import Cell
 from rmc_tf.threats import runner
-from rmc_tf.threats.base import Searched, Threat
 from rmc_tf.traces import NoTraces, RedirectedTraces, TensorBoardTraces, Traces
 
 Say = Callable[[str], object]
+
+
+class Finished(NamedTuple):
+    """What a finished cell was made of."""
+
+    defence: Defence
+    first_state: State
+    """In which the defence was asked the first query."""
+    asked: streams.Stream
 
 
 class Pipeline:
@@ -60,7 +72,7 @@ class Pipeline:
         self._config = config
         self._workdir = workdir
         self._say = say
-        self.table = tables.lay_out(config)
+        tables.lay_out(config)
         for model in config.attacks.values():  # what is wrong is told before any work
             attacks.find(model)
         for threat in config.threats.values():
@@ -69,8 +81,16 @@ class Pipeline:
             tf.config.experimental.enable_op_determinism()
         self.materials = Materials(config, workdir, say, self._traces_of)
         self._traces = RedirectedTraces()
-        # Only the last is kept, with the state that it begins in: cells follow by what they share.
-        self._defence: tuple[tuple[Any, ...], Defence, State] | None = None
+        self._opponents = Opponents(config, self.materials, self._traces)
+        self._strikes = Strikes(
+            config, workdir, self.materials, self._opponents, say, self._traces_of
+        )
+
+    @cached_property
+    def table(self) -> tables.Table:
+        """The table that is to be filled, as far as the test set goes."""
+        history = self._config.table.history
+        return tables.lay_out(self._config, self.materials.rows_for_history if history else None)
 
     def result(self, cell: Cell) -> dict[str, Any]:
         """How a defence does on a stream."""
@@ -82,8 +102,6 @@ class Pipeline:
             return result
         if cell.replay:
             self.result(dataclasses.replace(cell, replay=False))  # what it crafts is replayed
-        defence, first_state = self._made_defence(cell)
-        defence.restore(first_state)
         details = {
             "title": defences.kind(cell.defence).title,
             "network": cell.network,
@@ -92,11 +110,22 @@ class Pipeline:
             "index": self._index_of(cell),
             "revision": revision(),
         }
+        if cell.skip is not None:
+            self._traces.to = NoTraces()  # what is answered from one state has no course
+            return self._strikes.result(
+                cell,
+                self.table.longest_history,
+                fingerprint=fingerprint,
+                path=path,
+                details=details,
+            )
+        defence, first_state = self._opponents.defence(cell)
+        defence.restore(first_state)
         seconds = self._config.evaluation.checkpoint_seconds
         if threatened and not cell.replay:
             self._traces.to = NoTraces()  # they would show simulated answers, too
             return runner.attack(
-                self._threat(cell),
+                self._opponents.threat(cell),
                 defence,
                 self.materials.stream("clean", ""),
                 name=cell.stream,
@@ -131,58 +160,20 @@ class Pipeline:
         attacking = self._result_path(dataclasses.replace(cell, replay=False))
         return runner.crafted(*attacking, self.materials.stream("clean", ""))
 
-    def _threat(self, cell: Cell) -> Threat:
-        """The threat of a cell, with what it knows before the first query."""
-        config = self._config.threats[cell.stream]
-        classifier, searched = self.materials.classifier(cell.network), None
-        if threats.find(config).searches:
-            prepared = self.materials.prepared(cell.network, cell.d_prime or (config.attack,))
-            searched = Searched(
-                prepared.static.features,
-                prepared.static.outputs,
-                prepared.augmented_set.labels,
-                self._config.rmc.k,
-            )
-        return threats.build(config, self._config.attacks, classifier, searched)
-
-    def _made_defence(self, cell: Cell) -> tuple[Defence, State]:
-        """The defence of a cell, made once for all streams, and the state that it begins in."""
-        key = *cell.work, cell.replay
-        if self._defence is None or self._defence[0] != key:
-            self._defence = None
-            config = self._config
-            if cell.replay:  # another defender: the attacker doesn't know what it will draw
-                config = dataclasses.replace(config, seed=derive_seed(config.seed, "replay"))
-            setting = defences.Setting(
-                config,
-                self.materials.classifier(cell.network),
-                lambda: self.materials.prepared(cell.network, cell.d_prime),
-                self._traces,
-            )
-            made = defences.kind(cell.defence).make(setting)
-            self._defence = key, made, made.snapshot()
-        return self._defence[1:]
-
     def _result_path(self, cell: Cell) -> tuple[pathlib.Path, str]:
-        kind, config = defences.kind(cell.defence), self._config
-        made_of = self.materials
+        config = self._config
         asked: Any = None
         if cell.stream in config.threats:
             threat = config.threats[cell.stream]
             models = [threat.to_dict(), config.attacks[threat.attack].to_dict()]
             clean = self.materials.stream("clean", "").fingerprint
             asked = [clean, models, cell.stream, cell.replay, config.seed]
+            if cell.skip is not None:
+                history = self.materials.history(cell.network, self.table.longest_history)
+                asked += [history.fingerprint, cell.skip.to_dict()]
         else:
             asked = self.materials.stream(cell.stream, cell.source).fingerprint
-        fingerprint = storage.fingerprint(
-            cell.defence,
-            asked,
-            made_of.fingerprint_of(cell.network),
-            kind.searches != "nothing" and made_of.features_of(cell.network, cell.d_prime),
-            kind.depends_on(config),
-            config.deterministic,
-            versions("tensorflow", "keras", "scann"),
-        )
+        fingerprint = storage.fingerprint(cell.defence, asked, *self._opponents.made_from(cell))
         again = "-replayed" if cell.replay else ""
         name = f"{cell.defence}-{cell.stream}{again}-{fingerprint}"
         return self._workdir / "evaluate" / name, fingerprint
@@ -198,6 +189,18 @@ class Pipeline:
             self._say(f"  {100 * results[cell]['accuracy']:.1f} % right")
         return results
 
+    def finished_path(self, cell: Cell) -> pathlib.Path:
+        """Where the result of a finished cell is."""
+        return self._result_path(cell)[0]
+
+    def finished(self, cell: Cell) -> Finished:
+        """What a finished cell was made of, for who wants to ask again."""
+        threatened = cell.stream in self._config.threats
+        asked = self._asked(dataclasses.replace(cell, replay=threatened))  # what was crafted
+        defence, first_state = self._opponents.defence(cell)
+        self._traces.to = NoTraces()
+        return Finished(defence, first_state, asked)
+
     def report(self, command: str) -> pathlib.Path:
         """Writes the report into `<workdir>/<name of the table>`, and returns its path."""
         results = self.evaluate()
@@ -211,12 +214,14 @@ class Pipeline:
         facts += sorted({result["index"] for result in results.values() if result.get("index")})
         made_by = sorted({result["revision"] for result in results.values()})
         facts.append(f"answers computed at revision {', '.join(made_by)}")
+        table = report.Table(self.table.title, self.table.columns, rows)
         return report.write(
             self._workdir / self.table.name,
-            report.Table(self.table.title, self.table.columns, rows),
+            table,
             self._records_of_rmc(),
             self.materials.attacked,
             printed=paper.printed(self.table.name),
+            verdicts=claims.verdict_table(claims.judged(self.table.name, table)),
             facts=facts,
             provenance=provenance(self._config, command),
         )
@@ -225,7 +230,7 @@ class Pipeline:
         """Column to the records of the table's first row of RMC."""
         for row in self.table.rows:
             cells = [place[0] for place in row.cells]
-            if all(cell.defence == "rmc" for cell in cells):
+            if all(cell.defence == "rmc" and cell.skip is None for cell in cells):
                 paths = [self._result_path(cell)[0] for cell in cells]
                 read = map(evaluation.read_records, paths)
                 return dict(zip(self.table.columns, read, strict=True))

@@ -65,6 +65,8 @@ class RefreshedSet:
             None if folder is None else pathlib.Path(folder),
             {} if folder is None else {"base": base.fingerprint, "index": index.fingerprint()},
         )
+        # The state that this is in, where it is known. An index is rebalanced after updates only.
+        self._put: dict[str, np.ndarray] = {}
         self._to_index(self._changed.rows)  # also those of an update that a kill cut short
 
     def __len__(self) -> int:
@@ -122,6 +124,7 @@ class RefreshedSet:
                 f"{self.base.pixel_type} {list(self.image_shape)}; bring them into its form"
             )
         self.index.check(rows, features)
+        self._put = {}
         self._to_index(self._changed.finish())
         self._changed.update(rows, {"images": images, "features": features})
         self._to_index(rows)
@@ -136,10 +139,16 @@ class RefreshedSet:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes back to what `snapshot` returned; rows that hadn't changed are the base's again.
 
+        Where nothing has changed since the last time with the same arrays, which nobody changes,
+        nothing is done: many points are answered from one state (`histories.Standing`).
+
         Raises:
           UserError: the state is of another D'; nothing has changed then.
         """
+        if self._is_in(state):
+            return
         self.check(state)
+        self._put = {}
         self._to_index(self._changed.finish())
         put_back = np.setdiff1d(self.changed_rows, state["rows"])
         values = {name: state[name] for name in self._changed.values}
@@ -148,6 +157,7 @@ class RefreshedSet:
         self.index.restore(
             {n.removeprefix(prefix): a for n, a in state.items() if n.startswith(prefix)}
         )
+        self._put = dict(state)
 
     def check(self, state: Mapping[str, np.ndarray]) -> None:
         """Refuses a state that isn't of this D'.
@@ -155,6 +165,8 @@ class RefreshedSet:
         Raises:
           UserError: an array is missing, or of another shape, type or range.
         """
+        if self._is_in(state):
+            return
         mine = {name: (array.shape[1:], array.dtype) for name, array in self.snapshot().items()}
         if {name: (array.shape[1:], array.dtype) for name, array in state.items()} != mine:
             raise UserError(f"this state is of another D' than {self.base.folder}")
@@ -164,6 +176,11 @@ class RefreshedSet:
             raise UserError(f"this state has {lengths} rows, images and features; it is damaged")
         if rows.size and not (rows.min() >= 0 and rows.max() < len(self)):
             raise UserError(f"this state is of a D' of more rows than {self.base.folder}")
+
+    def _is_in(self, state: Mapping[str, np.ndarray]) -> bool:
+        """Whether these are the arrays of the last `restore`, and nothing has changed since."""
+        same = self._put.keys() == state.keys()
+        return same and all(self._put[name] is array for name, array in state.items())
 
     def _to_index(self, rows: np.ndarray) -> None:
         """Moves rows in the index to where their features are."""

@@ -59,7 +59,7 @@ class Table(NamedTuple):
 def accuracy_table(table: Table) -> str:
     """Returns a Markdown table of accuracies with their 95 % intervals."""
     lines = [(row.block, [row.title, *map(_accuracy, row.cells)]) for row in table.rows]
-    return _markdown(["Accuracy, % (95 % interval)", *table.columns], _under_headings(lines))
+    return markdown(["Accuracy, % (95 % interval)", *table.columns], _under_headings(lines))
 
 
 def cost_table(table: Table) -> str:
@@ -75,7 +75,7 @@ def cost_table(table: Table) -> str:
         )
         ratio = f"{delay / np.mean(bare):.0f} ×" if bare else "–"
         rows.append([title, f"{steps:.1f}", f"{1e3 * delay:.1f}", ratio, f"{1e3 * after:.1f}"])
-    return _markdown(
+    return markdown(
         [
             "Cost of a prediction",
             "mean steps of local adaptation",
@@ -102,7 +102,7 @@ def attack_table(attacked: Sequence[Mapping[str, Any]]) -> str:
         for made in attacked
     ]
     head = ["Attack", "against", "images", "success, %", "mean distance", "images/s"]
-    return _markdown(head, rows)
+    return markdown(head, rows)
 
 
 def printed_table(printed: Printed) -> str:
@@ -112,7 +112,7 @@ def printed_table(printed: Printed) -> str:
         values = ["–" if value is None else f"{value:g}" for value in row.values]
         lines.append((row.block, [row.title, *values]))
     head = [f"As printed, % ({printed.dataset})", *printed.columns]
-    table = _markdown(head, _under_headings(lines))
+    table = markdown(head, _under_headings(lines))
     return table + "".join(f"\n{note}\n" for note in printed.footnotes)
 
 
@@ -149,7 +149,8 @@ def _under_headings(lines: Sequence[tuple[str, list[str]]]) -> list[list[str]]:
     return rows
 
 
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
@@ -215,6 +216,7 @@ def write(
     attacked: Sequence[Mapping[str, Any]],
     *,
     printed: Printed | None = None,
+    verdicts: str = "",
     facts: Sequence[str],
     provenance: Mapping[str, Any],
 ) -> pathlib.Path:
@@ -226,6 +228,7 @@ def write(
       records: column to the records of RMC.
       attacked: how each attack did that made a stream.
       printed: the table of the paper that this one is after, if any.
+      verdicts: how the paper's claims about this table stand, in Markdown, if it makes any.
       facts: sentences about the run, such as the index' recall.
       provenance: config, versions, seed and revision that produced it.
     """
@@ -239,6 +242,10 @@ def write(
     if printed:
         text.append(f"## {printed.source} of the paper\n")
         text.append(printed_table(printed))
+    if verdicts:
+        text.append("## What the paper says, and what is seen here\n")
+        text.append(verdicts)
+    if printed or verdicts:
         text.append("## Cost, and the attacks\n")
     text.append(cost_table(table))
     if attacked:

@@ -64,6 +64,25 @@ def choose_points(test: LabelledRows, points: int, with_replacement: bool, seed:
     return random.permutation(test.num_rows)[:points]
 
 
+def choose_history(
+    test: LabelledRows, attacked: np.ndarray, seed: int, needed: int | None = None
+) -> np.ndarray:
+    """Returns the rows [P] of the test set that come before the attacked ones (section 5.2).
+
+    They are the following ones of the same permutation; none is attacked itself.
+
+    Args:
+      test: the test set.
+      attacked: what `choose_points` returned.
+      seed: as for `choose_points`.
+      needed: how many at least, if there are as many. A few more are returned, so that tables
+        that need about as many have the same. None: all that there are.
+    """
+    order = generator(seed, "points").permutation(test.num_rows)
+    others = order[~np.isin(order, attacked)]
+    return others if needed is None else others[: -(-needed // (4 * _BATCH)) * 4 * _BATCH]
+
+
 def make(
     name: str,
     test: LabelledRows,

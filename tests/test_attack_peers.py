@@ -78,7 +78,7 @@ def assert_equally_harmful(
     """Compares the accuracies that two attacks leave, which have to be those of an attack."""
     clean, left, left_by_peer = (accuracy(network, x, rows[1]) for x in (rows[0], found, peers))
     assert left < clean - 0.2
-    assert abs(left - left_by_peer) <= 0.01
+    assert round(200 * abs(left - left_by_peer)) <= 2
 
 
 @pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", "mim"])
@@ -171,24 +171,38 @@ def test_jsma_reaches_as_many_targets_as_arts_loop_with_the_papers_saliency(
     targets = attacks.draw_targets(labels, 10, 0)
     config = AttackConfig(attack="jsma", norm="l0", targeted=True, gamma=gamma)
     found = attacks.build(config, of_users)(images, labels, 0, targets=targets)
-    # ART goes on as long as the share of changed pixels is at most gamma.
-    share = (2 * (64 * gamma // 2) - 1) / 64
-    peer = _PapernotsSaliency(of_art(of_users), 1.0, share, batch_size=40, verbose=False)
-    peers = peer.generate(images, targets)
-    reached, by_peer = (np.mean(accuracy(of_users, x, targets)) for x in (found, peers))
-    assert reached >= by_peer > 0.3
+    peer = _PapernotsSaliency(of_art(of_users), 1.0, _share(gamma), batch_size=40, verbose=False)
+    assert_as_successful(of_users, targets, found, peer.generate(images, targets))
+
+
+def _share(gamma: float) -> float:
+    """Returns the γ of ART by which it changes no more than a share γ of the 64 pixels.
+
+    It goes on as long as the share that it has changed is at most its γ: one pair too many.
+    """
+    return float(2 * (64 * gamma // 2) - 1) / 64
+
+
+def assert_as_successful(
+    network: Classifier, targets: np.ndarray, found: np.ndarray, peers: np.ndarray
+) -> None:
+    """Compares two attacks that are the same, give or take scores within rounding of each other."""
+    reached, by_peer = (accuracy(network, x, targets) for x in (found, peers))
+    assert reached >= by_peer - 1 / len(targets)
+    assert by_peer > 0.2
     assert np.mean(np.all(found == peers, axis=(1, 2, 3))) > 0.9
 
 
-def test_jsma_reaches_as_many_targets_as_arts_own_where_it_may_change_every_pixel(
-    of_users: Classifier, rows: Examples
+@pytest.mark.parametrize("gamma", [0.145, 0.5, 1.0])
+def test_jsma_by_the_target_alone_reaches_as_many_targets_as_arts_own(
+    of_users: Classifier, rows: Examples, gamma: float
 ) -> None:
     images, labels = rows[0][:40], rows[1][:40]
     targets = attacks.draw_targets(labels, 10, 0)
-    config = AttackConfig(attack="jsma", norm="l0", targeted=True, gamma=1.0)
+    config = AttackConfig(attack="jsma", norm="l0", targeted=True, gamma=gamma, saliency="target")
     found = attacks.build(config, of_users)(images, labels, 0, targets=targets)
-    peer = evasion.SaliencyMapMethod(of_art(of_users), 1.0, 1.0, batch_size=40, verbose=False)
-    reached, by_peer = (
-        np.mean(accuracy(of_users, x, targets)) for x in (found, peer.generate(images, targets))
+    peer = evasion.SaliencyMapMethod(
+        of_art(of_users), 1.0, _share(gamma), batch_size=40, verbose=False
     )
-    assert reached >= by_peer > 0.9
+    peers = peer.generate(images, targets)
+    assert_as_successful(of_users, targets, found, peers)

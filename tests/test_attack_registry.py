@@ -17,9 +17,9 @@ OTHER_VALUES: dict[str, Any] = dict(
     zip(
         (
             *("epsilon", "step_size", "iterations", "random_start", "decay", "learning_rate"),
-            *("confidence", "initial_const", "binary_search_steps", "theta", "gamma"),
+            *("confidence", "initial_const", "binary_search_steps", "theta", "gamma", "saliency"),
         ),
-        (0.5, 0.01, 3, False, 0.5, 0.1, 1.0, 1.0, 2, 0.5, 0.5),
+        (0.5, 0.01, 3, False, 0.5, 0.1, 1.0, 1.0, 2, 0.5, 0.5, "target"),
         strict=True,
     )
 )

@@ -15,17 +15,19 @@ from rmc_tf.config import ExperimentConfig, RMCConfig
 from rmc_tf.errors import UserError
 
 CONFIGS = {path.stem: path for path in pathlib.Path(__file__).parents[1].glob("configs/[!_]*.py")}
-TABLES = ["table1", "table3", "table4", "table6", "threats"]
-PAPERS = sorted(CONFIGS.keys() - {"authors_code", *TABLES})
+MADE_FROM = {
+    **dict.fromkeys(("authors_code", "table1"), "digits"),
+    **dict.fromkeys(("table3", "table4", "table5a", "table6", "threats"), "table1"),
+    **dict.fromkeys(("table5b", "table7"), "table5a"),
+}
+PAPERS = sorted(CONFIGS.keys() - MADE_FROM.keys())
 
 
 def shipped(name: str) -> ExperimentConfig:
     """Returns what a file in configs/ builds."""
     build = runpy.run_path(str(CONFIGS[name]))["experiment"]
-    if name in PAPERS:
-        return cast(ExperimentConfig, build())
-    other_tables = name in TABLES[1:]  # they are made from the first
-    return cast(ExperimentConfig, build(shipped("table1" if other_tables else "digits")))
+    base = [shipped(MADE_FROM[name])] if name in MADE_FROM else []
+    return cast(ExperimentConfig, build(*base))
 
 
 DIGITS = shipped("digits")

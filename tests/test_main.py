@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent import futures
 
 import keras
 import pytest
@@ -148,16 +149,49 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
 ) -> None:
     command = [sys.executable, "-m", "rmc_tf.main", f"--data_dir={data_dir}", *TINY]
     command.append(f"--workdir={tmp_path}")
-    for landmark in ("train", "prepare", "evaluate/rmc-clean*checkpoint*"):
+    kills = (
+        ("train", signal.SIGKILL, -9),
+        ("prepare", signal.SIGTERM, 143),
+        ("evaluate/rmc-clean*checkpoint*", signal.SIGKILL, -9),
+    )
+    for landmark, kill, status in kills:
         with subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         ) as process:
             while not list(tmp_path.glob(landmark)) and process.poll() is None:
                 time.sleep(0.05)
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(kill)
+            _, err = process.communicate()
+        assert process.returncode == status
+        if kill == signal.SIGTERM:
+            assert err.endswith("stopped; the same command goes on from here\n")
+            assert "Traceback" not in err
+            assert not list(tmp_path.rglob("*.partial"))
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert _table(tmp_path) == _table(finished)
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_a_stopped_run_says_how_it_goes_on_and_leaves_signals_as_they_were(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sent: int, status: int
+) -> None:
+    def stopped_at_work(arguments: list[str]) -> None:
+        os.kill(os.getpid(), sent)
+        time.sleep(60)
+
+    monkeypatch.setattr(main, "run", stopped_at_work)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main.main(["main.py"]) == status
+    assert "the same command goes on from here" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_command_line_runs_in_a_thread_where_no_signal_can_be_caught() -> None:
+    with futures.ThreadPoolExecutor(1) as pool:
+        assert pool.submit(main.main, ["main.py", "--mode=nonsense"]).result() == 2
 
 
 def test_export_writes_a_version_that_loads(workdir: pathlib.Path, run: Run) -> None:
@@ -315,13 +349,22 @@ def test_a_work_directory_that_cannot_be_is_told_in_one_line(
     assert "Not a directory" in err.splitlines()[-1]
 
 
-def test_help_names_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_each_flag_and_setting_once_as_it_would_be_for_this_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main.main(["main.py", "--help"])
+        main.main(["main.py", "--dataset=mnist", "--config.rmc.k=333", "--help"])
     assert stopped.value.code == 0
-    out = capsys.readouterr().out
-    for flag in ("--dataset", "--config", "--workdir", "--data_dir", "--seed", "--mode"):
-        assert flag in out
+    out, err = capsys.readouterr()
+    for flag in ("dataset", "config", "workdir", "data_dir", "seed", "mode", "help"):
+        assert len(re.findall(rf"^  --{flag} ", out, re.M)) == 1
+    assert "python -m rmc_tf.main --dataset=" in out
+    assert "Settings of mnist" in out
+    assert len(re.findall(r"\bk=333\b", out)) == 1
+    assert out.count("config.rmc.early_stop: ") == 1
+    assert str(ROOT / "rmc_tf" / "config") in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert not err
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_every_row_has_a_value_a_column_in_percent(name: str) -> None:
         assert all(value is None or 0 <= value <= 100 for value in row.values)
 
 
-@pytest.mark.parametrize("name", ["table1", "table3", "table6"])
+@pytest.mark.parametrize("name", ["table1", "table3", "table5a", "table5b", "table6", "table7"])
 def test_our_tables_have_the_rows_and_columns_of_the_papers(name: str) -> None:
     printed = paper.printed(name)
     values = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]("digits")
@@ -30,7 +30,9 @@ def test_our_tables_have_the_rows_and_columns_of_the_papers(name: str) -> None:
     blocks = list(dict.fromkeys(row.block for row in ours.rows))
     theirs = list(dict.fromkeys(row.block for row in printed.rows))
     for block, printed_block in zip(blocks, theirs, strict=True):
-        titles = [row.title for row in ours.rows if row.block == block]
+        # Of Table 7, a row of ours: RMC itself.
+        extra = ("RMC",) if name == "table7" else ()
+        titles = [r.title for r in ours.rows if r.block == block and r.title not in extra]
         expected = [row.title for row in printed.rows if row.block == printed_block]
         assert [title for title in titles if "label vote" not in title] == expected
 

@@ -166,12 +166,11 @@ def test_a_kill_at_any_stage_leaves_all_of_an_update_or_nothing(
     own = open_set(tmp_path / "own")
     own.update(*changes[0])
     where, name, done = STAGES[stage]
-    real_write, real_flush = ChangedRows._write, storage.flush
+    real_write, real_flush = changed_rows._Place.write, storage.flush
 
-    def half(self: ChangedRows, column: str, rows: np.ndarray, values: np.ndarray) -> None:
-        real_write(self, column, rows[:70], values[:70])
-        if column == "features":
-            raise Killed
+    def half(self: changed_rows._Place, rows: np.ndarray, values: np.ndarray) -> None:
+        real_write(self, rows[:70], values[:70])
+        raise Killed
 
     def flush(path: pathlib.Path) -> None:
         if path.is_file():
@@ -187,7 +186,7 @@ def test_a_kill_at_any_stage_leaves_all_of_an_update_or_nothing(
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         if name == "half":
-            patch.setattr(ChangedRows, "_write", half)
+            patch.setattr(changed_rows._Place, "write", half)
         elif name == "unlink_some":
             patch.setattr(pathlib.Path, "unlink", unlink_some)
         else:
@@ -217,7 +216,7 @@ def test_an_update_that_a_full_disk_cut_short_is_ended_by_the_next(
 ) -> None:
     own = open_set(tmp_path / "own")
     first = own.snapshot()
-    with monkeypatch.context() as patch, pytest.raises(OSError, match=r"images\.npy"):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match=r"values\.npy"):
         patch.setattr("os.pwrite", lambda file, content, begin: len(content) - 1)
         own.update(*changes[0])
     if then == "update":
@@ -296,14 +295,14 @@ def test_a_damaged_file_is_named(
     open_set: Open, changes: list[Change], tmp_path: pathlib.Path, change: str
 ) -> None:
     open_set(tmp_path / "own").update(*changes[0])
-    file = tmp_path / "own" / "images.npy"
+    file = tmp_path / "own" / "values.npy"
     content = file.read_bytes()
     file.unlink()
     if change != "missing":
         file.write_bytes(
             {"shorter": content[:-9], "longer": content + b"more", "empty": b""}[change]
         )
-    with pytest.raises(ArtefactError, match=r"images\.npy: missing or damaged"):
+    with pytest.raises(ArtefactError, match=r"values\.npy: missing or damaged"):
         open_set(tmp_path / "own")
 
 
@@ -316,3 +315,19 @@ def test_a_folder_takes_room_for_changed_rows_only(tmp_path: pathlib.Path) -> No
     taken = sum(file.stat().st_blocks * 512 for file in (tmp_path / "own").iterdir())
     assert taken < size * 32 * 32 * 3 / 100
     assert (ChangedRows(size, column, tmp_path / "own", {}).values["images"][rows] == 9).all()
+
+
+def test_the_same_state_is_put_back_again_after_each_change(
+    open_set: Open, changes: list[Change]
+) -> None:
+    own = open_set(None, EXACT)
+    own.update(*changes[0])
+    state = own.snapshot()
+    for change in (changes[1], changes[2]):
+        own.restore(state)
+        own.restore(state)  # nothing to do
+        own.update(*change)
+        assert not np.array_equal(own.snapshot()["images"], state["images"])
+    own.restore(state)
+    again = own.snapshot()
+    assert all(np.array_equal(again[name], state[name]) for name in state)

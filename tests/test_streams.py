@@ -197,3 +197,23 @@ def test_a_stream_killed_while_it_is_made_is_made_whole_the_next_time(
     stream, clean = make(), make("clean", None)
     assert len(batches) == 2 and len(stream.images) == 300
     assert (np.abs(stream.images - clean.images).max(axis=(1, 2, 3)) > 0).all()
+
+
+def test_a_history_goes_on_where_the_attacked_points_end(digits: Dataset) -> None:
+    attacked = streams.choose_points(digits.test, 50, False, 3)
+    history = streams.choose_history(digits.test, attacked, 3)
+    everything = streams.choose_points(digits.test, digits.test.num_rows, False, 3)
+    assert np.array_equal(np.concatenate([attacked, history]), everything)
+    again = streams.choose_points(digits.test, 50, True, 3)
+    others = streams.choose_history(digits.test, again, 3)
+    assert not np.isin(others, again).any()
+    assert len(np.unique(others)) == digits.test.num_rows - len(np.unique(again))
+
+
+def test_tables_that_need_about_as_long_a_history_have_the_same(digits: Dataset) -> None:
+    attacked = streams.choose_points(digits.train, 50, False, 3)
+    every = streams.choose_history(digits.train, attacked, 3)
+    found = [streams.choose_history(digits.train, attacked, 3, needed) for needed in (150, 200)]
+    assert np.array_equal(found[0], found[1]) and len(found[0]) == 1024
+    assert np.array_equal(found[0], every[:1024])
+    assert np.array_equal(streams.choose_history(digits.train, attacked, 3, 1025), every)

@@ -1,5 +1,6 @@
 """Tables name each evaluation once, with the D' and the stream that the paper means."""
 
+import dataclasses
 import itertools
 import pathlib
 import runpy
@@ -8,7 +9,7 @@ from collections import Counter
 import pytest
 
 from rmc_tf import paper, tables
-from rmc_tf.config import ExperimentConfig
+from rmc_tf.config import ExperimentConfig, SkipConfig
 from rmc_tf.tables import Cell
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -105,7 +106,11 @@ _SEARCHES_D_PRIME = ("web_nn", "web_nn_vote", "rmc")
 
 
 @pytest.mark.parametrize(
-    "name", ["table1", "table3", "table4", "table6", "threats", "authors_code"]
+    "name",
+    [
+        *("table1", "table3", "table4", "table5a", "table5b", "table6", "table7"),
+        *("threats", "authors_code"),
+    ],
 )
 @pytest.mark.parametrize("dataset", ["digits", "mnist", "fashion_mnist", "cifar10"])
 def test_every_table_is_made_for_every_data_set(name: str, dataset: str) -> None:
@@ -114,7 +119,9 @@ def test_every_table_is_made_for_every_data_set(name: str, dataset: str) -> None
     assert config.dataset.name == dataset and tables.lay_out(config).cells
     if name != "authors_code":
         assert config.table.name == name
-        assert config.evaluation.points == (10_000 if dataset == "cifar10" else 50)
+        struck = bool(config.table.history)  # each answer is after a history of its own
+        many = 500 if struck else 10_000
+        assert config.evaluation.points == (many if dataset == "cifar10" else 50)
 
 
 def test_a_threat_is_up_against_the_defence_and_its_replay_is_a_cell_of_its_own() -> None:
@@ -124,6 +131,69 @@ def test_a_threat_is_up_against_the_defence_and_its_replay_is_a_cell_of_its_own(
     assert attacking == Cell("target", "rmc", ("pgd",), "gmsa_avg", "")
     assert replayed == Cell("target", "rmc", ("pgd",), "gmsa_avg", "", replay=True)
     assert {c.network for p in row(table, "A.T. (PGD), RMC") for c in p} == {"at_pgd"}
+
+
+def test_table_5_is_rmc_plus_at_each_p_q_known_share_and_delta() -> None:
+    a, b = laid_out("table5a"), laid_out("table5b")
+    assert len(a.cells) == 2 * 3 * 3 and len(b.cells) == 3 * 3 * 3
+    assert row(a, "p = 100")[5] == (
+        Cell(
+            "target", "rmc_plus", ("pgd",), "pgd_skip", "", skip=skip(100, 100), refresh_share=0.75
+        ),
+    )
+    assert row(b, "p = 150")[6] == (
+        Cell(
+            "target",
+            "rmc_plus",
+            ("pgd",),
+            "pgd_skip",
+            "",
+            skip=skip(150, 0, 0.3),
+            refresh_share=1.0,
+        ),
+    )
+    assert str(row(b, "p = 50")[0][0]) == (
+        "rmc_plus of target with D' by pgd on pgd_skip at p = 50, δ = 0.5, q = 0, 30 % known"
+    )
+
+
+def test_cells_of_one_history_follow_each_other_and_never_go_back() -> None:
+    for cells in (laid_out("table5a").cells, laid_out("table5b").cells):
+        for share in (0.5, 0.75, 1.0):
+            own = [i for i, cell in enumerate(cells) if cell.refresh_share == share]
+            assert own == list(range(own[0], own[0] + len(own)))
+            reached = [cells[i].moment[0] for i in own]
+            assert reached == sorted(reached)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "rows", "expected"),
+    [("digits", 350, [0, 100, 350]), ("cifar10", 9500, [0, 100, 1000, 5000])],
+)
+def test_table_7_has_the_papers_p_as_far_as_the_test_set_goes(
+    dataset: str, rows: int, expected: list[int]
+) -> None:
+    values = runpy.run_path(str(CONFIGS / "table7.py"))["get_config"](dataset)
+    table = tables.lay_out(ExperimentConfig.from_dict(values.to_dict()), rows)
+    assert list(table.columns) == [f"p = {p}" for p in expected]
+    assert ("p up to 350" in table.title) == (dataset == "digits")
+    for place, p in zip(row(table, "RMC"), expected, strict=True):
+        assert place == (Cell("target", "rmc", ("pgd",), "pgd_skip", "", skip=skip(p, 0)),)
+    assert [cell.d_prime for (cell,) in row(table, "Hindsight Adv. Training on Labeled U")] == [
+        () for _ in expected
+    ]
+
+
+def test_a_defence_without_delta_has_the_same_cell_under_each() -> None:
+    values = runpy.run_path(str(CONFIGS / "table5a.py"))["get_config"]("digits")
+    config = ExperimentConfig.from_dict(values.to_dict())
+    rows = tuple(dataclasses.replace(r, defence="rmc") for r in config.table.rows)
+    plain = dataclasses.replace(config, table=dataclasses.replace(config.table, rows=rows))
+    assert len(tables.lay_out(plain).cells) == 2 * 3
+
+
+def skip(before: int, delay: int, known_share: float = 1.0) -> SkipConfig:
+    return SkipConfig(before=before, delay=delay, known_share=known_share)
 
 
 def test_table_4_turns_the_papers_over() -> None:

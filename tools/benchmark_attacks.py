@@ -4,7 +4,9 @@ python tools/benchmark_attacks.py --out=attacks.json
 
 Each pair is measured alternately in this process after a warm-up, and each ratio
 is of two neighbours in time, so that a busy machine slows both. Prints a Markdown
-table: time of the peer ÷ ours, the median and the extremes of the repeats.
+table: time of the peer ÷ ours, the median and the extremes of the repeats; and,
+against CleverHans, time of the peer ÷ that of the network's gradients alone, which
+no attack that takes as many can do without.
 """
 
 import json
@@ -63,6 +65,8 @@ class Pair(NamedTuple):
     peer: str
     ours: Run
     theirs: Run
+    gradients: Run | None = None
+    """As many gradients of the network as both take, compiled, and nothing else."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -117,6 +121,23 @@ def ours(attack: str, task: Task, **settings: Any) -> Run:
     return lambda: craft(task.images, task.labels, 0, targets=targets)
 
 
+def gradients(task: Task, number: int) -> Run:
+    """Returns what computes gradients of the loss one after another, each at another point."""
+
+    @tf.function
+    def compiled(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        for _ in tf.range(number):
+            with tf.GradientTape() as tape:
+                tape.watch(images)
+                logits = task.network.logits(images)
+                loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            images += 1e-6 * tape.gradient(loss, images)
+        return images
+
+    images, labels = tf.constant(task.images), tf.constant(task.labels)
+    return _numpy(lambda: compiled(images, labels))
+
+
 def cleverhans_pairs(task: Task) -> Iterator[Pair]:
     """Yields FGSM, PGD and MIM against CleverHans, eager as its users call it."""
     x, y, model = tf.constant(task.images), tf.constant(task.labels), task.network.logits
@@ -130,7 +151,8 @@ def cleverhans_pairs(task: Task) -> Iterator[Pair]:
     }
     for attack, run in theirs.items():
         settings = {"epsilon": eps} if attack == "fgsm" else _BALL
-        yield Pair(attack, "CleverHans, eager", ours(attack, task, **settings), _numpy(run))
+        least = gradients(task, 1 if attack == "fgsm" else task.iterations)
+        yield Pair(attack, "CleverHans, eager", ours(attack, task, **settings), _numpy(run), least)
 
 
 def foolbox_pairs(task: Task) -> Iterator[Pair]:
@@ -179,8 +201,10 @@ def art_pairs(task: Task) -> Iterator[Pair]:
     yield Pair("pgd", "ART", ours("pgd", task, **_BALL), lambda: pgd.generate(x, y))
     run = ours("cw_l2", task, norm="l2", **_CW)
     yield Pair("cw_l2", "ART", run, lambda: cw.generate(x, y))
-    run = ours("jsma", task, norm="l0", targeted=True, **_JSMA)
-    yield Pair("jsma", "ART", run, lambda: jsma.generate(x, task.targets))
+    for saliency in ("paper", "target"):
+        run = ours("jsma", task, norm="l0", targeted=True, saliency=saliency, **_JSMA)
+        name = "jsma" if saliency == "paper" else "jsma, by the target alone"
+        yield Pair(name, "ART", run, lambda: jsma.generate(x, task.targets))
 
 
 def _numpy(run: Callable[[], tf.Tensor]) -> Run:
@@ -199,21 +223,25 @@ def measure(task: Task, pair: Pair, repeats: int, seconds_at_most: float) -> dic
 
     def success(adversarial: np.ndarray) -> float:
         answers = task.network.forward(adversarial)[1].argmax(axis=1)
-        aimed = answers == task.targets if pair.attack == "jsma" else answers != task.labels
+        targeted = pair.attack.startswith("jsma")
+        aimed = answers == task.targets if targeted else answers != task.labels
         found = np.any(adversarial != 0, axis=(1, 2, 3))  # else: Foolbox's CW-L2 found none
         return float((aimed & found).mean())
 
     rates = [success(pair.ours()), success(pair.theirs())]  # and the warm-up
-    times: list[list[float]] = [[], []]
+    runs = [run for run in (pair.ours, pair.theirs, pair.gradients) if run is not None]
+    runs[-1]()  # as warm as the others
+    times: list[list[float]] = [[] for _ in runs]
     end = time.monotonic() + seconds_at_most
     for repeat in range(repeats):
         if repeat and time.monotonic() > end:
             break
-        for run, seconds in zip((pair.ours, pair.theirs), times, strict=True):
+        for run, seconds in zip(runs, times, strict=True):
             begun = time.perf_counter()
             run()
             seconds.append(time.perf_counter() - begun)
-    ratios = [theirs / own for own, theirs in zip(*times, strict=True)]
+    ratios = [theirs / own for own, theirs in zip(*times[:2], strict=True)]
+    limits = [theirs / least for theirs, least in zip(times[1], times[-1], strict=True)]
     return {
         "attack": pair.attack,
         "peer": pair.peer,
@@ -221,6 +249,7 @@ def measure(task: Task, pair: Pair, repeats: int, seconds_at_most: float) -> dic
         "least": min(ratios),
         "most": max(ratios),
         "ratios": ratios,
+        "limit": float(np.median(limits)) if len(runs) > 2 else None,
         "ours_s": float(np.median(times[0])),
         "theirs_s": float(np.median(times[1])),
         "our_success": rates[0],
@@ -234,15 +263,15 @@ def main(argv: Sequence[str]) -> None:
     values, figures = flags.FLAGS, []
     with tempfile.TemporaryDirectory() as folder:
         work = task(values.model, values.batch, values.iterations, pathlib.Path(folder))
-    print("\n| attack | peer | peer ÷ ours | spread | ours, ms | success, ours | success, peer |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print("\n| attack | peer | peer ÷ ours | spread | peer ÷ gradients | ours, ms | ", end="")
+    print("success, ours | success, peer |\n|---|---|---|---|---|---|---|---|", flush=True)
     for pairs in (cleverhans_pairs, foolbox_pairs, art_pairs):
         for pair in pairs(work):
             found = measure(work, pair, values.repeats, values.seconds)
             figures.append(found)
             print(
                 "| {attack} | {peer} | {ratio:.1f} | {least:.1f}–{most:.1f} ".format(**found)
-                + f"| {1e3 * found['ours_s']:.1f} "
+                + f"| {found['limit'] or float('nan'):.1f} | {1e3 * found['ours_s']:.1f} "
                 + "| {our_success:.1%} | {their_success:.1%} |".format(**found),
                 flush=True,
             )

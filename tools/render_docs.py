@@ -16,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs from a checkout
 
 from rmc_tf import report, storage
+from rmc_tf.audit import page as audit_page
 
 _PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
@@ -36,6 +37,8 @@ def of_results(name: str) -> str:
       ArtefactError: there are no such results.
     """
     folder = ROOT / "docs" / "results" / name
+    if (folder / "audit.json").exists():
+        return of_audit(name)
     if (folder / "performance.json").exists():
         return of_benchmark(storage.read_json(folder / "performance.json"))
     values = storage.read_json(folder / "results.json")
@@ -48,17 +51,29 @@ def of_results(name: str) -> str:
     return f"{table}\n*Made by {made}; [report](/docs/results/{name}/report.md).*\n"
 
 
+def of_audit(name: str) -> str:
+    """Returns the verdicts and the summary of an audit, with the command that made it."""
+    folder = ROOT / "docs" / "results" / name
+    found = storage.read_json(folder / "audit.json")
+    provenance = storage.read_json(folder / "provenance.json")
+    made = f"`{provenance['command']}`, seed {provenance['seed']}"
+    link = f"[the whole page](/docs/results/{name}/audit.md)"
+    return f"{audit_page.verdicts(found)}\n{audit_page.summary(found)}\n*Made by {made}; {link}.*\n"
+
+
 def of_pairs(pairs: list[dict[str, Any]]) -> str:
     """Returns the table of a benchmark of attacks."""
     lines = [
-        "| attack | peer | time of the peer ÷ ours | from – to | success, ours and the peer's |",
-        "| --- | --- | --- | --- | --- |",
+        "| attack | peer | time of the peer ÷ ours | from – to | ÷ the gradients alone | success, "
+        "ours and the peer's |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for pair in pairs:
         spread = f"{pair['least']:.1f}–{pair['most']:.1f}"
         success = f"{100 * pair['our_success']:.0f} %, {100 * pair['their_success']:.0f} %"
+        limit = f"{pair['limit']:.1f}" if pair.get("limit") else ""
         name = f"| {pair['attack']} | {pair['peer']} | **{pair['ratio']:.1f}** "
-        lines.append(f"{name}| {spread} | {success} |")
+        lines.append(f"{name}| {spread} | {limit} | {success} |")
     return "\n" + "\n".join(lines) + "\n"
 
 

@@ -3,20 +3,25 @@
 The semantics are those of CleverHans 3.1 with its errors mended: for θ < 0 the
 saliency is that of a decrease, and an image that no pair helps is left alone. A
 "pixel" is one of the H·W·C values. Images that have arrived cost nothing more.
+
+The paper's saliency also wants the pair to speak against the other classes.
+With `saliency="target"` it doesn't, as in ART's `SaliencyMapMethod`: the two
+pixels with the largest derivative of the target are taken, whatever its sign.
 """
 
 import numpy as np
 import tensorflow as tf
 
 from rmc_tf.attacks.base import Attack, Batch, Logits
-from rmc_tf.attacks.pairs import best_pairs
+from rmc_tf.attacks.pairs import Pairs, best_pairs
 from rmc_tf.config import AttackConfig
 
 
 def perturb(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
     """Returns x with at most a share γ of its pixels moved by θ; see `base.Perturb`.
 
-    An image rests once it is classified as the target, or has no admissible pair.
+    An image rests once it is classified as the target, or has no admissible pair: none whose sum
+    of α is positive and of β negative, or, by the target alone, no two pixels left.
     """
     shape, features = tf.shape(batch.images), int(np.prod(batch.images.shape[1:]))
     images = tf.reshape(batch.images, [-1, features])
@@ -31,7 +36,11 @@ def perturb(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
         scores, alpha, beta = _saliency(logits, inputs, targets)
         sign = tf.where(free, 1.0 if config.theta > 0 else -1.0, 0.0)
         nowhere = tf.where(free, 0.0, -np.inf)
-        pairs = best_pairs(sign * alpha + nowhere, nowhere - sign * beta)
+        favour = sign * alpha + nowhere
+        if config.saliency == "paper":
+            pairs = best_pairs(favour, nowhere - sign * beta)
+        else:
+            pairs = _two_largest(favour)
         going = (pairs.scores > -np.inf) & (tf.argmax(scores, 1, targets.dtype) != targets)
         members = tf.stack([pairs.first, pairs.second], 1)
         chosen = tf.reduce_any(tf.one_hot(members, features, True, False), 1) & going[:, None]
@@ -40,6 +49,12 @@ def perturb(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
         domain = tf.tensor_scatter_nd_update(domain, rows[:, None], free & ~chosen)
         rows = tf.boolean_mask(rows, going)
     return tf.reshape(images, shape)
+
+
+def _two_largest(favour: tf.Tensor) -> Pairs:
+    """Returns the two features with the largest values of each row, [B, F]; −∞ bars one."""
+    values, places = tf.math.top_k(favour, min(2, favour.shape[1]))
+    return Pairs(values[:, -1], places[:, 0], places[:, -1])
 
 
 def _saliency(
@@ -73,5 +88,9 @@ def max_iterations(config: AttackConfig, features: int) -> int:
 
 
 ATTACK = Attack(
-    perturb, norms=("l0",), settings=("targeted", "theta", "gamma"), targets="always", radius=radius
+    perturb,
+    norms=("l0",),
+    settings=("targeted", "theta", "gamma", "saliency"),
+    targets="always",
+    radius=radius,
 )

@@ -10,6 +10,7 @@ refused when the config is made, by a line that names the field and the remedy.
 """
 
 from rmc_tf.config.attack import AttackConfig, Norm
+from rmc_tf.config.audit import AuditConfig
 from rmc_tf.config.experiment import (
     ColumnConfig,
     EvaluationConfig,
@@ -36,10 +37,11 @@ from rmc_tf.config.network import (
     NetworkConfig,
     TrainingConfig,
 )
-from rmc_tf.config.threat import SkipConfig, ThreatConfig
+from rmc_tf.config.threat import MomentConfig, SkipConfig, ThreatConfig
 
 __all__ = [
     "AttackConfig",
+    "AuditConfig",
     "Augmentation",
     "AugmentedSetConfig",
     "CalibrationConfig",
@@ -51,6 +53,7 @@ __all__ = [
     "IndexConfig",
     "LossConfig",
     "ModelConfig",
+    "MomentConfig",
     "NetworkConfig",
     "Norm",
     "RMCConfig",

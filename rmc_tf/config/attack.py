@@ -46,6 +46,9 @@ class AttackConfig(Section):
     """JSMA: by how much a pixel changes (Papernot et al. 2016a: all the way to white)."""
     gamma: float = 0.145
     """JSMA: the largest share of pixels that change (Papernot et al. 2016a: 14.5 %)."""
+    saliency: Literal["paper", "target"] = "paper"
+    """JSMA: what makes a pair of pixels the best. "paper": it speaks for the target and against
+    the other classes (Papernot et al. 2016a, Eq. 8). "target": for the target alone, as ART."""
 
     def __post_init__(self) -> None:
         most = 1 if self.norm == "linf" else math.inf

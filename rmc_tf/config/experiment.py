@@ -6,10 +6,11 @@ from typing import Literal
 import ml_collections
 
 from rmc_tf.config.attack import AttackConfig
+from rmc_tf.config.audit import AuditConfig
 from rmc_tf.config.method import AugmentedSetConfig, IndexConfig, RefreshConfig, RMCConfig
 from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
 from rmc_tf.config.section import Section, require
-from rmc_tf.config.threat import ThreatConfig
+from rmc_tf.config.threat import MomentConfig, ThreatConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class RowConfig(Section):
     """One row of a table: a network behind a defence."""
 
     title: str
+    """Empty: what `at` says."""
     defence: str
     """A name of `rmc_tf.defences`."""
     network: str = "target"
@@ -53,6 +55,8 @@ class RowConfig(Section):
     (Leave-One-Out) (Table 6). Under clean, D' of each attack in turn, and the average (4.1)."""
     block: str = ""
     """A heading above the rows that share it (Table 1)."""
+    at: MomentConfig = MomentConfig()
+    """What this row says of when a threat strikes (Tables 5 and 7); the column says the rest."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,7 @@ class ColumnConfig(Section):
     """One column of a table: a stream U."""
 
     title: str
+    """Empty: what `at` says."""
     stream: str
     """"clean", a name out of `attacks`, or one out of `threats`."""
     source: str = ""
@@ -69,6 +74,8 @@ class ColumnConfig(Section):
     replay: bool = False
     """Of a threat: what it has crafted while attacking, put before a fresh defence whose random
     choices it doesn't know (Chen et al. 2022 attack while evaluating only)."""
+    at: MomentConfig = MomentConfig()
+    """What this column says of when the threat strikes; see `RowConfig.at`."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,6 +87,10 @@ class TableConfig(Section):
     title: str = ""
     rows: tuple[RowConfig, ...] = ()
     columns: tuple[ColumnConfig, ...] = ()
+    history: str = ""
+    """Where x(1) … x(p+q) come from, the points before those that are attacked: "clean", or a
+    name out of `attacks`, against the row's static network. Empty: no place of the table is
+    struck at a moment of a history."""
 
     def __post_init__(self) -> None:
         require(
@@ -117,6 +128,7 @@ class ExperimentConfig(Section):
     refresh: RefreshConfig = RefreshConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     table: TableConfig = TableConfig()
+    audit: AuditConfig = AuditConfig()
     traces: TracesConfig = TracesConfig()
 
     def __post_init__(self) -> None:
@@ -146,6 +158,9 @@ class ExperimentConfig(Section):
         for column in self.table.columns:
             rule = f"known: {', '.join(networks)}"
             require(column.source in ("", *networks), "table.columns", column.source, rule)
+        rule = f"known: clean, {known}; or leave it empty"
+        named = self.table.history in ("", "clean", *self.attacks)
+        require(named, "table.history", self.table.history, rule)
         losses = [self.training.loss, *(network.loss for network in self.networks.values())]
         for loss in losses:
             require(loss.attack in ("", *self.attacks), "*.loss.attack", loss.attack, known)

@@ -58,6 +58,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     elif origin is tuple:
         if isinstance(value, (list, tuple)):
             return tuple(_convert(typing.get_args(hint)[0], item, where) for item in value)
+    elif origin is types.UnionType:  # "… | None"
+        kind = next(each for each in typing.get_args(hint) if each is not type(None))
+        return None if value is None else _convert(kind, value, where)
     elif origin is dict:
         if isinstance(value, Mapping):
             item = typing.get_args(hint)[1]

@@ -73,3 +73,30 @@ class SkipConfig(Section):
         require(self.before >= 0, "skip.before", self.before, "must be 0 or more")
         require(self.delay >= 0, "skip.delay", self.delay, "must be 0 or more")
         require(0 <= self.known_share <= 1, "skip.known_share", self.known_share, "in [0, 1]")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MomentConfig(Section):
+    """What a row or a column of a table says of `SkipConfig`, and of δ; None: it doesn't.
+
+    A place is struck where its row or its column says p. q is 0, the known share 1 and δ that of
+    `refresh` where neither says otherwise.
+    """
+
+    before: int | None = None
+    """p."""
+    delay: int | None = None
+    """q."""
+    known_share: float | None = None
+    """Of the p points."""
+    refresh_share: float | None = None
+    """δ of RMC⁺; other defences have none."""
+
+    def __post_init__(self) -> None:
+        for field in ("before", "delay"):
+            value = getattr(self, field)
+            require(value is None or value >= 0, f"table.*.at.{field}", value, "must be 0 or more")
+        for field in ("known_share", "refresh_share"):
+            value = getattr(self, field)
+            within = value is None or 0 <= value <= 1
+            require(within, f"table.*.at.{field}", value, "must be in [0, 1]")

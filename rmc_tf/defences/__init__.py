@@ -9,6 +9,7 @@ from rmc_tf.classifier import Classifier
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.defences.base import Defence
 from rmc_tf.defences.nearest import NearestNeighbours, Vote
+from rmc_tf.defences.non_masking import NonMasking
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.rmc_plus import RMCPlus
 from rmc_tf.defences.undefended import Undefended
@@ -51,6 +52,9 @@ class Kind:
     """What it searches, and is handed as `Prepared`: D, D', or nothing at all."""
     depends_on: Callable[[ExperimentConfig], Any]
     """The settings, as JSON, that change its answers, besides the network and D'."""
+    history: Literal["answers", "rmc", "labels"] = "answers"
+    """What makes it what it is after p points (Tables 5 and 7). "answers": its own to them. "rmc":
+    RMC's. "labels": training on them and their labels. Without points, the latter two are None."""
 
 
 def _undefended(setting: Setting) -> Defence:
@@ -108,6 +112,10 @@ def _rmc_plus_settings(config: ExperimentConfig) -> Any:
     return [*_rmc_settings(config), config.refresh.to_dict()]
 
 
+def _hindsight_settings(config: ExperimentConfig) -> Any:
+    return [config.training.to_dict(), config.augmented_set.adversarial_per_row, config.seed]
+
+
 def _deep_nn(title: str, vote: Vote) -> Kind:
     return Kind(title, lambda s: _nearest(s, vote), "training_set", _search_settings)
 
@@ -124,6 +132,12 @@ DEFENCES: Mapping[str, Kind] = {
     "web_nn_vote": _web_nn("WebNN, label vote", "labels"),
     "rmc": Kind("RMC", _rmc, "augmented_set", _rmc_settings),
     "rmc_plus": Kind("RMC+", _rmc_plus, "augmented_set", _rmc_plus_settings),
+    "non_masking": Kind(
+        "Non-masking RMC", lambda s: NonMasking(_rmc(s)), "augmented_set", _rmc_settings, "rmc"
+    ),
+    "hindsight": Kind(
+        "Hindsight adversarial training", _undefended, "nothing", _hindsight_settings, "labels"
+    ),
 }
 
 

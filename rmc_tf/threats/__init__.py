@@ -3,8 +3,8 @@
 They use no more of a defence than `predict`, `calibrate`, `snapshot`, `restore`
 and `network`, so they work on any (`defences.base`). In the order of what the
 attacker knows: the static network (transfer), D' (PGD-NN), the present weights
-(PGD-Skip), answers and nothing else, but many (Square), the whole procedure (FPA,
-GMSA). `runner` attacks while it evaluates, `pgd_skip.strike` from moments of one
+(PGD-Skip), answers and nothing else, but many (noise, Square, HopSkipJump), the whole
+procedure (FPA, GMSA). `runner` attacks while it evaluates, `pgd_skip.strike` from moments of one
 history, and `worst_case` takes the best of several.
 """
 
@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.errors import UserError
-from rmc_tf.threats.base import Knowledge, Searched, Threat
+from rmc_tf.threats.base import BatchThreat, Knowledge, Searched, Threat
 from rmc_tf.threats.gmsa import climbing
+from rmc_tf.threats.hop_skip_jump import HopSkipJump
+from rmc_tf.threats.noise import Noise
 from rmc_tf.threats.pgd_nn import PGDNN
 from rmc_tf.threats.pgd_skip import PGDSkip
 from rmc_tf.threats.square import Square
@@ -32,17 +34,27 @@ class Kind:
     """The fields of `ThreatConfig` that it reads, besides threat and attack."""
     searches: bool = False
     """Whether it needs the rows that the defence searches, as `Knowledge.searched`."""
+    black_box: bool = False
+    """Whether it sees the answers and nothing else."""
+
+    @property
+    def in_batches(self) -> bool:
+        """Whether many points are attacked in one state, as a strike does."""
+        return isinstance(self.make, type) and issubclass(self.make, BatchThreat)
 
 
 THREATS: Mapping[str, Kind] = {
     "transfer": Kind("Transfer from θ*", Transfer),
     "pgd_nn": Kind("PGD-NN", PGDNN, ("vote", "temperature", "network_share"), True),
     "pgd_skip": Kind("PGD-Skip", PGDSkip),
-    "square": Kind("Square, black box", Square, ("queries",)),
+    "noise": Kind("Noise", Noise, ("queries",), black_box=True),
+    "square": Kind("Square, black box", Square, ("queries",), black_box=True),
+    "hop_skip_jump": Kind("HopSkipJump, black box", HopSkipJump, ("queries",), black_box=True),
     "fpa": Kind("FPA", climbing("newest"), ("rounds", "samples")),
     "gmsa_avg": Kind("GMSA-AVG", climbing("sum"), ("rounds", "samples")),
     "gmsa_min": Kind("GMSA-MIN", climbing("min"), ("rounds", "samples")),
 }
+IN_BATCHES = tuple(name for name, kind in THREATS.items() if kind.in_batches)
 
 
 def find(config: ThreatConfig) -> Kind:

@@ -2,7 +2,8 @@
 
   M = [θ], the present weights; up to `rounds` times:
     x' by PGD on M: on its newest member (FPA), on the sum of the losses over M
-       (GMSA-AVG), or on the lowest of them (GMSA-MIN)
+       (GMSA-AVG), or on the lowest of them (GMSA-MIN); in the first round, where M
+       is θ alone, that is PGD-Skip, and by the same code
     ask the defence x', and keep the weights θ' that it answers with: M = M + [θ'],
        or for FPA, M = [θ']
     put the defence back; stop if its answer was wrong
@@ -12,7 +13,9 @@ Their code has weak points that are not inherited here (facts.md, section 2): it
 submits the clean image where no round was enough, and simulates with another
 optimizer state and other randomness than the defender answers with. Here the
 defence itself is asked and put back, to the bit, so its answer to what is
-submitted is the simulated one, unless `samples` withholds its seed.
+submitted is the simulated one, unless `samples` withholds its seed. So from one
+state, with one seed and as many steps a round, whatever PGD-Skip breaks each of
+the three breaks, too.
 """
 
 from collections.abc import Callable
@@ -25,6 +28,7 @@ from rmc_tf.defences.base import Defence, State, reseeded
 from rmc_tf.seeding import derive_seed
 from rmc_tf.threats.ascent import EnsemblePGD
 from rmc_tf.threats.base import Knowledge, Weights, check_ascent, undisturbed, weights
+from rmc_tf.threats.pgd_skip import PGDSkip
 
 Climbs = Literal["newest", "sum", "min"]
 
@@ -58,6 +62,7 @@ class GMSA:
         self._config = config
         self._newest_only = climbs == "newest"
         combine: Literal["sum", "min"] = "min" if climbs == "min" else "sum"
+        self._first = PGDSkip(config, knowledge)
         self.pgd = EnsemblePGD(knowledge.classifier, knowledge.attack, combine)
 
     def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
@@ -66,8 +71,11 @@ class GMSA:
         labels = np.array([label], np.int32)
         with undisturbed(defence) as ready:
             members = [weights(defence.network)]
+            candidate = self._first.craft(defence, image, label, seed)
             for number in range(self._config.rounds):
-                candidate = self.pgd(members, image[None], labels, derive_seed(seed, number))[0]
+                if number:
+                    round_seed = derive_seed(seed, number)
+                    candidate = self.pgd(members, image[None], labels, round_seed)[0]
                 answer = self._simulate(defence, ready, candidate, label, seed)
                 # Two answers may be equally bad for y, and only one of them wrong.
                 if (answer.wrong, answer.loss) > harm:

@@ -3,22 +3,92 @@
 No threat, but what the threats' other side could have done at best: the points
 that RMC has seen, "as a new training set by revealing their correct labels", and
 as many adversarial examples of the network as it becomes as RMC has in D'.
+
+The points are taken as the defender saw them. Where they were attacked (they are
+of U, x̂ in the paper), the training attacks them once more.
 """
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from rmc_tf import training
+from rmc_tf import storage, training
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, LossConfig, TrainingConfig
+from rmc_tf.provenance import versions
 from rmc_tf.seeding import generator
+from rmc_tf.streams import Stream
 from rmc_tf.traces import Traces
 
+_KIND = "network trained in hindsight"
 _ROWS = 20_000
 """Of one pass, so that memory stays bounded and a kill costs no more than that."""
+
+
+def network(
+    classifier: Classifier,
+    history: Stream,
+    count: int,
+    *,
+    attack: AttackConfig,
+    examples: int,
+    settings: TrainingConfig,
+    seed: int,
+    deterministic: bool,
+    folder: pathlib.Path,
+    say: Callable[[str], object],
+    traces: Callable[[str], Traces],
+) -> Classifier:
+    """Returns what `train` makes of a network, from disk if it is there.
+
+    Args:
+      classifier: f(·; θ*), which stays as it is.
+      history: x̂(1), x̂(2) … and their labels.
+      count: p, how many of them are trained on.
+      attack: as for `train`.
+      examples: as for `train`.
+      settings: as for `train`.
+      seed: as for `train`.
+      deterministic: whether TensorFlow uses only operations that repeat to the bit.
+      folder: holds one network a subfolder, named by the fingerprint of all it is made from.
+      say: tells the user a line.
+      traces: from a fingerprint to where the training is traced.
+
+    Raises:
+      ArtefactError: the network on disk is damaged.
+    """
+    if min(count, examples) == 0:
+        return classifier
+    fingerprint = storage.fingerprint(
+        versions("tensorflow", "keras"),
+        classifier.fingerprint(),
+        [history.fingerprint, count],
+        [attack.to_dict(), examples, settings.to_dict()],
+        [seed, deterministic],
+    )
+    path = folder / fingerprint
+    if not storage.is_committed(path):
+        say(f"network in hindsight of {count} points: {examples:,} adversarial examples")
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = path.with_name(f"{path.name}.checkpoint.npz")
+        tuned = train(
+            classifier,
+            history.images[:count],
+            history.labels[:count],
+            attack=attack,
+            examples=examples,
+            settings=settings,
+            seed=seed,
+            checkpoint=checkpoint,
+            traces=traces(fingerprint),
+        )
+        with storage.committing(path, kind=_KIND, fingerprint=fingerprint) as beside:
+            tuned.save(beside / "model.keras")
+        checkpoint.unlink()
+    storage.check(path, kind=_KIND, fingerprint=fingerprint)
+    return Classifier.load(path / "model.keras", classifier.feature_layer)
 
 
 def train(

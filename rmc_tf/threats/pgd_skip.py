@@ -7,12 +7,15 @@ The attacker knows x(1) … x(p), so it knows the network that they led to, and
            defence of its own to them (Table 5b)
   Delayed  the defender has answered q more points when x' arrives (Table 5a)
 
-An adaptation costs much more than an attack, and a rate needs many points. So
-`strike` runs a history of queries once, and each of many points is answered
-from the same moment of it, as if it came alone.
+`strike` attacks many points from moments of one history of queries, which is run
+once; `rmc_tf.strikes` does the same for the tables, with all that is costly on disk.
+
+Its gradients are those of the weights as they are, in which nothing is random: there
+is nothing to average over (EOT). What the answer to x' itself draws, it doesn't
+look at; that is for the attacks that simulate it (`gmsa`, `samples`).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +24,9 @@ from rmc_tf import attacks
 from rmc_tf.config import SkipConfig, ThreatConfig
 from rmc_tf.defences.base import Defence, Prediction, State
 from rmc_tf.errors import UserError
-from rmc_tf.progress import progress
 from rmc_tf.seeding import derive_seed, generator
 from rmc_tf.threats.base import BatchThreat, Knowledge, undisturbed, variables, weights
+from rmc_tf.threats.histories import answers_from, states_after
 
 
 class PGDSkip(BatchThreat):
@@ -60,47 +63,32 @@ class Strike(NamedTuple):
         return float(np.mean([p.label for p in self.predictions] == labels))
 
 
-def states_after(
-    defence: Defence, history: np.ndarray, counts: Collection[int]
-) -> dict[int, State]:
-    """Returns the states after the first n points of a history, for each n wanted.
+def in_another_order(points: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the p points in the order in which a partial attacker comes to know them.
 
-    The defence is left as it was found.
-
-    Args:
-      defence: in the state that the history begins in.
-      history: x(1), x(2) …, [P, H, W, C].
-      counts: numbers in 0..P.
-
-    Raises:
-      UserError: a count is larger than P.
+    A share of them is the first so many: who knows more, knows what the others do, too.
     """
-    last = max(counts, default=0)
-    if last > len(history):
-        raise UserError(
-            f"a strike after {last} points (before + delay), of a history of {len(history)}; "
-            "lower --config.skip.before or --config.skip.delay, or lengthen the history"
-        )
-    states: dict[int, State] = {}
-    with undisturbed(defence) as first, progress("history", last, 0, "point") as advance:
-        for number in range(last + 1):
-            if number:
-                defence.predict(history[number - 1])
-                defence.calibrate()
-                advance(1)
-            if number in counts:
-                states[number] = defence.snapshot() if number else first
-    return states
+    order = generator(seed, "known", len(points)).permutation(len(points))
+    return np.asarray(points[order])
 
 
-def answers_from(defence: Defence, state: State, images: np.ndarray) -> list[Prediction]:
-    """Returns the answer to each image as if it came next after one state."""
-    predictions = []
-    with undisturbed(defence):
-        for image in images:
-            defence.restore(state)
-            predictions.append(defence.predict(image))
-    return predictions
+def known_count(skip: SkipConfig) -> int:
+    """Returns how many of the p points the attacker knows."""
+    return round(skip.known_share * skip.before)
+
+
+def crafted_from(
+    threat: BatchThreat,
+    believer: Defence,
+    believed: State,
+    images: np.ndarray,
+    labels: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    """Returns an x' for each image, against a state that the attacker believes a defence is in."""
+    with undisturbed(believer):
+        believer.restore(believed)
+        return threat.craft_batch(believer, images, labels, derive_seed(seed, "strike"))
 
 
 def strike(
@@ -140,9 +128,7 @@ def strike(
         believer, believed = defence, states[skip.before]
         if skip.known_share < 1:
             believer, believed = _partial(simulator, history[: skip.before], skip, seed)
-        with undisturbed(believer):
-            believer.restore(believed)
-            adversarial = threat.craft_batch(believer, images, labels, derive_seed(seed, "strike"))
+        adversarial = crafted_from(threat, believer, believed, images, labels, seed)
         arrival = states[skip.before + skip.delay]
         answers = answers_from(answering or defence, arrival, adversarial)
         results.append(Strike(skip, adversarial, answers))
@@ -158,6 +144,5 @@ def _partial(
             f"--config.skip.known_share={skip.known_share}: an attacker who knows a part adapts a "
             "defence of its own; hand one over as `simulator`"
         )
-    order = generator(seed, "known", skip.before).permutation(len(points))
-    known = points[order[: round(skip.known_share * len(points))]]
-    return simulator, states_after(simulator, known, [len(known)])[len(known)]
+    known = known_count(skip)
+    return simulator, states_after(simulator, in_another_order(points, seed), [known])[known]

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from rmc_tf.defences.base import Defence, State
+from rmc_tf.defences.base import Defence, reseeded
 from rmc_tf.intervals import wilson
-from rmc_tf.threats.pgd_skip import answers_from
+from rmc_tf.threats.base import undisturbed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,18 +20,28 @@ class WorstCase:
     """Which answers were right."""
 
     right: Mapping[str, np.ndarray]
-    """[M, states] bool, by threat."""
+    """[M, answers] bool, by threat; all of the same M points."""
 
     @property
     def points(self) -> np.ndarray:
         """Whether all answers to a point were right, whatever the threat and the state; [M]."""
         return np.asarray(np.concatenate(list(self.right.values()), axis=1).all(axis=1))
 
+    @property
+    def expected(self) -> float:
+        """The accuracy against who picks the best threat for each point, but not the answer.
+
+        That is an attacker who doesn't know what the defence will draw; it is never below the
+        share of `points`, and equal where nothing is random.
+        """
+        shares = [right.mean(axis=1) for right in self.right.values()]
+        return float(np.min(shares, axis=0).mean())
+
     def summary(self) -> dict[str, Any]:
         """Returns accuracies as JSON.
 
-        For each threat the mean over the states, their standard deviation, and the share of the
-        points that were right in all states; and the same share over all threats, with its 95 %
+        For each threat the mean over the answers, their standard deviation, and the share of the
+        points that were right in all answers; and the same share over all threats, with its 95 %
         interval.
         """
         threats = {
@@ -43,25 +53,38 @@ class WorstCase:
             for name, right in self.right.items()
         }
         share, count = float(self.points.mean()), len(self.points)
-        return {"threats": threats, "worst_case": share, "interval": list(wilson(share, count))}
+        return {
+            "threats": threats,
+            "worst_case": share,
+            "interval": list(wilson(share, count)),
+            "expected": self.expected,
+        }
 
 
-def retest(
-    defence: Defence,
-    crafted: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    states: Sequence[State],
-) -> WorstCase:
-    """Asks the final images of several threats again, in several states of the defence.
+def retest(defence: Defence, images: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+    """Asks final images again, each in the state that it was crafted against, under other seeds.
+
+    What was crafted while a defence answered was crafted against what the points before had made
+    of it. So they are answered in the same order, and each first by a defence that would draw
+    otherwise. The defence is left as it was found.
 
     Args:
-      defence: is left as it was found.
-      crafted: [M, H, W, C] by threat, of the same M points; the clean ones may be among them.
-      labels: y, [M].
-      states: at least one. Those of `pgd_skip.states_after`, and `defences.base.reseeded`.
+      defence: in the state in which it was asked the first of them.
+      images: x', [M, H, W, C], in the order in which they were asked.
+      seeds: one for each time that an image is asked again.
+
+    Returns:
+      the answers, [M, seeds] int.
     """
-    right = {}
-    for name, images in crafted.items():
-        answers = [[a.label for a in answers_from(defence, state, images)] for state in states]
-        right[name] = labels[:, None] == np.array(answers).T
-    return WorstCase(right)
+    answers = np.empty((len(images), len(seeds)), np.int64)
+    with undisturbed(defence) as ready:
+        state = ready
+        for number, image in enumerate(images):
+            for i, seed in enumerate(seeds):
+                defence.restore(reseeded(state, seed))
+                answers[number, i] = defence.predict(image).label
+            defence.restore(state)
+            defence.predict(image)
+            defence.calibrate()
+            state = defence.snapshot()
+    return answers

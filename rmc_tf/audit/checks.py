@@ -1,0 +1,180 @@
+"""Signs that an attack failed for another reason than robustness: masked gradients.
+
+After Athalye et al. 2018 (section 3.1), Carlini et al. 2019 and AutoAttack's own
+checks. Each takes what was measured, and says whether it is suspicious and by
+which numbers. A suspicious one doesn't say that the defence is weak; it says that
+these attacks can't tell.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+Status = Literal["pass", "suspicious", "not run"]
+
+_FEW = 0.05
+"""Of the points: so many gradients may vanish by chance. Ours."""
+_NEAR_0 = 0.1
+"""The accuracy without any ball may be that of guessing ten classes. Ours."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """What one check found."""
+
+    name: str
+    status: Status
+    found: str
+    """A phrase with the numbers that decide."""
+    numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def gradients(slopes: np.ndarray) -> Check:
+    """Looks for gradients that lead nowhere.
+
+    Args:
+      slopes: the gradient of the loss of y at each clean point, [M, H, W, C].
+    """
+    flat = slopes.reshape(len(slopes), -1)
+    finite = np.isfinite(flat).all(axis=1)
+    zero = (flat == 0).all(axis=1)
+    numbers = {
+        "not_finite": float(1 - finite.mean()),
+        "zero": float(zero.mean()),
+        "zero_pixels": float((flat == 0).mean()),
+        "points": len(flat),
+    }
+    bad = not finite.all() or numbers["zero"] > _FEW
+    found = (
+        f"at {zero.sum()} of {len(flat)} points the gradient is exactly 0, at "
+        f"{(~finite).sum()} it is not finite; {100 * numbers['zero_pixels']:.0f} % of all its "
+        "pixels are 0"
+    )
+    return Check("zero gradients", _judged(bad), found, numbers)
+
+
+def outputs(logits: np.ndarray) -> Check:
+    """Looks for probabilities where logits are expected: a second softmax flattens the loss.
+
+    Also for a multiple of them, as after a temperature: what is 0 or more and has one sum.
+
+    Args:
+      logits: what the network returns for each clean point, [M, classes].
+    """
+    sums = logits.sum(axis=1)
+    one_sum = bool(np.allclose(sums, sums.mean(), rtol=1e-3, atol=0))
+    bad = bool((logits >= 0).all()) and one_sum
+    low, high = float(logits.min()), float(logits.max())
+    numbers = {"least": low, "most": high, "sums": [float(sums.min()), float(sums.max())]}
+    found = f"outputs from {low:.3g} to {high:.3g}, sums from {sums.min():.3g} to {sums.max():.3g}"
+    return Check("probabilities for logits", _judged(bad), found, numbers)
+
+
+def black_box(right: Mapping[str, np.ndarray], black: Sequence[str], margin: float) -> Check:
+    """Looks for a black box that does more harm than all attacks by gradients together.
+
+    Args:
+      right: by threat, whether each point was answered rightly while attacked, [M] bool.
+      black: which of them are black boxes that search.
+      margin: by how much of the points.
+    """
+    name = "black box stronger than white box"
+    white = {n: own for n, own in right.items() if n not in black}
+    strong = {n: own for n, own in right.items() if n in black}
+    if not white or not strong:
+        return Check(name, "not run", "no threat of both kinds")
+    by_gradients, by_answers = (np.all(list(g.values()), axis=0) for g in (white, strong))
+    alone = int((by_gradients & ~by_answers).sum())
+    numbers = {
+        "white_box": float(by_gradients.mean()),
+        "black_box": float(by_answers.mean()),
+        "broken_by_black_box_alone": alone,
+    }
+    found = (
+        f"black box {_percent(numbers['black_box'])}, white box "
+        f"{_percent(numbers['white_box'])}; {alone} points broken by the black box alone"
+    )
+    bad = numbers["black_box"] < numbers["white_box"] - margin
+    return Check(name, _judged(bad), found, numbers)
+
+
+def noise(clean: np.ndarray, noisy: np.ndarray, white: Mapping[str, np.ndarray]) -> Check:
+    """Looks for random points of the ball that do as much harm as any attack by gradients.
+
+    Args:
+      clean: whether each clean point was answered rightly, [M] bool.
+      noisy: the same under noise.
+      white: the same for each attack by gradients.
+    """
+    name = "noise as strong as gradients"
+    if not white:
+        return Check(name, "not run", "no attack by gradients")
+    strongest = min(float(own.mean()) for own in white.values())
+    numbers = {"clean": float(clean.mean()), "noise": float(noisy.mean()), "white_box": strongest}
+    found = (
+        f"noise {_percent(numbers['noise'])}, clean {_percent(numbers['clean'])}, the strongest "
+        f"attack by gradients {_percent(strongest)}"
+    )
+    bad = numbers["noise"] < numbers["clean"] and 0 < strongest >= numbers["noise"]
+    return Check(name, _judged(bad), found, numbers)
+
+
+def larger(by_radius: Sequence[tuple[str, float]], margin: float) -> Check:
+    """Looks for a larger ball that is no worse for the defence, and for one that holds all.
+
+    Args:
+      by_radius: a title and the accuracy, from the smallest ball to none at all.
+      margin: by how much an accuracy may rise with the ball.
+    """
+    name = "larger ε no stronger"
+    if len(by_radius) < 2:
+        return Check(name, "not run", "no attack by gradients to enlarge")
+    shares = [share for _, share in by_radius]
+    rises = any(b > a + margin for a, b in itertools.pairwise(shares))
+    found = ", ".join(f"{title} {_percent(share)}" for title, share in by_radius)
+    bad = rises or shares[-1] > max(_NEAR_0, margin)
+    return Check(name, _judged(bad), found, dict(by_radius))
+
+
+def more_steps(few: np.ndarray, many: np.ndarray, margin: float) -> Check:
+    """Looks for an attack that more and smaller steps make weaker.
+
+    Args:
+      few: whether each point was answered rightly under few steps, [M] bool.
+      many: the same under many.
+      margin: by how much of the points.
+    """
+    numbers = {"few": float(few.mean()), "many": float(many.mean())}
+    found = f"few steps {_percent(numbers['few'])}, many {_percent(numbers['many'])}"
+    bad = numbers["many"] > numbers["few"] + margin
+    return Check("more steps weaker", _judged(bad), found, numbers)
+
+
+def randomness(answers: np.ndarray, margin: float) -> Check:
+    """Looks for answers that are drawn, so that one who is lucky seems robust.
+
+    Args:
+      answers: to the same image in the same state under several seeds, [M, seeds].
+      margin: of the points.
+    """
+    name = "random answers"
+    if answers.shape[1] < 2:
+        return Check(name, "not run", "nothing was asked twice")
+    differ = (answers != answers[:, :1]).any(axis=1)
+    share = float(differ.mean())
+    found = (
+        f"{differ.sum()} of {len(differ)} images get different answers in one state under "
+        f"{answers.shape[1]} seeds; where many do, what is replayed and asked again counts"
+    )
+    return Check(name, _judged(share > margin), found, {"differ": share, "images": len(differ)})
+
+
+def _judged(bad: bool) -> Status:
+    return "suspicious" if bad else "pass"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"

@@ -1,0 +1,26 @@
+"""What an attacker by gradients sees of a network, before any attack."""
+
+import numpy as np
+import tensorflow as tf
+
+from rmc_tf.classifier import Classifier
+
+
+def slopes(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the gradient of the cross entropy of y at each image, [M, H, W, C] float32.
+
+    It is zero where TensorFlow finds no way back from the loss to the image, as after a rounding.
+
+    Args:
+      classifier: with its present weights.
+      images: x, [M, H, W, C] float32 in [0, 1].
+      labels: y, [M].
+    """
+    x = tf.constant(images)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=labels, logits=classifier.logits(x)
+        )
+    zero = tf.UnconnectedGradients.ZERO
+    return np.asarray(tape.gradient(losses, x, unconnected_gradients=zero).numpy())

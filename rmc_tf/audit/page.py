@@ -1,0 +1,197 @@
+"""audit.md from the numbers of audit.json. Computes nothing but how sure a difference is."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rmc_tf.report import markdown
+
+Found = Mapping[str, Any]
+"""What `Audit.run` returns."""
+Subject = Mapping[str, Any]
+"""One of its `subjects`."""
+
+_SURE = 0.05
+_NO_PROOF = (
+    "No number here proves that a defence is safe: larger budgets, other attacks and attackers "
+    "that nobody has thought of may do better. A low number does show that it isn't."
+)
+
+
+def render(found: Found, provenance: Mapping[str, Any]) -> str:
+    """Returns the page.
+
+    Args:
+      found: all numbers.
+      provenance: what produced them.
+    """
+    text = [f"# {found['title']}\n", verdicts(found), summary(found)]
+    text.append(
+        "*Worst case*: the points that every answer to every attack was right on: while it "
+        f"attacked, replayed on a fresh defence, and {found['retests']} times again under other "
+        "seeds. *Expected*: for each point the attack with the fewest right answers, and the share "
+        "of those. Where nothing is random both are the same.\n"
+    )
+    for subject in found["subjects"]:
+        text.append(f"## {name(subject)}\n")
+        text.append(threats_table(subject, found))
+    text.append("## Checks for masked gradients\n")
+    text.append(checks_table(found))
+    text.append("## What was tried\n")
+    text.append(budget_table(found))
+    text.append("## What produced this\n")
+    versions = ", ".join(f"{name} {v}" for name, v in provenance["versions"].items())
+    text.append(
+        f"- {found['points']} points of the test set; seed {provenance['seed']}; at revision "
+        f"{provenance['revision']}; {versions}\n"
+        f"- command: `{provenance['command']}`\n"
+        "- every number: audit.json; every setting: provenance.json\n"
+        "- protocol: Croce et al., ICML 2022; attacks: rmc_tf/threats/\n"
+    )
+    return "\n".join(text)
+
+
+def verdicts(found: Found) -> str:
+    """Returns a line in plain words for each defence, and what no audit can say."""
+    lines = [f"- {verdict(subject, found)}\n" for subject in found["subjects"]]
+    return "".join(lines) + f"\n{_NO_PROOF}\n"
+
+
+def verdict(subject: Subject, found: Found) -> str:
+    """Returns in plain words what one defence withstands, and what it adds to its own network."""
+    points = len(subject["right"])
+    line = f"**{name(subject)}**: worst case {_share(subject)} of {points} points."
+    bare = bare_of(subject, found)
+    if bare is not subject:
+        line += f" Its bare network: {_share(bare)}. {difference(subject, bare)}"
+    suspicious = [check["name"] for check in subject["checks"] if check["status"] == "suspicious"]
+    if suspicious:
+        line += f" The truth may be worse, since there is a sign of: {', '.join(suspicious)}."
+    return line
+
+
+def difference(subject: Subject, bare: Subject) -> str:
+    """Returns in plain words what a defence adds, point by point, and by how much of chance.
+
+    The chance is that of a fair coin (sign test, two-sided) over the points that differ.
+    """
+    pairs = list(zip(subject["right"], bare["right"], strict=True))
+    won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    differ = won + lost
+    rarer = sum(math.comb(differ, i) for i in range(min(won, lost) + 1)) / 2**differ
+    chance = min(1.0, 2 * rarer)
+    moved = f"{100 * abs(won - lost) / len(pairs):.1f} points of accuracy"
+    counts = f"{won} points won, {lost} lost, p = {chance:.2g}"
+    if won == lost:
+        return f"The defence adds nothing that these attackers leave ({counts})."
+    what = f"adds {moved}" if won > lost else f"takes {moved} away"
+    if chance < _SURE:
+        return f"The defence {what} ({counts})."
+    return f"The defence {what}, no more than chance would ({counts})."
+
+
+def summary(found: Found) -> str:
+    """Returns a Markdown table with a row for each defence."""
+    rows = []
+    for subject in found["subjects"]:
+        threats = {n: own for n, own in subject["threats"].items() if n != "clean"}
+        strongest = min(threats, key=lambda n: threats[n]["attacking"], default=None)
+        titles = {threat["name"]: threat["title"] for threat in found["threats"]}
+        hardest = "–"
+        if strongest is not None:
+            hardest = f"{_percent(threats[strongest]['attacking'])} ({titles[strongest]})"
+        transfer = threats.get("transfer", {}).get("attacking")
+        signs = sum(check["status"] == "suspicious" for check in subject["checks"])
+        rows.append(
+            [
+                name(subject),
+                _percent(subject["threats"]["clean"]["attacking"]),
+                _percent(transfer),
+                hardest,
+                f"**{_share(subject)}**, n = {len(subject['right'])}",
+                _percent(subject["expected"]),
+                f"{1e3 * subject['threats']['clean']['seconds']:.0f}",
+                f"{signs} of {len(subject['checks'])}",
+            ]
+        )
+    head = ["Accuracy, % (95 % interval)", "clean", "transfer", "strongest single attack"]
+    head += ["worst case", "expected", "ms a prediction", "checks suspicious"]
+    return markdown(head, rows)
+
+
+def threats_table(subject: Subject, found: Found) -> str:
+    """Returns a Markdown table with a row for each attack on one defence."""
+    titles = {"clean": "none (clean)"} | {t["name"]: t["title"] for t in found["threats"]}
+    rows = []
+    for threat, own in subject["threats"].items():
+        spread = "–" if own["spread"] is None else f" ± {100 * own['spread']:.1f}"
+        rows.append(
+            [
+                titles[threat],
+                _percent(own["attacking"], own["interval"]),
+                _percent(own["replayed"], own["replayed_interval"]),
+                "–" if own["retested"] is None else f"{_percent(own['retested'])}{spread}",
+                _percent(own["always_right"]),
+                f"{1e3 * own['seconds']:.0f}",
+                "–" if own["attack_seconds"] is None else f"{own['attack_seconds']:.2f}",
+            ]
+        )
+    head = [f"Attack, n = {len(subject['right'])}", "while attacking, %", "replayed, %"]
+    head += ["asked again, % (mean ± spread)", "always right, %", "ms a prediction"]
+    return markdown([*head, "s a point attacked"], rows)
+
+
+def checks_table(found: Found) -> str:
+    """Returns a Markdown table of every check of every defence, the suspicious ones first."""
+    rows = []
+    for status in ("suspicious", "not run", "pass"):
+        for subject in found["subjects"]:
+            for check in subject["checks"]:
+                if check["status"] == status:
+                    shown = f"**{status}**" if status == "suspicious" else status
+                    rows.append([check["name"], name(subject), shown, check["found"]])
+    return markdown(["Check", "of", "", "found"], rows)
+
+
+def budget_table(found: Found) -> str:
+    """Returns a Markdown table of what each attack could spend."""
+    fields = ("iterations", "rounds", "samples", "queries")
+    rows = []
+    for threat in found["threats"]:
+        spent = [str(threat.get(field, "–")) for field in fields]
+        step = f"{threat['step_size']:.4g}" if "step_size" in threat else "–"
+        norm = {"linf": "L∞", "l2": "L2"}.get(threat["norm"], threat["norm"])
+        counted = "yes" if threat["worst_case"] else "no, for a check"
+        ball = f"{norm}, {threat['epsilon']:.4g}"
+        rows.append([threat["title"], ball, step, *spent, counted])
+    head = ["Attack", "ball, ε", "step", "steps (of a round)", "rounds", "samples (EOT)"]
+    return markdown([*head, "queries", "in the worst case"], rows)
+
+
+def bare_of(subject: Subject, found: Found) -> Subject:
+    """Returns the same network without a defence."""
+    same: Sequence[Subject] = [
+        other
+        for other in found["subjects"]
+        if other["network"] == subject["network"] and other["defence"] == "none"
+    ]
+    return same[0]
+
+
+def name(subject: Subject) -> str:
+    """Returns what a reader calls a defence of a network."""
+    network = "" if subject["network"] == "target" else f", network {subject['network']}"
+    return f"{subject['title']}{network}"
+
+
+def _share(subject: Subject) -> str:
+    return _percent(subject["worst_case"], subject["interval"])
+
+
+def _percent(share: float | None, interval: Sequence[float] | None = None) -> str:
+    if share is None:
+        return "–"
+    if interval is None:
+        return f"{100 * share:.1f}"
+    low, high = interval
+    return f"{100 * share:.1f} ({100 * low:.1f}–{100 * high:.1f})"

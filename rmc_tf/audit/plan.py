@@ -1,0 +1,205 @@
+"""From a config to what its audit attacks, and with what (Croce et al. 2022, section 6).
+
+The audit is a run of the pipeline like any other, of an experiment that is made
+here from the user's: the same data, networks, D' and defences, and other attacks.
+So its work is kept, shared and resumed as that of a table is.
+"""
+
+import dataclasses
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+from rmc_tf import defences, threats
+from rmc_tf.config import (
+    AttackConfig,
+    AuditConfig,
+    ExperimentConfig,
+    Norm,
+    TableConfig,
+    ThreatConfig,
+)
+from rmc_tf.config.section import require
+from rmc_tf.errors import UserError, did_you_mean
+from rmc_tf.tables import Cell
+
+CLEAN = "clean"
+SHORT = "pgd_skip_short"
+"""PGD-Skip with the steps of the config's own attack, for the check that more steps do more."""
+UNBOUNDED = "unbounded"
+_LARGER = "larger_"
+_PATIENT = "audit_patient"
+_BY_ART = ("square", "hop_skip_jump")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """An audit that can be run."""
+
+    experiment: ExperimentConfig
+    """The user's, with the audit's attacks and points."""
+    given: str
+    """The name of the attack model whose ball is searched."""
+    subjects: tuple[tuple[str, str], ...]
+    """(network, defence), each network's bare one first."""
+    inside: tuple[str, ...]
+    """The threats that stay in the ball: those that the worst case is over."""
+    beyond: tuple[str, ...]
+    """Threats in larger balls, for a check; the smallest first."""
+
+    def cells(self, network: str, defence: str) -> dict[str, Cell]:
+        """Returns what is evaluated of one subject: clean, and every threat that fits it."""
+        kind = defences.kind(defence)
+        d_prime = self.experiment.augmented_set.attacks
+        searched = d_prime if kind.searches == "augmented_set" else ()
+        wanted = [CLEAN, *self.inside, *self.beyond]
+        return {
+            stream: Cell(network, defence, searched, stream, "")
+            for stream in wanted
+            if stream == CLEAN or searched or not threats.find(self._threat(stream)).searches
+        }
+
+    def _threat(self, name: str) -> ThreatConfig:
+        return self.experiment.threats[name]
+
+    def is_black_box(self, name: str) -> bool:
+        """Says whether a threat sees the answers and nothing else."""
+        return threats.find(self._threat(name)).black_box
+
+    def model(self, name: str) -> AttackConfig:
+        """Returns the attack model of a threat."""
+        return self.experiment.attacks[self._threat(name).attack]
+
+    def title(self, name: str) -> str:
+        """Returns what a reader calls a threat."""
+        config = self._threat(name)
+        title = threats.find(config).title
+        if name == UNBOUNDED:
+            return f"{title}, no ball"
+        if name in self.beyond:
+            factor = self.model(name).epsilon / self.experiment.attacks[self.given].epsilon
+            return f"{title}, {factor:g} ε"
+        if config.vote == "labels":
+            title += " on labels"
+        if name == SHORT:
+            title += f", {self.model(name).iterations} steps"
+        own = suite(self.experiment.audit, self.given, self.model(name).norm)
+        return title if name in own else f"{title} ({name})"
+
+    def budget(self, name: str) -> dict[str, Any]:
+        """Returns what a threat may spend, as JSON; only what it reads."""
+        config, model = self._threat(name), self.model(name)
+        kind = threats.find(config)
+        spent = {field: getattr(config, field) for field in kind.settings}
+        if not kind.black_box:
+            steps = {f: getattr(model, f) for f in ("attack", "step_size", "iterations")}
+            spent = {**steps, **spent}
+        return {"norm": model.norm, "epsilon": model.epsilon, **spent}
+
+
+def plan(config: ExperimentConfig) -> Plan:
+    """Returns the audit of a config.
+
+    Raises:
+      UserError: a name is unknown, no attack model fits, or ART is needed and not installed.
+    """
+    audit, name = config.audit, _given(config)
+    given = config.attacks[name]
+    inside = _chosen({**config.threats, **suite(audit, name, given.norm)}, audit)
+    models = {_PATIENT: _in_ball(given, audit, given.epsilon, given.norm)}
+    beyond = {}
+    strongest = next((inside[n] for n in ("gmsa_avg", "pgd_skip") if n in inside), None)
+    if strongest:
+        for factor in sorted(audit.larger):
+            radius, larger = factor * given.epsilon, f"{_LARGER}{factor:g}"
+            if given.norm != "linf" or radius < 1:
+                models[f"audit_{larger}"] = _in_ball(given, audit, radius, given.norm)
+                beyond[larger] = strongest
+        # The largest ball under L∞ holds all images, whatever the norm of the others.
+        models[f"audit_{UNBOUNDED}"] = _in_ball(given, audit, 1.0, "linf")
+        beyond[UNBOUNDED] = strongest
+    beyond = {n: dataclasses.replace(t, attack=f"audit_{n}") for n, t in beyond.items()}
+    experiment = dataclasses.replace(
+        config,
+        attacks={**config.attacks, **models},
+        threats={**inside, **beyond},
+        evaluation=dataclasses.replace(config.evaluation, points=audit.points),
+        table=TableConfig(),
+    )
+    for threat in experiment.threats.values():
+        if threat.threat in _BY_ART and importlib.util.find_spec("art") is None:
+            raise UserError(
+                f"--config.audit.threats={audit.threats}: {threat.threat} needs ART; pip install "
+                "adversarial-robustness-toolbox, or choose threats without it"
+            )
+    return Plan(experiment, name, _subjects(config), tuple(inside), tuple(beyond))
+
+
+def suite(audit: AuditConfig, given: str, norm: str) -> dict[str, ThreatConfig]:
+    """Returns the audit's own threats: one of each kind that the protocol asks for.
+
+    Args:
+      audit: rounds and queries.
+      given: the name of the config's own attack model.
+      norm: of its ball.
+    """
+    simulating = {
+        name: ThreatConfig(threat=name, attack=_PATIENT, rounds=audit.rounds)
+        for name in ("fpa", "gmsa_avg", "gmsa_min")
+    }
+    black_box = "square" if norm == "linf" else "hop_skip_jump"  # ART's Square under L2 crashes
+    return {
+        "transfer": ThreatConfig(threat="transfer", attack=_PATIENT),
+        "pgd_nn": ThreatConfig(threat="pgd_nn", attack=_PATIENT),
+        "pgd_nn_labels": ThreatConfig(threat="pgd_nn", attack=_PATIENT, vote="labels"),
+        SHORT: ThreatConfig(threat="pgd_skip", attack=given),
+        "pgd_skip": ThreatConfig(threat="pgd_skip", attack=_PATIENT),
+        **simulating,
+        "noise": ThreatConfig(threat="noise", attack=_PATIENT, queries=audit.queries),
+        black_box: ThreatConfig(threat=black_box, attack=_PATIENT, queries=audit.queries),
+    }
+
+
+def _given(config: ExperimentConfig) -> str:
+    """Returns the name of the attack model whose ball is searched."""
+    audit = config.audit
+    wanted = (audit.attack,) if audit.attack else (*config.augmented_set.attacks, *config.attacks)
+    for name in wanted:
+        require(name in config.attacks, "audit.attack", name, f"known: {', '.join(config.attacks)}")
+        model = config.attacks[name]
+        if model.attack in ("pgd", "bim") and not model.targeted:
+            return name
+    raise UserError(
+        f"--config.audit.attack={audit.attack}: an audit takes steps of PGD or BIM, untargeted; "
+        "name such an attack model, or add one to `attacks`"
+    )
+
+
+def _in_ball(given: AttackConfig, audit: AuditConfig, epsilon: float, norm: Norm) -> AttackConfig:
+    """Returns the audit's PGD, in a ball of some radius."""
+    step_size = audit.step_share * epsilon
+    return dataclasses.replace(
+        given, norm=norm, epsilon=epsilon, step_size=step_size, iterations=audit.iterations
+    )
+
+
+def _chosen(known: Mapping[str, ThreatConfig], audit: AuditConfig) -> dict[str, ThreatConfig]:
+    for name in audit.threats:
+        if name not in known:
+            remedy = did_you_mean(name, known)
+            raise UserError(f"--config.audit.threats={name}: no such threat; {remedy}")
+    return {name: threat for name, threat in known.items() if name in (audit.threats or known)}
+
+
+def _subjects(config: ExperimentConfig) -> tuple[tuple[str, str], ...]:
+    """Returns the networks that are audited, each bare and behind each defence."""
+    adversarial = [n for n, own in config.networks.items() if own.loss.kind == "adversarial"]
+    networks = config.audit.networks or ("target", *adversarial)
+    for name in networks:
+        known = ("target", *config.networks)
+        require(name in known, "audit.networks", name, f"known: {', '.join(known)}")
+    for name in config.audit.defences:
+        rule = f"known: {', '.join(defences.DEFENCES)}"
+        require(name in defences.DEFENCES, "audit.defences", name, rule)
+    every = dict.fromkeys(("none", *config.audit.defences))
+    return tuple((network, defence) for network in networks for defence in every)

@@ -1,0 +1,197 @@
+"""Runs an audit, and writes it down."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rmc_tf import defences, evaluation, storage
+from rmc_tf.audit import checks, page
+from rmc_tf.audit.gradients import slopes
+from rmc_tf.audit.plan import CLEAN, SHORT, Plan, plan
+from rmc_tf.config import ExperimentConfig
+from rmc_tf.intervals import wilson
+from rmc_tf.pipeline import Pipeline
+from rmc_tf.provenance import provenance, revision
+from rmc_tf.seeding import derive_seed
+from rmc_tf.tables import Cell
+from rmc_tf.threats.worst_case import WorstCase, retest
+
+_KIND = "retest"
+
+
+class Audit:
+    """One audit in one work directory."""
+
+    def __init__(
+        self, config: ExperimentConfig, workdir: pathlib.Path, say: Callable[[str], object]
+    ) -> None:
+        """Prepares to run; nothing is read or written yet.
+
+        Raises:
+          UserError: a name is unknown, or no attack model fits.
+        """
+        self._plan: Plan = plan(config)
+        self._pipeline = Pipeline(self._plan.experiment, workdir, say)
+        self._workdir, self._say = workdir, say
+
+    def write(self, command: str) -> tuple[pathlib.Path, str]:
+        """Writes audit.md, audit.json and provenance.json.
+
+        Returns:
+          the path of audit.md, and its verdicts.
+        """
+        folder = self._workdir / "audit"
+        found = self.run()
+        folder.mkdir(parents=True, exist_ok=True)
+        made_by = provenance(self._plan.experiment, command)
+        storage.write_json(folder / "audit.json", found)
+        storage.write_json(folder / "provenance.json", made_by)
+        path = folder / "audit.md"
+        storage.write_bytes(path, page.render(found, made_by).encode())
+        return path, page.verdicts(found)
+
+    def run(self) -> dict[str, Any]:
+        """Returns all numbers of the audit as JSON."""
+        chosen = self._plan
+        subjects = []
+        for number, (network, defence) in enumerate(chosen.subjects, start=1):
+            self._say(f"audit {number} of {len(chosen.subjects)}: {defence} of {network}")
+            subjects.append(self._subject(network, defence))
+            self._say(f"  worst case {100 * subjects[-1]['worst_case']:.1f} % right")
+        settings = chosen.experiment.audit
+        return {
+            "title": f"Audit on {self._pipeline.materials.dataset.name}",
+            "points": settings.points,
+            "retests": settings.retests,
+            "threats": [
+                {
+                    "name": name,
+                    "title": chosen.title(name),
+                    "worst_case": name in chosen.inside,
+                    **chosen.budget(name),
+                }
+                for name in (*chosen.inside, *chosen.beyond)
+            ],
+            "subjects": subjects,
+            "revision": revision(),
+        }
+
+    def _subject(self, network: str, defence: str) -> dict[str, Any]:
+        """Returns what was found of one defence of one network."""
+        cells = self._plan.cells(network, defence)
+        inside = {n: cell for n, cell in cells.items() if n not in self._plan.beyond}
+        results = {name: self._pipeline.result(cell) for name, cell in cells.items()}
+        attacked = {name: self._right(cell) for name, cell in cells.items()}
+        answers = {name: self._retested(cell) for name, cell in inside.items()}
+        clean = self._pipeline.finished(cells[CLEAN])
+        labels = clean.asked.labels
+        clean.defence.restore(clean.first_state)
+        _, logits = clean.defence.network.forward(clean.asked.images)
+        signs = [
+            checks.gradients(slopes(clean.defence.network, clean.asked.images, labels)),
+            checks.outputs(logits),
+            *self._compared(attacked, results),
+            checks.randomness(np.concatenate(list(answers.values())), self._margin),
+        ]
+        right = {name: attacked[name] for name in inside}
+        threats = {}
+        for name in inside:
+            replayed = None
+            if name != CLEAN:
+                replayed = self._pipeline.result(_replay(inside[name]))
+                right[name] = np.column_stack([right[name], self._right(_replay(inside[name]))])
+            again = answers[name] == labels[:, None]
+            right[name] = np.column_stack([right[name], again])
+            threats[name] = _numbers(results[name], replayed, again)
+        worst = WorstCase(right)
+        summary = worst.summary()
+        for name, own in summary["threats"].items():
+            threats[name]["always_right"] = own["always_right"]
+        return {
+            "network": network,
+            "defence": defence,
+            "title": defences.kind(defence).title,
+            "worst_case": summary["worst_case"],
+            "interval": summary["interval"],
+            "expected": summary["expected"],
+            "right": worst.points.tolist(),
+            "threats": threats,
+            "checks": [vars(sign) for sign in signs],
+        }
+
+    @property
+    def _margin(self) -> float:
+        return self._plan.experiment.audit.margin
+
+    def _compared(
+        self, attacked: Mapping[str, np.ndarray], results: Mapping[str, Mapping[str, Any]]
+    ) -> list[checks.Check]:
+        """Returns the checks that compare threats while they attacked."""
+        inside = {n: r for n, r in attacked.items() if n in self._plan.inside}
+        black = [name for name in inside if self._plan.is_black_box(name)]
+        white = {n: r for n, r in inside.items() if n not in black}
+        found = [
+            checks.black_box(inside, black, self._margin),
+            checks.Check("noise as strong as gradients", "not run", "noise was left out"),
+            checks.Check("more steps weaker", "not run", "PGD-Skip was left out"),
+        ]
+        if "noise" in inside:
+            found[1] = checks.noise(attacked[CLEAN], inside["noise"], white)
+        if SHORT in inside and "pgd_skip" in inside:
+            found[2] = checks.more_steps(inside[SHORT], inside["pgd_skip"], self._margin)
+        smallest = [n for n in ("gmsa_avg", "pgd_skip") if n in inside][:1]
+        by_radius = [
+            (self._plan.title(name), float(results[name]["accuracy"]))
+            for name in (*smallest, *self._plan.beyond)
+        ]
+        return [*found, checks.larger(by_radius, self._margin)]
+
+    def _right(self, cell: Cell) -> np.ndarray:
+        """Returns whether each point of a finished cell was answered rightly, [M] bool."""
+        records = evaluation.read_records(self._pipeline.finished_path(cell))
+        return np.array([record["prediction"] == record["label"] for record in records])
+
+    def _retested(self, cell: Cell) -> np.ndarray:
+        """Returns the answers to each image of a finished cell under other seeds, [M, retests]."""
+        config = self._plan.experiment
+        path = self._workdir / "retest" / self._pipeline.finished_path(cell).name
+        fingerprint = storage.fingerprint(path.name, config.audit.retests, config.seed)
+        path = path.with_name(f"{path.name}-{fingerprint}")
+        if not storage.is_committed(path):
+            made = self._pipeline.finished(cell)
+            made.defence.restore(made.first_state)
+            seeds = [
+                derive_seed(config.seed, "retest", number) for number in range(config.audit.retests)
+            ]
+            answers = retest(made.defence, made.asked.images, seeds)
+            with storage.committing(path, kind=_KIND, fingerprint=fingerprint) as beside:
+                np.save(beside / "answers.npy", answers)
+        storage.check(path, kind=_KIND, fingerprint=fingerprint)
+        return np.asarray(np.load(path / "answers.npy"))
+
+
+def _replay(cell: Cell) -> Cell:
+    return dataclasses.replace(cell, replay=True)
+
+
+def _numbers(
+    result: Mapping[str, Any], replayed: Mapping[str, Any] | None, again: np.ndarray
+) -> dict[str, Any]:
+    """Returns what is known of a threat to a defence, as JSON."""
+    shares = again.mean(axis=0)
+    return {
+        "attacking": result["accuracy"],
+        "interval": result["interval"],
+        "replayed": replayed and replayed["accuracy"],
+        "replayed_interval": replayed and replayed["interval"],
+        "retested": float(shares.mean()) if len(shares) else None,
+        "spread": float(shares.std()) if len(shares) else None,
+        "retested_interval": list(wilson(float(shares.mean()), len(again)))
+        if len(shares)
+        else None,
+        "seconds": result["median_seconds"],
+        "attack_seconds": result.get("median_attack_seconds"),
+    }

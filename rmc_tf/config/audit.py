@@ -1,0 +1,59 @@
+"""The protocol of an audit."""
+
+import dataclasses
+import math
+
+from rmc_tf.config.section import Section, require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AuditConfig(Section):
+    """What is attacked in an audit, and how patiently (Croce et al. 2022, section 6)."""
+
+    defences: tuple[str, ...] = ("none", "web_nn_vote", "rmc")
+    """Names of `rmc_tf.defences`. The bare network is audited in any case: what a defence adds is
+    told against its own static model."""
+    networks: tuple[str, ...] = ()
+    """"target", or names out of `networks`. Empty: "target" and all that are adversarially trained,
+    since those are what a defence at test time has to beat."""
+    threats: tuple[str, ...] = ()
+    """Which of the audit's threats, or of the config's own `threats`. Empty: all of both. Where two
+    have the same name, the audit's is meant."""
+    attack: str = ""
+    """The attack model whose ball is searched, out of `attacks`: PGD or BIM. Empty: the first of
+    those that D' holds examples of, or else of all."""
+    points: int = 20
+    """Ours: a simulated adaptation is dear. Croce et al. take 1,000 of CIFAR-10."""
+    retests: int = 3
+    """How often each final point is asked again under other seeds, besides the replay on a fresh
+    defence. Croce et al. ask for several."""
+    iterations: int = 40
+    """Steps of each attack by gradients, and of each round (Chen et al. 2022)."""
+    step_share: float = 0.125
+    """The size of a step, as a share of ε: 1/255 of 8/255 (Chen et al. 2022)."""
+    rounds: int = 6
+    """FPA, GMSA. Chen et al. 2022 take 10; what GMSA-MIN costs grows with their cube."""
+    queries: int = 50
+    """Black boxes, for each point. Ours: an answer of RMC costs an adaptation; Square is often
+    given 5,000."""
+    larger: tuple[float, ...] = (2.0,)
+    """By which factors ε is enlarged for the check that a larger ball is worse for the defence;
+    no ball at all is checked, too."""
+    margin: float = 0.05
+    """By how much one accuracy must be on the wrong side of another to be suspicious. Ours: one
+    point of 20 may be chance."""
+
+    def __post_init__(self) -> None:
+        require(len(self.defences) > 0, "audit.defences", self.defences, "name at least one")
+        for field in ("defences", "networks", "threats"):
+            names = getattr(self, field)
+            require(len(set(names)) == len(names), f"audit.{field}", names, "name each once")
+        for field in ("points", "iterations", "rounds"):
+            value = getattr(self, field)
+            require(value >= 1, f"audit.{field}", value, "must be at least 1")
+        require(self.retests >= 0, "audit.retests", self.retests, "must be 0 or more")
+        require(self.queries >= 8, "audit.queries", self.queries, "must be at least 8")
+        require(0 < self.step_share <= 1, "audit.step_share", self.step_share, "in (0, 1]")
+        require(0 <= self.margin < 1, "audit.margin", self.margin, "must be in [0, 1)")
+        for factor in self.larger:
+            require(1 < factor < math.inf, "audit.larger", factor, "above 1, and finite")

@@ -1,0 +1,108 @@
+"""The two sides of a cell, its defence and its threat, each made once for those that share it."""
+
+import collections
+import dataclasses
+from typing import Any
+
+from rmc_tf import defences, tables, threats
+from rmc_tf.config import ExperimentConfig
+from rmc_tf.defences.base import Defence, State
+from rmc_tf.materials import Materials
+from rmc_tf.provenance import versions
+from rmc_tf.seeding import derive_seed
+from rmc_tf.tables import Cell
+from rmc_tf.threats.base import Searched, Threat
+from rmc_tf.traces import Traces
+
+_KEPT = 3
+"""Defences at once: one that answers, one that runs the history, an attacker's own (`strikes`).
+Cells follow each other by what they share."""
+
+
+class Opponents:
+    """Makes the defences and threats of one experiment."""
+
+    def __init__(self, config: ExperimentConfig, materials: Materials, traces: Traces) -> None:
+        """Prepares to make them.
+
+        Args:
+          config: every setting.
+          materials: of the same experiment.
+          traces: told of the predictions of every defence.
+        """
+        self._config = config
+        self._materials = materials
+        self._traces = traces
+        self._defences: collections.OrderedDict[Any, tuple[Defence, State]] = (
+            collections.OrderedDict()
+        )
+        self._threat: tuple[Any, Threat] | None = None
+
+    def settings(self, cell: Cell, another: str = "") -> ExperimentConfig:
+        """Returns the settings of a cell's defence, with its δ.
+
+        Args:
+          cell: any.
+          another: names a defence that draws otherwise than the one that is evaluated.
+        """
+        config = tables.with_share(self._config, cell.refresh_share)
+        if not another:
+            return config
+        return dataclasses.replace(config, seed=derive_seed(config.seed, another))
+
+    def defence(self, cell: Cell, another: str = "") -> tuple[Defence, State]:
+        """Returns the defence of a cell, in any state, and the state that it begins in.
+
+        Args:
+          cell: any.
+          another: as for `settings`; of another name, one that shares no state with the first.
+        """
+        another = another or ("replay" if cell.replay else "")
+        key = *cell.work, another
+        if key not in self._defences:
+            while len(self._defences) >= _KEPT:
+                self._defences.popitem(last=False)
+            setting = defences.Setting(
+                self.settings(cell, another),
+                self._materials.classifier(cell.network),
+                lambda: self._materials.prepared(cell.network, cell.d_prime),
+                self._traces,
+            )
+            made = defences.kind(cell.defence).make(setting)
+            self._defences[key] = made, made.snapshot()
+        self._defences.move_to_end(key)
+        return self._defences[key]
+
+    def made_from(self, cell: Cell, another: str = "") -> list[Any]:
+        """Returns all that a cell's defence is made from, as JSON, without making it."""
+        kind, materials = defences.kind(cell.defence), self._materials
+        return [
+            materials.fingerprint_of(cell.network),
+            kind.searches != "nothing" and materials.features_of(cell.network, cell.d_prime),
+            kind.depends_on(self.settings(cell, another)),
+            self._config.deterministic,
+            versions("tensorflow", "keras", "scann"),
+        ]
+
+    def threat(self, cell: Cell) -> Threat:
+        """Returns the threat of a cell, with what it knows before the first query."""
+        config = self._config.threats[cell.stream]
+        searches = threats.find(config).searches
+        searched_set = (cell.d_prime or (config.attack,)) if searches else None
+        key = cell.stream, cell.network, searched_set
+        if self._threat is None or self._threat[0] != key:
+            self._threat = None
+            classifier, searched = self._materials.classifier(cell.network), None
+            if searched_set is not None:
+                prepared = self._materials.prepared(cell.network, searched_set)
+                searched = Searched(
+                    prepared.static.features,
+                    prepared.static.outputs,
+                    prepared.augmented_set.labels,
+                    self._config.rmc.k,
+                )
+            self._threat = (
+                key,
+                threats.build(config, self._config.attacks, classifier, searched),
+            )
+        return self._threat[1]

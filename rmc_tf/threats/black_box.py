@@ -1,0 +1,148 @@
+"""Black boxes: attackers who ask the defence and see its answers, and nothing else.
+
+What gradients can't show, since a defence masks them, a search without gradients
+may (Croce et al. 2022 ask for one). Each question is answered in the same state,
+as if it came next, and each is counted: a second time the same image costs
+nothing, and more questions than were agreed are not answered.
+
+Square and HopSkipJump are ART's, which draws from NumPy's global generator: that
+is seeded here, and put back.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import ThreatConfig
+from rmc_tf.defences.base import Defence, Prediction
+from rmc_tf.errors import UserError
+from rmc_tf.threats.base import undisturbed
+
+_CIRCLE = 1_000
+"""So many questions in a row that were asked before: the search leads nowhere. ART's HopSkipJump
+halves a step until an answer changes, without end where rounding has put it on y's side."""
+
+
+class BudgetSpent(Exception):  # noqa: N818 - no error: how a search ends that has no end of its own
+    """No question is left."""
+
+
+class Answers:
+    """What a defence answers in one state, to a limited number of questions.
+
+    Attributes:
+      asked: the images, [H, W, C] float32, each once, in the order of the questions.
+      predictions: the answer to each.
+    """
+
+    def __init__(self, answer: Callable[[np.ndarray], Prediction], queries: int) -> None:
+        """Has not been asked yet."""
+        self._answer = answer
+        self._queries = queries
+        self._places: dict[bytes, int] = {}
+        self._repeats = 0
+        self.asked: list[np.ndarray] = []
+        self.predictions: list[Prediction] = []
+
+    @property
+    def left(self) -> int:
+        """How many more images may be asked."""
+        return self._queries - len(self.asked)
+
+    def ask(self, image: np.ndarray) -> Prediction:
+        """Returns the answer to an image, [H, W, C] in [0, 1].
+
+        Raises:
+          BudgetSpent: it would be one question too many, or the search turns in a circle.
+        """
+        x = np.array(image, np.float32)
+        key = x.tobytes()
+        if key not in self._places:
+            if self.left <= 0:
+                raise BudgetSpent
+            self.predictions.append(self._answer(x))
+            self.asked.append(x)
+            self._places[key] = len(self.asked) - 1
+            self._repeats = 0
+        self._repeats += 1
+        if self._repeats > _CIRCLE:
+            raise BudgetSpent
+        return self.predictions[self._places[key]]
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Returns the answers to [B, H, W, C] as probabilities, [B, classes]."""
+        return np.array([self.ask(image).probabilities for image in images])
+
+    def labels(self, images: np.ndarray) -> np.ndarray:
+        """Returns the answers to [B, H, W, C] as one-hot labels alone, [B, classes] float32."""
+        answers = [self.ask(image) for image in images]
+        classes = np.eye(len(answers[0].probabilities), dtype=np.float32)
+        return np.asarray(classes[[answer.label for answer in answers]])
+
+
+@contextlib.contextmanager
+def asking(defence: Defence, queries: int) -> Iterator[Answers]:
+    """Lets a defence be asked in its present state; it is left as it was found."""
+    with undisturbed(defence) as ready:
+
+        def answer(image: np.ndarray) -> Prediction:
+            defence.restore(ready)
+            return defence.predict(image)
+
+        yield Answers(answer, queries)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seeds NumPy's global generator, and puts it back."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def check_queries(config: ThreatConfig, least: int, what_for: str) -> None:
+    """Refuses a budget that isn't enough to begin.
+
+    Raises:
+      UserError: there are fewer queries than that.
+    """
+    if config.queries < least:
+        raise UserError(
+            f"--config.threats.*.queries={config.queries}: {config.threat} takes at least {least}, "
+            f"for {what_for}"
+        )
+
+
+def art_evasion(config: ThreatConfig) -> Any:
+    """Returns ART's module of attacks.
+
+    Raises:
+      UserError: ART isn't installed.
+    """
+    try:
+        import art.attacks.evasion
+    except ImportError:
+        raise UserError(
+            f"--config.threats.*.threat={config.threat}: needs ART; "
+            "pip install adversarial-robustness-toolbox"
+        ) from None
+    return art.attacks.evasion
+
+
+def art_classifier(classifier: Classifier, answer: Callable[[np.ndarray], np.ndarray]) -> Any:
+    """Returns what ART attacks: a function from images [B, H, W, C] to answers [B, classes]."""
+    from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+
+    return BlackBoxClassifierNeuralNetwork(
+        answer,
+        classifier.image_shape,
+        classifier.num_classes,
+        channels_first=False,
+        clip_values=(0.0, 1.0),
+    )

@@ -1,0 +1,90 @@
+"""What must not wait for TensorFlow: the import of the package, help, and mistakes in flags.
+
+Times depend on the machine, so what is tested is why it is quick: nothing big is loaded.
+"""
+
+import ast
+import importlib
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import rmc_tf
+
+ROOT = pathlib.Path(__file__).parents[1]
+SLOW = ("tensorflow", "keras", "scann", "tensorflow_datasets", "matplotlib", "sklearn", "scipy")
+
+
+def _loaded_by(code: str) -> tuple[set[str], str]:
+    """Returns which slow packages a new process has loaded after some code, and what it said."""
+    tail = f"\nimport sys\nprint('loaded:', *(sys.modules.keys() & {set(SLOW)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + tail], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    said, _, loaded = done.stdout.rpartition("loaded:")
+    return set(loaded.split()), said + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "loaded"),
+    [("rmc_tf", set()), ("rmc_tf.main", set()), ("rmc_tf.report", {"matplotlib"})],
+)
+def test_an_import_loads_no_tensorflow(module: str, loaded: set[str]) -> None:
+    assert _loaded_by(f"import {module}; dir({module})") == (loaded, "")
+
+
+def test_the_settings_are_used_without_loading_anything_big() -> None:
+    assert _loaded_by("import rmc_tf; rmc_tf.RMCConfig(k=3)")[0] == set()
+
+
+def test_a_class_that_computes_loads_tensorflow_when_it_is_first_named() -> None:
+    assert "tensorflow" in _loaded_by("import rmc_tf; rmc_tf.Classifier")[0]
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--help", "--mode"),
+        ("--mode=nonsense", "--mode"),
+        ("--nonsense=1", "nonsense"),
+        ("nonsense", "nonsense"),
+        ("--dataset=digist", "did you mean digits?"),
+        ("--config=/no/such.py", "no such file"),
+        ("--config.rmc.kk=3", "did you mean --config.rmc.k?"),
+        ("--config.rmc.k=1", "must be at least 2"),
+        ("--config.rmc.k=many", "many"),
+        ("--config.evaluation.streams=('jsma',)", "known: clean, fgsm, pgd"),
+        ("--workdir=/dev/null/run", "Not a directory"),
+    ],
+)
+def test_help_and_mistakes_are_told_before_anything_big_is_loaded(flag: str, said: str) -> None:
+    code = f"""
+from rmc_tf import main
+try:
+    main.main(['main.py', {flag!r}])
+except SystemExit:
+    pass
+"""
+    loaded, output = _loaded_by(code)
+    assert loaded == set()
+    assert said in output
+
+
+def test_every_public_name_is_listed_and_is_what_type_checkers_are_told() -> None:
+    assert set(rmc_tf.__all__) | {"__name__", "__doc__"} <= set(dir(rmc_tf))
+    tree = ast.parse((ROOT / "rmc_tf" / "__init__.py").read_text())
+    told = next(node for node in tree.body if isinstance(node, ast.If))
+    imports = [line for line in told.body if isinstance(line, ast.ImportFrom)]
+    names = {alias.asname or alias.name: line.module for line in imports for alias in line.names}
+    assert names.keys() | {"__version__"} == set(rmc_tf.__all__)
+    originals = {alias.asname: alias.name for line in imports for alias in line.names}
+    for name, module in names.items():
+        home = importlib.import_module(str(module))
+        assert getattr(rmc_tf, name) is getattr(home, originals.get(name, name))
+
+
+def test_a_name_that_is_none_of_ours_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Clasifier'"):
+        _ = rmc_tf.Clasifier  # type: ignore[attr-defined]
