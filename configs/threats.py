@@ -47,7 +47,7 @@ def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
     """Returns Table 1's experiment as the table of threats."""
     pgd = table1.attacks["pgd"]
     # Chen et al. 2022 take 40 steps of ε/8 and 10 rounds. Ours: 20 and 6, for two cores; what
-    # GMSA-MIN costs grows with the square of the rounds.
+    # GMSA-MIN costs grows with the cube of the rounds.
     patient = dataclasses.replace(pgd, iterations=20, step_size=pgd.epsilon / 8)
     simulating = {
         name: config.ThreatConfig(threat=name, attack="pgd_patient", rounds=6)
