@@ -115,6 +115,8 @@ class ChangedRows:
         """
         back = np.empty(0, np.int64) if put_back is None else put_back
         entry = {**values, "rows": rows, "put_back": back}
+        if self._number >= _JOURNALS:
+            self._settle()
         if self._folder is not None:
             journal = self._folder / f"journal-{self._number:06d}.npz"
             storage.write_arrays(journal, entry)
@@ -122,8 +124,6 @@ class ChangedRows:
             storage.flush(self._folder)
         self._apply(entry)
         self._unfinished = None
-        if self._number >= _JOURNALS:
-            self._settle()
 
     def finish(self) -> np.ndarray:
         """Ends an update that an error cut short; returns its rows, [n] int64."""
@@ -143,13 +143,13 @@ class ChangedRows:
 
         The oldest goes first: a kill in between leaves the last, to be written again.
         """
-        self._number = 0
         journals = self._journals()
         if journals:
             for place in self._places:
                 storage.flush(place.path)
         for journal in journals:
             journal.unlink()
+        self._number = 0  # not before: a later journal must not get an earlier one's number
 
     def _apply(self, entry: Mapping[str, np.ndarray]) -> None:
         """Writes an entry to its places; twice is as good as once."""

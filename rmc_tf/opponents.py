@@ -84,11 +84,26 @@ class Opponents:
             versions("tensorflow", "keras", "scann"),
         ]
 
+    def threat_made_from(self, cell: Cell) -> list[Any]:
+        """Returns all that a cell's threat is made from, as JSON, without making it."""
+        config, searched_set = self._config.threats[cell.stream], self._searched_set(cell)
+        kind, searched = threats.find(config), None
+        if searched_set is not None:
+            features = self._materials.features_of(cell.network, searched_set)
+            searched = [features, self._config.rmc.k]
+        model = self._config.attacks[config.attack]
+        made_by = [kind.revision, versions(*kind.packages)]
+        return [config.to_dict(), model.to_dict(), searched, made_by]
+
+    def _searched_set(self, cell: Cell) -> tuple[str, ...] | None:
+        """Returns whose examples a D' holds that a cell's threat searches; None: it doesn't."""
+        config = self._config.threats[cell.stream]
+        return (cell.d_prime or (config.attack,)) if threats.find(config).searches else None
+
     def threat(self, cell: Cell) -> Threat:
         """Returns the threat of a cell, with what it knows before the first query."""
         config = self._config.threats[cell.stream]
-        searches = threats.find(config).searches
-        searched_set = (cell.d_prime or (config.attack,)) if searches else None
+        searched_set = self._searched_set(cell)
         key = cell.stream, cell.network, searched_set
         if self._threat is None or self._threat[0] != key:
             self._threat = None

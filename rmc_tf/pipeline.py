@@ -76,7 +76,7 @@ class Pipeline:
         for model in config.attacks.values():  # what is wrong is told before any work
             attacks.find(model)
         for threat in config.threats.values():
-            threats.find(threat)
+            threats.check(threat, config.attacks)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         self.materials = Materials(config, workdir, say, self._traces_of)
@@ -164,10 +164,9 @@ class Pipeline:
         config = self._config
         asked: Any = None
         if cell.stream in config.threats:
-            threat = config.threats[cell.stream]
-            models = [threat.to_dict(), config.attacks[threat.attack].to_dict()]
             clean = self.materials.stream("clean", "").fingerprint
-            asked = [clean, models, cell.stream, cell.replay, config.seed]
+            threat = self._opponents.threat_made_from(cell)
+            asked = [clean, threat, cell.stream, cell.replay, config.seed]
             if cell.skip is not None:
                 history = self.materials.history(cell.network, self.table.longest_history)
                 asked += [history.fingerprint, cell.skip.to_dict()]

@@ -206,9 +206,35 @@ def test_under_l2_the_black_box_is_one_that_can() -> None:
     assert (chosen.model("unbounded").norm, chosen.model("unbounded").epsilon) == ("linf", 1)
 
 
+def test_threats_of_the_config_count_only_in_the_ball_that_is_searched() -> None:
+    assert audited().left_out == ()
+    assert audited(attack="round").left_out == ("mine",), "it is of another norm"
+    larger = EXPERIMENT.attacks["pgd"].to_dict() | {"epsilon": 0.11}
+    attacks = EXPERIMENT.to_dict()["attacks"] | {"larger": larger}
+    threats = {"mine": {"threat": "pgd_skip", "attack": "larger"}}
+    config = EXPERIMENT.to_dict() | {"attacks": attacks, "threats": threats}
+    chosen = plan(ExperimentConfig.from_dict(config | {"audit": {"attack": "pgd"}}))
+    assert chosen.left_out == ("mine",)
+    assert "mine" not in {*chosen.inside, *chosen.beyond}
+    chosen = plan(ExperimentConfig.from_dict(config | {"audit": {"attack": "larger"}}))
+    assert "mine" in chosen.inside
+    with pytest.raises(UserError, match=r"audit.threats=mine: its ball isn't within .* pgd"):
+        audit = {"attack": "pgd", "threats": ["mine"]}
+        plan(ExperimentConfig.from_dict(config | {"audit": audit}))
+
+
+def test_more_points_than_there_are_rows_are_refused_by_the_setting_that_says_so(
+    data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data_dir, tmp_path, "--config.audit.points=401") == 2
+    assert re.search(r"--config\.audit\.points=401: .* 400 rows; lower it", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        ({"defences": ("hindsight",)}, "audit.defences=hindsight.*history"),
+        ({"defences": ("rmc", "non_masking")}, "audit.defences=non_masking.*history"),
         ({"threats": ("pgd_skp",)}, "audit.threats=pgd_skp.*did you mean pgd_skip"),
         ({"defences": ("magic",)}, "audit.defences=magic.*known: none"),
         ({"networks": ("magic",)}, "audit.networks=magic.*known: target, at, other"),

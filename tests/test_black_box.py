@@ -185,7 +185,12 @@ def test_black_boxes_that_cannot_are_refused(
         _threat("square", dataclasses.replace(pgd, norm="l2"), deployed, 9)
     with pytest.raises(UserError, match="queries=7: hop_skip_jump takes at least 8"):
         _threat("hop_skip_jump", pgd, deployed, 7)
+    refused = ThreatConfig(threat="square", attack="one", queries=2)
+    with pytest.raises(UserError, match="queries=2: square takes at least 3"):
+        threats.check(refused, {"one": pgd})  # without a network: before any work
     monkeypatch.setitem(sys.modules, "art.attacks.evasion", None)
     for name in ("square", "hop_skip_jump"):
+        with pytest.raises(UserError, match="pip install adversarial-robustness-toolbox"):
+            threats.check(ThreatConfig(threat=name, attack="one"), {"one": pgd})
         with pytest.raises(UserError, match="pip install adversarial-robustness-toolbox"):
             _threat(name, pgd, deployed, 9)

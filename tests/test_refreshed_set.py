@@ -145,9 +145,9 @@ STAGES = {
     "before the journal": (storage, "write_arrays", False),
     "after the journal": (ChangedRows, "_apply", True),
     "before the marks": (None, "half", True),
-    "before the places are on the disk": (storage, "flush", True),
-    "before the journals are removed": (pathlib.Path, "unlink", True),
-    "when some journals are removed": (None, "unlink_some", True),
+    "before the places are on the disk": (storage, "flush", False),
+    "before the journals are removed": (pathlib.Path, "unlink", False),
+    "when some journals are removed": (None, "unlink_some", False),
     "before the index": (FeatureIndex, "update", True),
 }
 
@@ -164,8 +164,10 @@ def test_a_kill_at_any_stage_leaves_all_of_an_update_or_nothing(
 ) -> None:
     monkeypatch.setattr(changed_rows, "_JOURNALS", 2)
     own = open_set(tmp_path / "own")
-    own.update(*changes[0])
     where, name, done = STAGES[stage]
+    before = 2 if "journals" in stage or "places" in stage else 1  # the third flushes two others
+    for change in changes[:before]:
+        own.update(*change)
     real_write, real_flush = changed_rows._Place.write, storage.flush
 
     def half(self: changed_rows._Place, rows: np.ndarray, values: np.ndarray) -> None:
@@ -191,8 +193,8 @@ def test_a_kill_at_any_stage_leaves_all_of_an_update_or_nothing(
             patch.setattr(pathlib.Path, "unlink", unlink_some)
         else:
             patch.setattr(where, name, flush if name == "flush" else _die)
-        own.update(*changes[1])
-    reached = changes[: 2 if done else 1]
+        own.update(*changes[before])
+    reached = changes[: before + done]
     reopened = open_set(tmp_path / "own")
     check(reopened, *expected(d_prime, static, reached))
     undisturbed = open_set(tmp_path / "undisturbed")
@@ -224,6 +226,43 @@ def test_an_update_that_a_full_disk_cut_short_is_ended_by_the_next(
     else:
         own.restore(first)
     reached = changes[:2] if then == "update" else []
+    check(own, *expected(d_prime, static, reached))
+    check(open_set(tmp_path / "own"), *expected(d_prime, static, reached))
+
+
+@pytest.mark.parametrize("fails", ["flush", "unlink"])
+def test_an_update_before_which_the_disk_fails_has_not_begun(
+    open_set: Open,
+    d_prime: AugmentedSet,
+    static: StaticFeatures,
+    changes: list[Change],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: str,
+) -> None:
+    monkeypatch.setattr(changed_rows, "_JOURNALS", 2)
+    own = open_set(tmp_path / "own")
+    for change in changes[:2]:
+        own.update(*change)
+    real_unlink, left = pathlib.Path.unlink, iter([True])
+
+    def unlink(path: pathlib.Path) -> None:
+        if not next(left, False):
+            raise OSError("a bad sector")
+        real_unlink(path)
+
+    def flush(path: pathlib.Path) -> None:
+        raise OSError("a bad sector")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="a bad sector"):
+        patch.setattr(
+            *((storage, "flush", flush) if fails == "flush" else (pathlib.Path, "unlink", unlink))
+        )
+        own.update(*changes[2])
+    check(own, *expected(d_prime, static, changes[:2]))
+    check(open_set(tmp_path / "own"), *expected(d_prime, static, changes[:2]))
+    own.update(*changes[0])  # overlaps the second, and must count as the later of the two
+    reached = [*changes[:2], changes[0]]
     check(own, *expected(d_prime, static, reached))
     check(open_set(tmp_path / "own"), *expected(d_prime, static, reached))
 

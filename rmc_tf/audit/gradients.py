@@ -5,6 +5,9 @@ import tensorflow as tf
 
 from rmc_tf.classifier import Classifier
 
+_BATCH = 128
+"""Images at once: a tape keeps every layer's activations."""
+
 
 def slopes(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns the gradient of the cross entropy of y at each image, [M, H, W, C] float32.
@@ -16,6 +19,14 @@ def slopes(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np
       images: x, [M, H, W, C] float32 in [0, 1].
       labels: y, [M].
     """
+    parts = [
+        _slopes(classifier, images[begin : begin + _BATCH], labels[begin : begin + _BATCH])
+        for begin in range(0, len(images), _BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def _slopes(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     x = tf.constant(images)
     with tf.GradientTape() as tape:
         tape.watch(x)

@@ -39,6 +39,8 @@ def render(found: Found, provenance: Mapping[str, Any]) -> str:
     text.append(checks_table(found))
     text.append("## What was tried\n")
     text.append(budget_table(found))
+    if found["left_out"]:
+        text.append(f"Left out, since they search another ball: {', '.join(found['left_out'])}.\n")
     text.append("## What produced this\n")
     versions = ", ".join(f"{name} {v}" for name, v in provenance["versions"].items())
     text.append(

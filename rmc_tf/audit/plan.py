@@ -6,11 +6,10 @@ So its work is kept, shared and resumed as that of a table is.
 """
 
 import dataclasses
-import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
-from rmc_tf import defences, threats
+from rmc_tf import attacks, defences, threats
 from rmc_tf.config import (
     AttackConfig,
     AuditConfig,
@@ -29,7 +28,6 @@ SHORT = "pgd_skip_short"
 UNBOUNDED = "unbounded"
 _LARGER = "larger_"
 _PATIENT = "audit_patient"
-_BY_ART = ("square", "hop_skip_jump")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +44,8 @@ class Plan:
     """The threats that stay in the ball: those that the worst case is over."""
     beyond: tuple[str, ...]
     """Threats in larger balls, for a check; the smallest first."""
+    left_out: tuple[str, ...] = ()
+    """The config's own threats that search another ball, and so can't be compared."""
 
     def cells(self, network: str, defence: str) -> dict[str, Cell]:
         """Returns what is evaluated of one subject: clean, and every threat that fits it."""
@@ -105,7 +105,12 @@ def plan(config: ExperimentConfig) -> Plan:
     """
     audit, name = config.audit, _given(config)
     given = config.attacks[name]
-    inside = _chosen({**config.threats, **suite(audit, name, given.norm)}, audit)
+    chosen = _chosen({**config.threats, **suite(audit, name, given.norm)}, audit)
+    left_out = tuple(n for n, threat in chosen.items() if not _searches(threat, given, config))
+    for out in left_out:
+        rule = f"its ball isn't within that of audit.attack, {name}; leave it out"
+        require(out not in audit.threats, "audit.threats", out, rule)
+    inside = {n: threat for n, threat in chosen.items() if n not in left_out}
     models = {_PATIENT: _in_ball(given, audit, given.epsilon, given.norm)}
     beyond = {}
     strongest = next((inside[n] for n in ("gmsa_avg", "pgd_skip") if n in inside), None)
@@ -126,13 +131,7 @@ def plan(config: ExperimentConfig) -> Plan:
         evaluation=dataclasses.replace(config.evaluation, points=audit.points),
         table=TableConfig(),
     )
-    for threat in experiment.threats.values():
-        if threat.threat in _BY_ART and importlib.util.find_spec("art") is None:
-            raise UserError(
-                f"--config.audit.threats={audit.threats}: {threat.threat} needs ART; pip install "
-                "adversarial-robustness-toolbox, or choose threats without it"
-            )
-    return Plan(experiment, name, _subjects(config), tuple(inside), tuple(beyond))
+    return Plan(experiment, name, _subjects(config), tuple(inside), tuple(beyond), left_out)
 
 
 def suite(audit: AuditConfig, given: str, norm: str) -> dict[str, ThreatConfig]:
@@ -175,6 +174,15 @@ def _given(config: ExperimentConfig) -> str:
     )
 
 
+def _searches(threat: ThreatConfig, given: AttackConfig, config: ExperimentConfig) -> bool:
+    """Says whether a threat stays within the ball that is searched."""
+    if threat.attack == _PATIENT:
+        return True
+    model = config.attacks[threat.attack]
+    bounded = "epsilon" in attacks.find(model).settings
+    return bounded and model.norm == given.norm and model.epsilon <= given.epsilon
+
+
 def _in_ball(given: AttackConfig, audit: AuditConfig, epsilon: float, norm: Norm) -> AttackConfig:
     """Returns the audit's PGD, in a ball of some radius."""
     step_size = audit.step_share * epsilon
@@ -201,5 +209,8 @@ def _subjects(config: ExperimentConfig) -> tuple[tuple[str, str], ...]:
     for name in config.audit.defences:
         rule = f"known: {', '.join(defences.DEFENCES)}"
         require(name in defences.DEFENCES, "audit.defences", name, rule)
+        rule = "what it is comes of a history, and an audit has none; see configs/table7.py"
+        own = defences.kind(name).history == "answers"
+        require(own, "audit.defences", name, rule)
     every = dict.fromkeys(("none", *config.audit.defences))
     return tuple((network, defence) for network in networks for defence in every)

@@ -12,6 +12,7 @@ from rmc_tf.audit import checks, page
 from rmc_tf.audit.gradients import slopes
 from rmc_tf.audit.plan import CLEAN, SHORT, Plan, plan
 from rmc_tf.config import ExperimentConfig
+from rmc_tf.config.section import require
 from rmc_tf.intervals import wilson
 from rmc_tf.pipeline import Pipeline
 from rmc_tf.provenance import provenance, revision
@@ -56,6 +57,7 @@ class Audit:
     def run(self) -> dict[str, Any]:
         """Returns all numbers of the audit as JSON."""
         chosen = self._plan
+        self._check_points()
         subjects = []
         for number, (network, defence) in enumerate(chosen.subjects, start=1):
             self._say(f"audit {number} of {len(chosen.subjects)}: {defence} of {network}")
@@ -75,9 +77,16 @@ class Audit:
                 }
                 for name in (*chosen.inside, *chosen.beyond)
             ],
+            "left_out": list(chosen.left_out),
             "subjects": subjects,
             "revision": revision(),
         }
+
+    def _check_points(self) -> None:
+        config, test = self._plan.experiment, self._pipeline.materials.dataset.test
+        rule = f"{test.source} has {test.num_rows} rows; lower it"
+        enough = config.evaluation.with_replacement or config.audit.points <= test.num_rows
+        require(enough, "audit.points", config.audit.points, rule)
 
     def _subject(self, network: str, defence: str) -> dict[str, Any]:
         """Returns what was found of one defence of one network."""

@@ -134,10 +134,15 @@ class ExperimentConfig(Section):
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", self.seed, "must be 0 or more")
         for name in ("clean", "benign"):
-            require(name not in self.attacks, "attacks", name, "name it otherwise: that is taken")
+            rule = "name it otherwise: that is taken"
+            require(name not in self.attacks, "attacks", name, rule)
+            require(name not in self.threats, "threats", name, rule)
         known = ", ".join(self.attacks)
         for name in self.augmented_set.attacks:
             require(name in self.attacks, "augmented_set.attacks", name, f"known: {known}")
+        for name, threat in self.threats.items():
+            where = f"threats.{name}.attack"
+            require(threat.attack in self.attacks, where, threat.attack, f"known: {known}")
         for name in self.evaluation.streams:
             rule = f"known: clean, {known}"
             require(name in ("clean", *self.attacks), "evaluation.streams", name, rule)

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.errors import UserError
-from rmc_tf.threats.base import BatchThreat, Knowledge, Searched, Threat
-from rmc_tf.threats.gmsa import climbing
+from rmc_tf.threats.base import BatchThreat, Knowledge, Searched, Threat, check_ascent
+from rmc_tf.threats.gmsa import Climbs, climbing
 from rmc_tf.threats.hop_skip_jump import HopSkipJump
 from rmc_tf.threats.noise import Noise
 from rmc_tf.threats.pgd_nn import PGDNN
@@ -36,6 +36,12 @@ class Kind:
     """Whether it needs the rows that the defence searches, as `Knowledge.searched`."""
     black_box: bool = False
     """Whether it sees the answers and nothing else."""
+    check: Callable[[ThreatConfig, AttackConfig], None] = lambda config, attack: None
+    """Refuses, by a `UserError`, what it can't do; before any work, and again when it is made."""
+    packages: tuple[str, ...] = ("cleverhans",)
+    """Whose versions its results depend on, besides TensorFlow's and Keras'."""
+    revision: int = 1
+    """Goes up when the same settings lead to other results, so that old ones aren't reused."""
 
     @property
     def in_batches(self) -> bool:
@@ -43,16 +49,33 @@ class Kind:
         return isinstance(self.make, type) and issubclass(self.make, BatchThreat)
 
 
+def _by_art(
+    title: str,
+    make: Callable[[ThreatConfig, Knowledge], Threat],
+    check: Callable[[ThreatConfig, AttackConfig], None],
+) -> Kind:
+    packages = ("adversarial-robustness-toolbox",)
+    return Kind(title, make, ("queries",), black_box=True, check=check, packages=packages)
+
+
+def _simulating(title: str, climbs: Climbs) -> Kind:
+    # Revision 2: its first round is PGD-Skip's.
+    fields = ("rounds", "samples")
+    return Kind(title, climbing(climbs), fields, check=check_ascent, revision=2)
+
+
 THREATS: Mapping[str, Kind] = {
     "transfer": Kind("Transfer from θ*", Transfer),
-    "pgd_nn": Kind("PGD-NN", PGDNN, ("vote", "temperature", "network_share"), True),
+    "pgd_nn": Kind(
+        "PGD-NN", PGDNN, ("vote", "temperature", "network_share"), True, check=check_ascent
+    ),
     "pgd_skip": Kind("PGD-Skip", PGDSkip),
     "noise": Kind("Noise", Noise, ("queries",), black_box=True),
-    "square": Kind("Square, black box", Square, ("queries",), black_box=True),
-    "hop_skip_jump": Kind("HopSkipJump, black box", HopSkipJump, ("queries",), black_box=True),
-    "fpa": Kind("FPA", climbing("newest"), ("rounds", "samples")),
-    "gmsa_avg": Kind("GMSA-AVG", climbing("sum"), ("rounds", "samples")),
-    "gmsa_min": Kind("GMSA-MIN", climbing("min"), ("rounds", "samples")),
+    "square": _by_art("Square, black box", Square, Square.check),
+    "hop_skip_jump": _by_art("HopSkipJump, black box", HopSkipJump, HopSkipJump.check),
+    "fpa": _simulating("FPA", "newest"),
+    "gmsa_avg": _simulating("GMSA-AVG", "sum"),
+    "gmsa_min": _simulating("GMSA-MIN", "min"),
 }
 IN_BATCHES = tuple(name for name, kind in THREATS.items() if kind.in_batches)
 
@@ -79,6 +102,26 @@ def find(config: ThreatConfig) -> Kind:
     return THREATS[name]
 
 
+def check(config: ThreatConfig, attack_models: Mapping[str, AttackConfig]) -> Kind:
+    """Returns the threat that a config names, if it can be made.
+
+    Args:
+      config: which, and its settings.
+      attack_models: where `config.attack` is found.
+
+    Raises:
+      UserError: no threat or attack model has that name, or the threat can't do what is asked.
+    """
+    kind = find(config)
+    if config.attack not in attack_models:
+        raise UserError(
+            f"--config.threats.*.attack={config.attack}: no such attack model; "
+            f"known: {', '.join(attack_models)}"
+        )
+    kind.check(config, attack_models[config.attack])
+    return kind
+
+
 def build(
     config: ThreatConfig,
     attack_models: Mapping[str, AttackConfig],
@@ -96,10 +139,5 @@ def build(
     Raises:
       UserError: no threat or attack model has that name, or the threat can't do what is asked.
     """
-    kind = find(config)
-    if config.attack not in attack_models:
-        raise UserError(
-            f"--config.threats.*.attack={config.attack}: no such attack model; "
-            f"known: {', '.join(attack_models)}"
-        )
+    kind = check(config, attack_models)
     return kind.make(config, Knowledge(classifier, attack_models[config.attack], searched))

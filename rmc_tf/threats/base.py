@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from rmc_tf.classifier import Classifier
-from rmc_tf.config import AttackConfig
+from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.errors import UserError
 
@@ -104,12 +104,13 @@ def weights(classifier: Classifier) -> Weights:
     return [np.array(variable) for variable in variables(classifier)]
 
 
-def check_ascent(name: str, attack: AttackConfig) -> None:
+def check_ascent(config: ThreatConfig, attack: AttackConfig) -> None:
     """Refuses an attack model that isn't projected gradient ascent on the loss of y.
 
     Raises:
       UserError: it is another attack than PGD or BIM, or targeted.
     """
+    name = config.threat
     if attack.attack not in ("pgd", "bim"):
         raise UserError(
             f"--config.attacks.*.attack={attack.attack}: {name} takes steps of PGD or BIM only; "

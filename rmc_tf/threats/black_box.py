@@ -130,7 +130,7 @@ def art_evasion(config: ThreatConfig) -> Any:
     except ImportError:
         raise UserError(
             f"--config.threats.*.threat={config.threat}: needs ART; "
-            "pip install adversarial-robustness-toolbox"
+            "pip install adversarial-robustness-toolbox (extra: audit)"
         ) from None
     return art.attacks.evasion
 

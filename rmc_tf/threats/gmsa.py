@@ -58,7 +58,7 @@ class GMSA:
         Raises:
           UserError: the attack model isn't PGD or BIM, or is targeted.
         """
-        check_ascent(config.threat, knowledge.attack)
+        check_ascent(config, knowledge.attack)
         self._config = config
         self._newest_only = climbs == "newest"
         combine: Literal["sum", "min"] = "min" if climbs == "min" else "sum"

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from rmc_tf.attacks.base import project
-from rmc_tf.config import ThreatConfig
+from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.defences.base import Defence
 from rmc_tf.images import distance
 from rmc_tf.seeding import generator
@@ -46,11 +46,22 @@ class HopSkipJump:
         Raises:
           UserError: there are too few queries, or ART isn't installed.
         """
-        check_queries(config, 8, "the image, a beginning and a step")
+        self.check(config, knowledge.attack)
         self._art = art_evasion(config)
         self._classifier = knowledge.classifier
         self._attack = knowledge.attack
         self._queries = config.queries
+
+    @staticmethod
+    def check(config: ThreatConfig, attack: AttackConfig) -> None:
+        """Refuses what it can't do; any ball will do.
+
+        Raises:
+          UserError: there are too few queries, or ART isn't installed.
+        """
+        del attack
+        check_queries(config, 8, "the image, a beginning and a step")
+        art_evasion(config)
 
     def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
         """Returns x', or x if the defence errs on it already; see `Threat.craft`."""

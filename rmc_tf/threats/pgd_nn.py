@@ -55,7 +55,7 @@ class PGDNN(BatchThreat):
         Raises:
           UserError: no such rows, or the attack model isn't PGD or BIM, or is targeted.
         """
-        check_ascent(config.threat, knowledge.attack)
+        check_ascent(config, knowledge.attack)
         if knowledge.searched is None:
             raise UserError(
                 f"--config.threats.*.threat={config.threat}: this defence searches no rows; "

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rmc_tf.config import ThreatConfig
+from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.defences.base import Defence
 from rmc_tf.errors import UserError
 from rmc_tf.threats.base import Knowledge
@@ -22,16 +22,26 @@ class Square:
         Raises:
           UserError: the ball isn't L∞, or there are too few queries, or ART isn't installed.
         """
-        if knowledge.attack.norm != "linf":
-            raise UserError(
-                f"--config.attacks.*.norm={knowledge.attack.norm}: {config.threat} has linf only; "
-                "choose an attack model of that norm, or hop_skip_jump"
-            )
-        check_queries(config, 3, "the image, stripes and a square")
+        self.check(config, knowledge.attack)
         self._art = art_evasion(config)
         self._classifier = knowledge.classifier
         self._epsilon = knowledge.attack.epsilon
         self._queries = config.queries
+
+    @staticmethod
+    def check(config: ThreatConfig, attack: AttackConfig) -> None:
+        """Refuses what it can't do.
+
+        Raises:
+          UserError: the ball isn't L∞, or there are too few queries, or ART isn't installed.
+        """
+        if attack.norm != "linf":
+            raise UserError(
+                f"--config.attacks.*.norm={attack.norm}: {config.threat} has linf only; "
+                "choose an attack model of that norm, or hop_skip_jump"
+            )
+        check_queries(config, 3, "the image, stripes and a square")
+        art_evasion(config)
 
     def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
         """Returns x', or x if the defence errs on it already; see `Threat.craft`."""
