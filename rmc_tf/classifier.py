@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.errors import UserError, first_line
+from rmc_tf.errors import UserError, did_you_mean, first_line
 from rmc_tf.images import check_images
 from rmc_tf.storage import fingerprint
 
@@ -130,6 +130,32 @@ class Classifier:
                     "its own classes by keras.saving.register_keras_serializable()"
                 ) from error
         return Classifier(model, self.feature_layer, self.source)
+
+    def split(self, layer: str) -> tuple[keras.Model | None, keras.Model]:
+        """Returns the network up to a layer and from there on; they share its weights.
+
+        Args:
+          layer: its name; empty: (None, the network).
+
+        Raises:
+          UserError: no such layer, or there is another way from the images to the logits.
+        """
+        if not layer:
+            return None, self.model
+        setting = f"--config.rmc.frozen_until={layer}"
+        names = [each.name for each in self.model.layers]
+        if layer not in names:
+            remedy = did_you_mean(layer, names)
+            raise UserError(f"{setting}: {self.source} has no such layer; {remedy}")
+        cut = self.model.get_layer(layer).output
+        if cut is self.model.outputs[0]:
+            raise UserError(f"{setting}: nothing above it adapts; name a lower layer")
+        try:
+            return keras.Model(self.model.inputs[0], cut), keras.Model(cut, self.model.outputs[0])
+        except ValueError:
+            raise UserError(
+                f"{setting}: not all of {self.source} goes through it; name the last of a block"
+            ) from None
 
     def fingerprint(self) -> str:
         """Returns what changes with the architecture or any weight."""

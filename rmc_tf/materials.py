@@ -99,7 +99,7 @@ class Materials:
         self._say(f"{name} of {network}: {len(d_prime):,} rows, in {d_prime.folder}")
         for made in self._made(d_prime, static):
             self._say(f"{name} by {made['attack']}: {report.attack_line(made)}")
-        k = min(config.rmc.k, len(d_prime))
+        k = min(config.rmc.in_effect.k, len(d_prime))
         seed = derive_seed(config.seed, "index")
         index = FeatureIndex(static.features, config.index, k, seed=seed)
         folder = self._workdir / "features" / static.fingerprint

@@ -90,7 +90,7 @@ class Opponents:
         kind, searched = threats.find(config), None
         if searched_set is not None:
             features = self._materials.features_of(cell.network, searched_set)
-            searched = [features, self._config.rmc.k]
+            searched = [features, self._config.rmc.in_effect.k]
         model = self._config.attacks[config.attack]
         made_by = [kind.revision, versions(*kind.packages)]
         return [config.to_dict(), model.to_dict(), searched, made_by]
@@ -114,7 +114,7 @@ class Opponents:
                     prepared.static.features,
                     prepared.static.outputs,
                     prepared.augmented_set.labels,
-                    self._config.rmc.k,
+                    self._config.rmc.in_effect.k,
                 )
             self._threat = (
                 key,

@@ -9,6 +9,7 @@ from rmc_tf import augmented_set
 from rmc_tf.adaptation import Adaptation
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import EarlyStopConfig
+from rmc_tf.errors import UserError
 
 ONE_EPOCH = EarlyStopConfig(patience=1, max_epochs=1)
 Examples = tuple[np.ndarray, np.ndarray]
@@ -170,6 +171,82 @@ def test_a_reset_optimizer_is_as_new(classifier: Classifier, examples: Examples)
     adaptation.reset_optimizer()
     for variable, value in zip(adaptation.optimizer.variables, fresh, strict=True):
         np.testing.assert_array_equal(np.array(variable), value)
+
+
+def test_without_validation_rows_a_fit_takes_all_its_epochs(
+    classifier: Classifier, examples: Examples
+) -> None:
+    early_stop = EarlyStopConfig(patience=1, max_epochs=5, keep="best")
+    adaptation = Adaptation(classifier, 2e-2, 32, may_keep_best=True)
+    before = classifier.model.get_weights()
+    fit = adaptation.fit(_part(examples, 0, 64), _part(examples, 0, 0), early_stop, 0)
+    assert (fit.steps, len(fit.train_losses), len(fit.validation_losses)) == (10, 10, 0)
+    pairs = zip(before, classifier.model.get_weights(), strict=True)
+    assert max(np.abs(a - b).max() for a, b in pairs) > 1e-3, "the last are kept, if none is best"
+
+
+@pytest.mark.parametrize("rows", [0, 40, 64])
+def test_frozen_layers_stay_and_the_others_move_as_if_these_could_not_be_trained(
+    trained: tuple[str, str], examples: Examples, rows: int
+) -> None:
+    split, whole = Classifier.load(*trained), Classifier.load(*trained)
+    layers = whole.model.layers
+    for layer in layers[: layers.index(whole.model.get_layer("conv_3_1")) + 1]:
+        layer.trainable = False
+    before = split.model.get_weights()
+    fits = [
+        Adaptation(classifier, 1e-3, 32, frozen_until=frozen).fit(
+            _part(examples, 0, 70),
+            _part(examples, 100, 100 + rows),
+            EarlyStopConfig(max_epochs=3),
+            0,
+        )
+        for classifier, frozen in ((split, "conv_3_1"), (whole, ""))
+    ]
+    np.testing.assert_allclose(fits[0].train_losses, fits[1].train_losses, rtol=1e-4)
+    np.testing.assert_allclose(fits[0].validation_losses, fits[1].validation_losses, rtol=1e-4)
+    moved = {}
+    for start, one in zip(before, split.model.variables, strict=True):
+        moved[one.path] = float(np.abs(start - np.array(one)).max())
+    at = {path: move for path, move in moved.items() if "logits" in path}
+    assert min(at.values()) > 1e-4
+    for one in split.model.variables:
+        (other,) = (w for w in whole.model.variables if w.path == one.path)
+        np.testing.assert_allclose(np.array(one), np.array(other), atol=1e-4)
+    first = [w.path for w in split.model.layers[2].variables]  # of the lowest convolution
+    assert all(moved[path] == 0 for path in first)
+
+
+def test_a_fit_ends_in_the_trust_region_around_the_weights_it_was_made_with(
+    trained: tuple[str, str], examples: Examples
+) -> None:
+    free, bound = Classifier.load(*trained), Classifier.load(*trained)
+    start = [np.array(w) for w in free.model.trainable_variables]
+    radius = 0.01 * np.sqrt(sum((w**2).sum() for w in start))
+    moves = {}
+    for name, classifier, share in (("free", free, 0.0), ("bound", bound, 0.01)):
+        adaptation = Adaptation(classifier, 2e-2, 32, trust_radius=share)
+        adaptation.fit(_part(examples, 0, 64), _part(examples, 0, 0), ONE_EPOCH, 0)
+        now = [np.array(w) for w in classifier.model.trainable_variables]
+        moves[name] = np.concatenate([(a - b).ravel() for a, b in zip(now, start, strict=True)])
+    assert np.linalg.norm(moves["free"]) > 2 * radius
+    assert np.linalg.norm(moves["bound"]) == pytest.approx(radius, rel=1e-3)
+    cosine = moves["free"] @ moves["bound"] / np.linalg.norm(moves["free"]) / radius
+    assert cosine == pytest.approx(1, abs=1e-3)
+
+
+def test_a_layer_that_cannot_be_frozen_at_is_refused(network: Classifier) -> None:
+    with pytest.raises(UserError, match=r"rmc\.frozen_until=dens: .*no such layer"):
+        Adaptation(network, 1e-3, 32, frozen_until="dens")
+    with pytest.raises(UserError, match=r"frozen_until=.*nothing above it adapts"):
+        Adaptation(network, 1e-3, 32, frozen_until=network.model.layers[-1].name)
+    images = keras.Input((8, 8, 1))
+    left = keras.layers.Conv2D(2, 3, name="left")(images)
+    right = keras.layers.Conv2D(2, 3, name="right")(images)
+    flat = keras.layers.Flatten(name="features")(keras.layers.Add()([left, right]))
+    forked = Classifier(keras.Model(images, keras.layers.Dense(10)(flat)))
+    with pytest.raises(UserError, match=r"frozen_until=left: not all of .* goes through it"):
+        Adaptation(forked, 1e-3, 32, frozen_until="left")
 
 
 def test_one_trace_serves_every_number_of_rows_and_every_patience(

@@ -36,7 +36,9 @@ AT_LEAST_1 = [
     *("attacks.pgd.iterations", "attacks.pgd.binary_search_steps"),
     *("augmented_set.batch_size", "augmented_set.shard_rows"),
     *("index.recall_queries", "rmc.batch_size", "rmc.early_stop.patience"),
-    *("rmc.calibration.early_stop.max_epochs", "evaluation.points"),
+    *("rmc.calibration.early_stop.max_epochs", "evaluation.points", "rmc.calibration.every"),
+    *("rmc.fast.batch_size", "rmc.fast.max_epochs", "rmc.fast.calibration_epochs"),
+    "rmc.fast.calibrate_every",
 ]
 LISTS = ["augmented_set.attacks", "evaluation.streams", "evaluation.defences"]
 ABOVE_0 = [
@@ -44,7 +46,7 @@ ABOVE_0 = [
     *("attacks.pgd.learning_rate", "attacks.pgd.initial_const", "attacks.pgd.gamma"),
     *("augmented_set.adversarial_per_row", "index.leaves_searched", "index.least_recall"),
     *("rmc.training_rate", "rmc.rate_share", "rmc.validation_share"),
-    "rmc.calibration.validation_share",
+    *("rmc.fast.neighbours", "rmc.fast.rate_factor"),
 ]
 
 
@@ -188,6 +190,9 @@ def test_a_missing_setting_that_has_no_default_is_named(field: str) -> None:
             for field in ("augmented_set.adversarial_per_row", "rmc.rate_share")
         ),
         *((f"{field}.validation_share", 1, "") for field in ("rmc", "rmc.calibration")),
+        ("rmc.calibration.validation_share", -0.1, ""),
+        *((field, -0.1, "") for field in ("rmc.trust_radius", "rmc.fast.trust_radius")),
+        ("rmc.profile", "quick", "faithful, fast"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(field: str, value: Any, expected: str) -> None:

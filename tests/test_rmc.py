@@ -10,7 +10,14 @@ import pytest
 from rmc_tf import augmented_set, features
 from rmc_tf.adaptation import Adaptation, Fit
 from rmc_tf.classifier import Classifier
-from rmc_tf.config import CalibrationConfig, EarlyStopConfig, IndexConfig, RMCConfig, authors_code
+from rmc_tf.config import (
+    CalibrationConfig,
+    EarlyStopConfig,
+    FastConfig,
+    IndexConfig,
+    RMCConfig,
+    authors_code,
+)
 from rmc_tf.datasets import Dataset
 from rmc_tf.defences.base import Prediction
 from rmc_tf.defences.rmc import RMC
@@ -169,6 +176,40 @@ def test_calibration_happens_once_a_prediction(
     rmc.calibrate()
     rmc.predict(queries[1])
     assert len(calls) == 3
+
+
+def test_calibration_may_come_after_every_so_many_predictions(
+    make: Make, queries: np.ndarray, calls: list[Call]
+) -> None:
+    every = dataclasses.replace(CONFIG.calibration, every=3)
+    rmc = make(dataclasses.replace(CONFIG, calibration=every))
+    fits = []
+    for query in np.concatenate([queries, queries[:2]]):
+        rmc.predict(query)
+        before = len(calls)
+        rmc.calibrate()
+        fits.append(len(calls) - before)
+    assert fits == [0, 0, 1, 0, 0, 1, 0]
+
+
+def test_the_fast_profile_trains_on_all_neighbours_for_its_epochs_and_says_what_else_it_does(
+    make: Make, queries: np.ndarray, calls: list[Call]
+) -> None:
+    fast = FastConfig(
+        neighbours=0.5, rate_factor=3.0, batch_size=8, max_epochs=2, calibration_epochs=1
+    )
+    config = dataclasses.replace(CONFIG, profile="fast", fast=fast)
+    rmc = make(config)
+    prediction = rmc.predict(queries[0])
+    rmc.calibrate()
+    local, calibration = calls
+    assert len(prediction.neighbours) == len(local.train[1]) == 32
+    assert (local.fit.steps, calibration.fit.steps) == (2 * 4, 4)
+    assert rmc.config == config.in_effect == config.in_effect.in_effect
+    assert rmc.config.learning_rate == pytest.approx(3 * CONFIG.learning_rate)
+    assert CONFIG.in_effect == CONFIG
+    other = dataclasses.replace(CONFIG, fast=fast)
+    assert other.in_effect == CONFIG, "what the fast profile would do doesn't count without it"
 
 
 def test_the_weights_go_on_to_the_next_query_or_start_over_as_asked(

@@ -109,13 +109,16 @@ class CalibrationConfig(Section):
     """Algorithm 1, lines 17–21: back to the whole distribution after each prediction."""
 
     enabled: bool = True
+    every: int = 1
+    """After every how many predictions. 1: after each, as the paper; ours otherwise."""
     source: Literal["training_set", "augmented_set"] = "training_set"
     """Where batches come from: D (line 19), or D' as in the authors' code."""
     rows: int = 0
     """How many rows are drawn for one calibration; 0: K, as in the authors' code (the paper
     doesn't say)."""
     validation_share: float = 0.2
-    """The share held out for the early stop: as for local adaptation. The authors' code: 12.5 %."""
+    """The share held out for the early stop: as for local adaptation. The authors' code: 12.5 %.
+    0: none is, and each calibration takes `max_epochs`."""
     augmentation: Augmentation = "none"
     """The authors' code augments here as in training."""
     early_stop: EarlyStopConfig = EarlyStopConfig()
@@ -127,18 +130,58 @@ class CalibrationConfig(Section):
             self.rows,
             "must be 0 (for K), or at least 2 (to train on, to validate on)",
         )
+        require(self.every >= 1, "rmc.calibration.every", self.every, "must be at least 1")
         require(
-            0 < self.validation_share < 1,
+            0 <= self.validation_share < 1,
             "rmc.calibration.validation_share",
             self.validation_share,
-            "must be in (0, 1)",
+            "must be in [0, 1)",
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FastConfig(Section):
+    """What `rmc.profile=fast` puts in the place of RMC's settings.
+
+    All of it is ours, chosen by `tools/search_profile.py` on one half of the points and reported
+    on the other: docs/fast_profile.md.
+    """
+
+    neighbours: float = 1.0
+    """K, as a share of the faithful profile's."""
+    rate_factor: float = 2.0
+    """λ, as a multiple of the faithful profile's."""
+    batch_size: int = 32
+    """Small, since it is the number of steps that counts, and each costs what its rows cost."""
+    max_epochs: int = 1
+    """Of local adaptation, without an early stop: all K neighbours are trained on, also those
+    nearest that the faithful profile validates on."""
+    calibration_epochs: int = 1
+    """Of calibration, without an early stop."""
+    calibrate_every: int = 1
+    """Predictions; see `CalibrationConfig.every`."""
+    frozen_until: str = ""
+    """See `RMCConfig.frozen_until`."""
+    trust_radius: float = 0.0
+    """See `RMCConfig.trust_radius`."""
+
+    def __post_init__(self) -> None:
+        for field in ("neighbours", "rate_factor"):
+            value = getattr(self, field)
+            require(0 < value < math.inf, f"rmc.fast.{field}", value, "must be above 0, and finite")
+        for field in ("batch_size", "max_epochs", "calibration_epochs", "calibrate_every"):
+            value = getattr(self, field)
+            require(value >= 1, f"rmc.fast.{field}", value, "must be at least 1")
+        require(self.trust_radius >= 0, "rmc.fast.trust_radius", self.trust_radius, "0 or more")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RMCConfig(Section):
     """PREDICT (Algorithm 1, lines 10–23). The defaults are the paper's for CIFAR-10."""
 
+    profile: Literal["faithful", "fast"] = "faithful"
+    """"faithful": Algorithm 1 as it is. "fast": ours, with what `fast` says."""
+    fast: FastConfig = FastConfig()
     k: int = 1024
     """K, the size of N'(x) (section 4, "Settings")."""
     batch_size: int = 128
@@ -149,9 +192,9 @@ class RMCConfig(Section):
     """λ is 25 % of the training rate (section 4, "Settings")."""
     validation_share: float = 0.2
     """The top-20 % nearest neighbours are the validation set (section 4, "Settings")."""
-    validation: Literal["nearest", "quarter_of_nearest"] = "nearest"
+    validation: Literal["nearest", "quarter_of_nearest", "none"] = "nearest"
     """"nearest": all of that share. "quarter_of_nearest": a random quarter of it, the rest is
-    trained on, as in the authors' code."""
+    trained on, as in the authors' code. "none": all are trained on, for `max_epochs`."""
     early_stop: EarlyStopConfig = EarlyStopConfig()
     optimizer_state: Literal["carried", "reset"] = "carried"
     """Adam's moments over a run: carried for ever, as in the authors' code (the paper doesn't
@@ -162,7 +205,40 @@ class RMCConfig(Section):
     carry_weights: bool = True
     """θ* goes on to the next input (Algorithm 1, line 22). False: "discards θ' and starts over
     from a static θ*", the alternative of section 3."""
+    frozen_until: str = ""
+    """A layer of the network; it and all below keep their trained weights, and are computed once
+    a fit. Empty: all adapt (the paper)."""
+    trust_radius: float = 0.0
+    """The most that ‖θ − θ₀‖ may be after a fit, as a share of ‖θ₀‖; further, θ is moved back
+    towards the trained θ₀. 0: no bound (the paper)."""
     calibration: CalibrationConfig = CalibrationConfig()
+
+    @property
+    def in_effect(self) -> "RMCConfig":
+        """These settings with those of the profile in their places; of `fast`, a faithful RMC's."""
+        fast = self.fast
+        if self.profile == "faithful":
+            return dataclasses.replace(self, fast=FastConfig())  # which then say nothing
+        epochs = (fast.max_epochs, fast.calibration_epochs)
+        local, calibrating = (EarlyStopConfig(max_epochs=most) for most in epochs)
+        return dataclasses.replace(
+            self,
+            profile="faithful",
+            fast=FastConfig(),
+            k=max(2, round(self.k * fast.neighbours)),
+            batch_size=fast.batch_size,
+            rate_share=self.rate_share * fast.rate_factor,
+            validation="none",
+            early_stop=local,
+            frozen_until=fast.frozen_until,
+            trust_radius=fast.trust_radius,
+            calibration=dataclasses.replace(
+                self.calibration,
+                every=fast.calibrate_every,
+                validation_share=0.0,
+                early_stop=calibrating,
+            ),
+        )
 
     @property
     def learning_rate(self) -> float:
@@ -172,11 +248,14 @@ class RMCConfig(Section):
     @property
     def validation_rows(self) -> int:
         """How many of the K nearest neighbours form the nearest share; at least one."""
+        if self.validation == "none":
+            return 0
         return max(1, round(self.k * self.validation_share))
 
     def __post_init__(self) -> None:
         require(self.k >= 2, "rmc.k", self.k, "must be at least 2 (to train on, to validate on)")
         require(self.batch_size >= 1, "rmc.batch_size", self.batch_size, "must be at least 1")
+        require(self.trust_radius >= 0, "rmc.trust_radius", self.trust_radius, "0 or more")
         require(0 < self.training_rate < 1, "rmc.training_rate", self.training_rate, "in (0, 1)")
         require(
             0 < self.rate_share < math.inf,

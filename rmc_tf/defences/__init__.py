@@ -64,7 +64,7 @@ def _undefended(setting: Setting) -> Defence:
 def _nearest(setting: Setting, vote: Vote) -> Defence:
     prepared = setting.prepare()
     labels, outputs = prepared.augmented_set.labels, prepared.static.outputs
-    k = min(setting.config.rmc.k, len(labels))  # of a D smaller than K, all of it
+    k = min(setting.config.rmc.in_effect.k, len(labels))  # of a D smaller than K, all of it
     return NearestNeighbours(setting.classifier, prepared.index, outputs, labels, k, vote)
 
 
@@ -87,7 +87,7 @@ def _rmc_plus(setting: Setting) -> Defence:
     """
     config, prepared = setting.config, setting.prepare()
     static, seed = prepared.static.features, derive_seed(config.seed, "index")
-    index = FeatureIndex(static, config.index, min(config.rmc.k, len(static)), seed=seed)
+    index = FeatureIndex(static, config.index, config.rmc.in_effect.k, seed=seed)
     return RMCPlus(
         setting.classifier,
         RefreshedSet(prepared.augmented_set, index),
@@ -101,11 +101,11 @@ def _rmc_plus(setting: Setting) -> Defence:
 
 
 def _search_settings(config: ExperimentConfig) -> Any:
-    return [config.rmc.k, config.index.to_dict(), config.seed]
+    return [config.rmc.in_effect.k, config.index.to_dict(), config.seed]
 
 
 def _rmc_settings(config: ExperimentConfig) -> Any:
-    return [config.rmc.to_dict(), config.index.to_dict(), config.seed]
+    return [config.rmc.in_effect.to_dict(), config.index.to_dict(), config.seed]
 
 
 def _rmc_plus_settings(config: ExperimentConfig) -> Any:

@@ -65,6 +65,7 @@ class RMC:
         Raises:
           UserError: K is larger than D', or D' holds images of another shape.
         """
+        config = config.in_effect
         if config.k > len(augmented_set):
             raise UserError(
                 f"--config.rmc.k={config.k}: larger than D', which has {len(augmented_set)} rows; "
@@ -113,6 +114,8 @@ class RMC:
             config.batch_size,
             batch_norm_training=config.batch_norm == "training",
             may_keep_best="best" in (config.early_stop.keep, config.calibration.early_stop.keep),
+            frozen_until=config.frozen_until,
+            trust_radius=config.trust_radius,
         )
         self._shift = tf.function(self._distance_from_static)
 
@@ -171,7 +174,9 @@ class RMC:
             )
         self.predictions += 1
         self._steps += fit.steps
-        self._calibration_due = self.config.calibration.enabled and self.config.carry_weights
+        calibration = self.config.calibration
+        due = calibration.enabled and self.config.carry_weights
+        self._calibration_due = due and self.predictions % calibration.every == 0
         return prediction
 
     def calibrate(self) -> float:
@@ -187,7 +192,9 @@ class RMC:
         pool = self._training_set if of_d else np.arange(len(self._augmented_set))
         wanted = min(calibration.rows or self.config.k, len(pool))
         rows = self._augmented_set.rows(random.choice(pool, wanted, replace=False))  # line 19
-        held_out = min(wanted - 1, max(1, round(wanted * calibration.validation_share)))
+        held_out = 0
+        if calibration.validation_share:
+            held_out = min(wanted - 1, max(1, round(wanted * calibration.validation_share)))
         images = augment(rows.images[held_out:], calibration.augmentation, random)
         examples = Examples(
             (images, rows.labels[held_out:]), (rows.images[:held_out], rows.labels[:held_out])
@@ -255,7 +262,7 @@ class RMC:
         held_out = np.zeros(len(neighbours.labels), bool)
         if self.config.validation == "nearest":
             held_out[:nearest] = True
-        else:
+        elif self.config.validation == "quarter_of_nearest":
             random = generator(self._seed, "validation", self.predictions)
             held_out[random.permutation(nearest)[: max(1, nearest // 4)]] = True
         images, labels = neighbours.images, neighbours.labels

@@ -72,7 +72,7 @@ def trace_prediction(
         traces.scalar(name, value, number)
     for step, loss in enumerate(fit.train_losses):
         traces.scalar("loss/train", float(loss), first_step + step)
-    per_epoch = fit.steps // len(fit.validation_losses)
+    per_epoch = fit.steps // max(1, len(fit.validation_losses))  # none, without validation
     for epoch, loss in enumerate(fit.validation_losses, start=1):
         traces.scalar("loss/validation", float(loss), first_step + epoch * per_epoch - 1)
     if traces.wants_image(number):
