@@ -1,11 +1,15 @@
 """Measures what runtime adaptation costs: each comparison side by side in this process.
 
 python tools/benchmark.py --out=docs/results/performance/performance.json
+python tools/benchmark.py --parts=growth --out=docs/results/performance/performance.json
 python tools/render_docs.py
+
+On the same machine with the same versions the second form keeps the figures of all other parts.
 
 The figures are ratios, so that they say the same on another machine: each of two
 neighbours in time, several times, with median and extremes. The parts are those
-of docs/performance.md; a new one is a function of `PARTS` that yields comparisons.
+of docs/performance.md; a new one is a function of `PARTS` that yields comparisons,
+or series of one thing at several sizes.
 """
 
 import json
@@ -23,13 +27,14 @@ import tensorflow as tf
 from absl import app, flags
 
 from rmc_tf import console, storage
-from tools.performance import deployments, faithful, fast, prepare
+from rmc_tf.errors import UserError
+from tools.performance import deployments, faithful, fast, figures, growth, prepare, refresh
 from tools.performance.deployments import Deployment
-from tools.performance.measuring import Comparison, machine
-from tools.render_docs import of_comparisons
+from tools.performance.measuring import Comparison, Measured, machine
+from tools.render_docs import of_comparisons, of_series
 
-Part = Callable[[Mapping[str, Deployment], pathlib.Path], Iterator[Comparison]]
-"""The deployments by name, and a folder for its files, to its comparisons."""
+Part = Callable[[Mapping[str, Deployment], pathlib.Path], Iterator[Measured]]
+"""The deployments by name, and a folder for its files, to what it measures."""
 
 
 def faithful_profile(
@@ -66,10 +71,22 @@ def preparation(deployed: Mapping[str, Deployment], folder: pathlib.Path) -> Ite
         )
 
 
+def growing(deployed: Mapping[str, Deployment], folder: pathlib.Path) -> Iterator[Measured]:
+    """Yields how cost grows with the work."""
+    return growth.growth(deployed["digits"], folder, growth.Sizes())
+
+
+def refreshing(deployed: Mapping[str, Deployment], folder: pathlib.Path) -> Iterator[Measured]:
+    """Yields what RMC⁺'s update of D' takes."""
+    return refresh.updates(deployed["digits"], folder, refresh.Size())
+
+
 PARTS: Mapping[str, Part] = {
     "faithful": faithful_profile,
     "fast": fast_profile,
     "prepare": preparation,
+    "growth": growing,
+    "refresh": refreshing,
 }
 
 
@@ -88,28 +105,29 @@ def main(argv: Sequence[str]) -> None:
     unknown = set(values.parts) - PARTS.keys()
     if unknown:
         raise app.UsageError(f"--parts={','.join(unknown)}: known: {', '.join(PARTS)}")
+    about = {"machine": machine(), "deterministic": values.deterministic}
+    out = pathlib.Path(values.out) if values.out else None
+    try:
+        old = figures.kept(out, about, values.parts, list(PARTS)) if out else []
+    except UserError as error:
+        raise SystemExit(str(error)) from None
     if values.deterministic:
         tf.config.experimental.enable_op_determinism()
     console.quieten()
-    found = []
+    new: list[Measured] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        deployed = {
-            name: deployments.deploy(setting, folder / name, console.say)
-            for name, setting in deployments.settings().items()
-        }
+        deployed = deployments.Deployed(folder, console.say)
         for part in values.parts:
-            for comparison in PARTS[part](deployed, folder / part):
-                found.append(comparison.to_json())
-                console.say(of_comparisons(found[-1:]).splitlines()[-1])
-    if values.out:
-        figures = {
-            "machine": machine(),
-            "deterministic": values.deterministic,
-            "comparisons": found,
-        }
-        text = json.dumps(figures, indent=2, ensure_ascii=False)
-        storage.write_bytes(pathlib.Path(values.out), f"{text}\n".encode())
+            for measured in PARTS[part](deployed, folder / part):
+                new.append(measured)
+                table = of_comparisons if isinstance(measured, Comparison) else of_series
+                console.say(table([measured.to_json()]).splitlines()[-1])
+    if out:
+        text = json.dumps(
+            figures.merged(about, old, new, list(PARTS)), indent=2, ensure_ascii=False
+        )
+        storage.write_bytes(out, f"{text}\n".encode())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ python tools/render_docs.py
 
 A page says `<!-- results: NAME -->`, and what follows up to `<!-- end -->` becomes
 the table of docs/results/NAME/results.json. So no number is typed by hand, and
-a test notices when a page and its results differ.
+a test notices when a page and its results differ. What tools/benchmark.py measured
+at several sizes becomes a figure, too.
 """
 
 import pathlib
@@ -17,8 +18,10 @@ sys.path.insert(0, str(ROOT))  # runs from a checkout
 
 from rmc_tf import report, storage
 from rmc_tf.audit import page as audit_page
+from tools.performance import plots
 
 _PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+_FIGURE = "growth"
 
 
 def render(text: str) -> str:
@@ -40,7 +43,7 @@ def of_results(name: str) -> str:
     if (folder / "audit.json").exists():
         return of_audit(name)
     if (folder / "performance.json").exists():
-        return of_benchmark(storage.read_json(folder / "performance.json"))
+        return of_benchmark(storage.read_json(folder / "performance.json"), name)
     values = storage.read_json(folder / "results.json")
     if "pairs" in values:
         return of_pairs(values["pairs"])
@@ -77,18 +80,41 @@ def of_pairs(pairs: list[dict[str, Any]]) -> str:
     return "\n" + "\n".join(lines) + "\n"
 
 
-def of_benchmark(values: dict[str, Any]) -> str:
-    """Returns the tables of tools/benchmark.py, one a part, and the machine."""
-    parts = dict.fromkeys(line["part"] for line in values["comparisons"])
-    tables = [
-        of_comparisons([line for line in values["comparisons"] if line["part"] == part])
-        for part in parts
-    ]
+def of_benchmark(values: dict[str, Any], name: str) -> str:
+    """Returns the tables of tools/benchmark.py, by part, its figure, and the machine."""
+    comparisons, series = values["comparisons"], values.get("series", [])
+    tables = []
+    for part in dict.fromkeys(line["part"] for line in [*comparisons, *series]):
+        measured = [line for line in series if line["part"] == part]
+        if measured:
+            tables.append(of_series(measured))
+        compared = [line for line in comparisons if line["part"] == part]
+        if compared:
+            tables.append(of_comparisons(compared))
+    if series:
+        tables.append(f"![How cost grows with the work](/docs/results/{name}/{_FIGURE}.png)\n")
     machine = values["machine"]
     about = f"{machine['cores']} cores of {machine['processor']}"
     versions = f"TensorFlow {machine['tensorflow']}, Keras {machine['keras']}"
     made = "" if values["deterministic"] else ", operations that needn't repeat to the bit"
     return "\n".join(["", *tables, f"*Measured on {about}; {versions}{made}.*", ""])
+
+
+def of_series(series: list[dict[str, Any]]) -> str:
+    """Returns the table of what was measured at several sizes."""
+    lines = [
+        "| setting | measured | size: median | ∝ size to the | n |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for line in series:
+        medians = zip(line["sizes"], line["medians"], strict=True)
+        course = ", ".join(f"{size:,.0f}: {median:.3g}" for size, median in medians)
+        name = f"| {line['setting']} | {line['name']}, {line['unit']} "
+        repeats = min(len(values) for values in line["values"])
+        lines.append(
+            f"{name}| of {line['along']}; {course} | **{line['exponent']:.2f}** | {repeats} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def of_comparisons(comparisons: list[dict[str, Any]]) -> str:
@@ -113,7 +139,12 @@ def of_comparisons(comparisons: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Renders every page."""
+    """Renders every page, and draws the figures of stored series."""
+    for path in sorted((ROOT / "docs" / "results").glob("*/performance.json")):
+        series = storage.read_json(path).get("series", [])
+        if series:
+            plots.growth(series, path.with_name(_FIGURE))
+            print(f"{path.parent.relative_to(ROOT)}: {len(series)} series drawn")
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = page.read_text()
         rendered = render(text)

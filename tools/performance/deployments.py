@@ -9,7 +9,7 @@ resnet_32  the paper's network, K and batch for CIFAR-10: ResNet-32, 32×32×3, 
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import keras
 import numpy as np
@@ -96,6 +96,26 @@ class Deployment:
         """Those of an epoch of local adaptation; the last may be smaller."""
         full, rest = divmod(self.rmc.k - self.rmc.validation_rows, self.rmc.batch_size)
         return [self.rmc.batch_size] * full + [rest] * (rest > 0)
+
+
+class Deployed(Mapping[str, Deployment]):
+    """The deployments by name, each made when it is first asked for."""
+
+    def __init__(self, folder: pathlib.Path, say: Callable[[str], object]) -> None:
+        """Takes a folder for their files."""
+        self._folder, self._say = folder, say
+        self._made: dict[str, Deployment] = {}
+
+    def __getitem__(self, name: str) -> Deployment:
+        if name not in self._made:
+            self._made[name] = deploy(settings()[name], self._folder / name, self._say)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(settings())
+
+    def __len__(self) -> int:
+        return len(settings())
 
 
 def deploy(setting: Setting, folder: pathlib.Path, say: Callable[[str], object]) -> Deployment:

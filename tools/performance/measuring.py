@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+
 Target = tuple[Literal["at most", "at least"], float]
 Value = TypeVar("Value")
 
@@ -19,7 +21,7 @@ class Comparison:
     """Two things measured side by side, several times, as ratios."""
 
     part: str
-    """Of the page: "faithful", "prepare"."""
+    """A name of `PARTS` in tools/benchmark.py."""
     setting: str
     """Network, images, K and batch size."""
     name: str
@@ -33,6 +35,59 @@ class Comparison:
         """Returns the comparison with its median and spread."""
         spread = (statistics.median(self.ratios), min(self.ratios), max(self.ratios))
         return vars(self) | dict(zip(("median", "least", "most"), spread, strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """The same thing measured at several sizes of the work."""
+
+    part: str
+    """As in `Comparison`."""
+    setting: str
+    """What stays the same."""
+    name: str
+    """What is measured."""
+    unit: str
+    """Of it: "× the smallest" of a time, which another machine shares, or "MB"."""
+    along: str
+    """What grows."""
+    sizes: Sequence[float]
+    """Of what grows, from the smallest on."""
+    values: Sequence[Sequence[float]]
+    """One list a size, one number a repeat."""
+
+    @property
+    def medians(self) -> list[float]:
+        """One a size."""
+        return [statistics.median(repeats) for repeats in self.values]
+
+    @property
+    def exponent(self) -> float:
+        """The e of size^e that is nearest to the medians, by least squares in logarithms."""
+        slope, _ = np.polyfit(np.log(self.sizes), np.log(self.medians), 1)
+        return float(slope)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the series with its medians and its exponent."""
+        return vars(self) | {"medians": self.medians, "exponent": self.exponent}
+
+
+Measured = Comparison | Series
+
+
+def relative(runs: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
+    """Returns what each run's seconds are of those of the first, one list a run.
+
+    In each repeat all run in turn, and the first once more, so that a busy machine slows all; they
+    are divided by the mean of its two. So its own are 1.
+    """
+    found: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats):
+        seconds = [run() for run in runs]
+        first = (seconds[0] + runs[0]()) / 2
+        for ratios, value in zip(found, (first, *seconds[1:]), strict=True):
+            ratios.append(value / first)
+    return found
 
 
 def timed(run: Callable[[], Value]) -> tuple[Value, float]:

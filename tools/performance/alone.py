@@ -1,0 +1,119 @@
+"""What is measured in a process of its own, because an older one has memory to spare.
+
+python -m tools.performance.alone TASK, where TASK is JSON; the answer is its last line, JSON, too.
+Operations are confined to those that repeat to the bit, as in a run.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+
+from rmc_tf import console, preparation
+from rmc_tf.augmented_set import AugmentedSet
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import AttackConfig, AugmentedSetConfig, IndexConfig, RMCConfig
+from rmc_tf.datasets import ArraySplit
+from rmc_tf.defences.rmc import RMC
+from rmc_tf.errors import UserError
+from rmc_tf.index import FeatureIndex
+from tools.performance.measuring import timed
+from tools.performance.memory import Peak, resident
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predicting:
+    """Predictions in a row, calibration and all."""
+
+    model: str
+    """A `.keras` file."""
+    d_prime: str
+    """Its folder."""
+    features: str
+    """A `.npy` file, [N', d]."""
+    queries: str
+    """A `.npy` file, [n, H, W, C]; they come round again."""
+    rmc: dict[str, Any]
+    """`RMCConfig` as a dictionary."""
+    predictions: int
+
+    def run(self) -> dict[str, Any]:
+        """Returns seconds and memory: MB before, at its peak, and after each prediction."""
+        queries = np.load(self.queries)
+        config = RMCConfig.from_dict(self.rmc)
+        index = FeatureIndex(np.load(self.features), IndexConfig(kind="exact"), config.k)
+        rmc = RMC(Classifier.load(self.model), AugmentedSet.open(self.d_prime), index, config)
+        mapped, seconds, after = resident("RssFile"), [], []
+        with Peak() as peak:
+            for number in range(self.predictions):
+                query = queries[number % len(queries)]
+                seconds.append(timed(lambda: (rmc.predict(query), rmc.calibrate()))[1])  # noqa: B023
+                after.append(resident("RssAnon"))
+        found = {"before": peak.before, "most": peak.most, "after": after, "seconds": seconds}
+        return {**found, "mapped": resident("RssFile") - mapped}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preparing:
+    """PREPARE, by FGSM, from a network in memory to a D' on disk."""
+
+    model: str
+    """A `.keras` file."""
+    images: str
+    """A `.npy` file, D's images [n, H, W, C] uint8."""
+    labels: str
+    """A `.npy` file, [n]."""
+    adversarial_per_row: float
+    folder: str
+
+    def run(self) -> dict[str, Any]:
+        """Returns MB before and at its peak, and N'."""
+        labels = np.load(self.labels)
+        train = ArraySplit(np.load(self.images), labels, int(labels.max()) + 1)
+        network = Classifier.load(self.model)
+        how = AugmentedSetConfig(
+            attacks=("fgsm",), adversarial_per_row=self.adversarial_per_row, shard_rows=2048
+        )
+        attacks = {"fgsm": AttackConfig(attack="fgsm", epsilon=0.1)}
+        with Peak() as peak:
+            made = preparation.prepare(train, network, attacks, how, seed=0, folder=self.folder)
+        return {"before": peak.before, "most": peak.most, "rows": len(made)}
+
+
+_TASKS = {"Predicting": Predicting, "Preparing": Preparing}
+
+
+def run(task: Predicting | Preparing) -> dict[str, Any]:
+    """Returns what a task returns that a new process runs.
+
+    Raises:
+      UserError: it failed; the line is its last.
+    """
+    text = json.dumps({"task": type(task).__name__, **dataclasses.asdict(task)})
+    command = [sys.executable, "-m", "tools.performance.alone", text]
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UserError(f"{command[2]}: {(done.stderr.splitlines() or ['no message'])[-1]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _main() -> None:
+    values = json.loads(sys.argv[1])
+    tf.config.experimental.enable_op_determinism()
+    console.quieten()
+    print(json.dumps(_TASKS[values.pop("task")](**values).run()))
+
+
+if __name__ == "__main__":
+    _main()
