@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))  # runs from a checkout
 
 from rmc_tf import report, storage
 from rmc_tf.audit import page as audit_page
-from tools.performance import plots
+from tools.performance import plots, search_page
 
 _PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 _FIGURE = "growth"
@@ -45,6 +45,9 @@ def of_results(name: str) -> str:
     if (folder / "performance.json").exists():
         return of_benchmark(storage.read_json(folder / "performance.json"), name)
     values = storage.read_json(folder / "results.json")
+    if "choosing" in values:
+        picture = f"![Robustness against delay](/docs/results/{name}/pareto.png)"
+        return f"\n{search_page.table(values)}\n{picture}\n\n*Made by `{values['command']}`.*\n"
     if "pairs" in values:
         return of_pairs(values["pairs"])
     stored = report.Table.from_json(values)

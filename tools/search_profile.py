@@ -1,6 +1,6 @@
 """Searches the fast profile: settings of RMC that cost less, and what they cost in robustness.
 
-python tools/search_profile.py --dataset=digits --out=docs/results/fast_profile/digits.json
+python tools/search_profile.py --dataset=digits --out=docs/results/fast_digits/results.json
 
 Every candidate answers the same points under the same streams, one after another in
 this process. It is judged on the first half of the points; the faithful profile
@@ -41,6 +41,7 @@ from rmc_tf.seeding import derive_seed
 from rmc_tf.streams import Stream
 from rmc_tf.threats.base import Searched
 from rmc_tf.traces import NoTraces
+from tools.performance import search_page
 from tools.performance.measuring import machine
 
 CANDIDATES: Mapping[str, FastConfig] = {
@@ -232,6 +233,7 @@ def main(argv: Sequence[str]) -> None:
         about = {"machine": machine(), "fingerprint": made_by, "command": command}
         text = json.dumps({**found, **about, "dataset": values.dataset}, indent=1)
         storage.write_bytes(out, f"{text}\n".encode())
+    search_page.plot(storage.read_json(out), out.with_name("pareto"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""The page of the fast profile: what it says of a search is what the search found."""
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from tools.performance import search_page
+
+
+def streams(seconds: float, right: float, **more: Any) -> dict[str, Any]:
+    one = {
+        "accuracy": right,
+        "interval": [0.0, 1.0],
+        "points": 10,
+        "steps": 4.0,
+        "seconds": seconds,
+        "calibration_seconds": 0.1,
+    }
+    return {name: one for name in ("clean", "pgd", "cw_l2", "pgd_nn")} | more
+
+
+@pytest.fixture
+def found() -> dict[str, Any]:
+    simulated = {"gmsa_avg": streams(9.0, 0.2)["pgd"] | {"points": 5}}
+    settings = [{"fast": {"batch_size": size}} for size in (1, 2)]
+    choosing = {
+        "faithful": {"settings": settings[0], "streams": streams(1.0, 0.9)},
+        "a third": {"settings": settings[1], "streams": streams(0.3, 0.8)},
+    }
+    reported = {
+        "faithful": {"settings": settings[0], "streams": streams(0.8, 0.9, **simulated)},
+        "fast": {"settings": settings[1], "streams": streams(0.1, 0.95, **simulated)},
+    }
+    return {"dataset": "digits", "choosing": choosing, "reported": reported}
+
+
+def test_a_candidates_time_is_told_against_the_faithful_profile_of_its_half(
+    found: dict[str, Any],
+) -> None:
+    text = search_page.table(found)
+    row = "80.0 (0.0–100.0) | 80.0 (0.0–100.0) | 80.0 (0.0–100.0) | 80.0 (0.0–100.0)"
+    assert f"| a third | {row} | 4.0 | **3.3** | 2.8 |" in text
+    assert "| 20.0 (0.0–100.0) | 4.0 | **8.0** | 4.5 |" in text, "GMSA's own time doesn't count"
+    assert text.count("n = 5 |") == 1
+
+
+def test_the_plot_names_every_candidate_and_the_one_that_is_shipped(
+    found: dict[str, Any], tmp_path: pathlib.Path
+) -> None:
+    search_page.plot(found, tmp_path / "pareto")
+    assert (tmp_path / "pareto.png").read_bytes()[:4] == b"\x89PNG"
+    first = (tmp_path / "pareto.svg").read_text()
+    assert "a third (shipped)" in first
+    search_page.plot(found, tmp_path / "pareto")
+    assert (tmp_path / "pareto.svg").read_text() == first

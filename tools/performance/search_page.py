@@ -1,0 +1,108 @@
+"""The search for the fast profile as a table and a Pareto plot; no TensorFlow."""
+
+import io
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from rmc_tf import storage
+
+_TITLES = {
+    "clean": "clean",
+    "pgd": "PGD",
+    "cw_l2": "CW-L2",
+    "pgd_nn": "PGD-NN",
+    "gmsa_avg": "GMSA-AVG",
+}
+_MARKS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "*", "p", "h")
+_FAITHFUL, _OTHER, _SHIPPED = "#000000", "#0072B2", "#D55E00"
+"""Black, blue and vermilion of Okabe & Ito 2008, told apart by any eye; marks tell them, too."""
+
+Streams = Mapping[str, Mapping[str, Any]]
+
+
+def delay(streams: Streams, calibrating: bool = False) -> float:
+    """Returns the mean seconds of an answer over the streams; with its calibration, or without."""
+    own = [s for name, s in streams.items() if name != "gmsa_avg"]
+    added = [s["calibration_seconds"] if calibrating else 0.0 for s in own]
+    return float(np.mean([s["seconds"] + more for s, more in zip(own, added, strict=True)]))
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Returns the Markdown tables of both halves.
+
+    Args:
+      found: what `tools/search_profile.py` stores.
+    """
+    return "\n".join([_half(found["choosing"]), "On the other half:\n", _half(found["reported"])])
+
+
+def _half(rows: Mapping[str, Any]) -> str:
+    counts = rows["faithful"]["streams"]
+    names = list(counts)
+    heads = [f"{_TITLES[name]}, n = {counts[name]['points']}" for name in names]
+    lines = [
+        f"| settings | {' | '.join(heads)} | steps | faithful ÷ its time | with calibration |",
+        "| --- |" + " --- |" * (len(heads) + 3),
+    ]
+    first = rows["faithful"]["streams"]
+    for name, row in rows.items():
+        streams = row["streams"]
+        shares = [_share(streams[n]) for n in names]
+        steps = np.mean([s["steps"] for n, s in streams.items() if n != "gmsa_avg"])
+        ratios = [delay(first, both) / delay(streams, both) for both in (False, True)]
+        cost = f"{steps:.1f} | **{ratios[0]:.1f}** | {ratios[1]:.1f}"
+        lines.append(f"| {name} | {' | '.join(shares)} | {cost} |")
+    return "\n".join(lines) + "\n"
+
+
+def _share(stream: Mapping[str, Any]) -> str:
+    low, high = stream["interval"]
+    return f"{100 * stream['accuracy']:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def plot(found: Mapping[str, Any], stem: pathlib.Path) -> None:
+    """Draws robustness against delay into `<stem>.png` and `<stem>.svg`.
+
+    Args:
+      found: what `tools/search_profile.py` stores.
+      stem: of both files.
+    """
+    rows = found["choosing"]
+    with plt.rc_context({"svg.hashsalt": "rmc_tf", "font.size": 9, "axes.spines.top": False}):
+        figure, panel = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+        reference = delay(rows["faithful"]["streams"])
+        shipped = found["reported"].get("fast", {}).get("settings")
+        best = 0.0
+        points = []
+        for mark, (name, row) in zip(_MARKS, rows.items(), strict=False):
+            share = np.mean([row["streams"][n]["accuracy"] for n in ("pgd", "cw_l2", "pgd_nn")])
+            points.append((delay(row["streams"]) / reference, 100 * float(share)))
+            colour = _OTHER
+            if name == "faithful":
+                colour = _FAITHFUL
+            elif shipped and row["settings"]["fast"] == shipped["fast"]:
+                colour, name = _SHIPPED, f"{name} (shipped)"
+            panel.plot(*points[-1], mark, color=colour, label=name, markersize=7)
+        edge = []
+        for x, y in sorted(points):
+            if y > best:
+                best = y
+                edge.append((x, y))
+        panel.step(*zip(*edge, strict=True), where="post", color="#999999", linewidth=1, zorder=0)
+        panel.set_xscale("log")
+        panel.set_xlabel("delay of an answer ÷ the faithful profile's")
+        panel.set_ylabel("mean accuracy under PGD, CW-L2 and PGD-NN, %")
+        panel.set_title(f"{found['dataset']}, n = {rows['faithful']['streams']['pgd']['points']}")
+        panel.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
+        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            picture = io.BytesIO()
+            figure.savefig(picture, format=kind, dpi=120, metadata=metadata)
+            storage.write_bytes(stem.with_suffix(f".{kind}"), picture.getvalue())
+        plt.close(figure)
