@@ -52,6 +52,9 @@ CANDIDATES: Mapping[str, FastConfig] = {
     "2 epochs, 2λ, batches of 128": FastConfig(
         rate_factor=2, batch_size=128, max_epochs=2, calibration_epochs=2
     ),
+    "three quarters of K, 1 epoch, 2λ, batches of 32": FastConfig(
+        neighbours=0.75, rate_factor=2, batch_size=32
+    ),
     "half of K, 1 epoch, 2λ, batches of 32": FastConfig(
         neighbours=0.5, rate_factor=2, batch_size=32
     ),
