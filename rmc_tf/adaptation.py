@@ -85,6 +85,10 @@ class Adaptation:
         self._training = batch_norm_training
         every = classifier.model.variables if may_keep_best else []
         self._best = [tf.Variable(v.value, trainable=False) for v in every]
+        # XLA can't compile the loop, whose length isn't known; it can compile each step.
+        self._take_step = self._step
+        if classifier.jit_compile:
+            self._take_step = tf.function(self._step, jit_compile=True)
         images = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
         labels = tf.TensorSpec([None], tf.int32)
         scalar = tf.TensorSpec([], tf.int32)
@@ -159,7 +163,7 @@ class Adaptation:
             )
             for begin in tf.range(0, rows, self._batch_size):
                 batch = order[begin : begin + self._batch_size]
-                loss = self._step(tf.gather(images, batch), tf.gather(labels, batch))
+                loss = self._take_step(tf.gather(images, batch), tf.gather(labels, batch))
                 train_losses = train_losses.write(steps, loss)
                 steps += 1
             if validated:

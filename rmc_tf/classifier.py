@@ -8,6 +8,7 @@ have any (the paper's "deep convolution layer", section 3).
 import hashlib
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -27,10 +28,16 @@ class Classifier:
       image_shape: [H, W, C].
       num_classes: width of the logits.
       feature_size: d, width of a feature vector.
+      jit_compile: whether attacks on it and steps of its adaptation are compiled by XLA.
     """
 
     def __init__(
-        self, model: keras.Model, feature_layer: str = "features", source: str = "the model"
+        self,
+        model: keras.Model,
+        feature_layer: str = "features",
+        source: str = "the model",
+        *,
+        jit_compile: bool = False,
     ) -> None:
         """Wraps a network.
 
@@ -38,6 +45,7 @@ class Classifier:
           model: functional or Sequential; one input [B, H, W, C], one output [B, classes].
           feature_layer: the name of one of its layers.
           source: where the network came from, for messages.
+          jit_compile: as above.
 
         Raises:
           UserError: an input or output of another shape, or no such layer.
@@ -45,6 +53,7 @@ class Classifier:
         self.model = model
         self.feature_layer = feature_layer
         self.source = source
+        self.jit_compile = jit_compile
         try:
             inputs, outputs = model.inputs, model.outputs
         except (AttributeError, ValueError):
@@ -88,7 +97,9 @@ class Classifier:
         return layer.output
 
     @classmethod
-    def load(cls, path: str | pathlib.Path, feature_layer: str = "features") -> "Classifier":
+    def load(
+        cls, path: str | pathlib.Path, feature_layer: str = "features", *, jit_compile: bool = False
+    ) -> "Classifier":
         """Returns the classifier of a `.keras` file.
 
         Raises:
@@ -104,7 +115,7 @@ class Classifier:
                 f"--config.model.path={path}: not a Keras model that loads "
                 f"({first_line(error)}); save it by model.save('NAME.keras')"
             ) from error
-        return cls(model, feature_layer, source)
+        return cls(model, feature_layer, source, jit_compile=jit_compile)
 
     def save(self, path: pathlib.Path) -> None:
         """Writes the network to a `.keras` file."""
@@ -129,7 +140,7 @@ class Classifier:
                     f"{self.source}: a copy of it doesn't load ({first_line(error)}); register "
                     "its own classes by keras.saving.register_keras_serializable()"
                 ) from error
-        return Classifier(model, self.feature_layer, self.source)
+        return Classifier(model, self.feature_layer, self.source, jit_compile=self.jit_compile)
 
     def split(self, layer: str) -> tuple[keras.Model | None, keras.Model]:
         """Returns the network up to a layer and from there on; they share its weights.
@@ -158,11 +169,12 @@ class Classifier:
             ) from None
 
     def fingerprint(self) -> str:
-        """Returns what changes with the architecture or any weight."""
+        """Returns what changes with the architecture, any weight, or how it is compiled."""
         weights = hashlib.sha256()
         for weight in self.model.get_weights():
             weights.update(weight.tobytes())
-        return fingerprint(self.model.to_json(), weights.hexdigest())
+        compiled = ["jit_compile"] if self.jit_compile else []
+        return fingerprint(self.model.to_json(), weights.hexdigest(), *compiled)
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns f(x; θ), [B, classes] float32; differentiable.
@@ -217,6 +229,15 @@ class Classifier:
                 f"{self.source}: its outputs are probabilities, expected logits; "
                 "save it without the last softmax (activation=None)"
             )
+
+
+def leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
+    """Yields the layers of a network and of those within it; of any other layer, the layer."""
+    if not isinstance(layer, keras.Model):
+        yield layer
+        return
+    for inner in layer.layers:
+        yield from leaves(inner)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from rmc_tf.classifier import Classifier
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.datasets import Dataset
 from rmc_tf.images import to_float
+from rmc_tf.mixed_precision import mixed
 from rmc_tf.provenance import versions
 from rmc_tf.seeding import derive_seed
 from rmc_tf.traces import Traces
@@ -45,7 +46,12 @@ def network(
     """
     model, _ = config.network(name)
     if model.path:
-        classifier = Classifier.load(model.path, model.feature_layer)
+        hardware = config.hardware
+        classifier = Classifier.load(
+            model.path, model.feature_layer, jit_compile=hardware.jit_compile
+        )
+        if hardware.mixed_precision:
+            classifier = mixed(classifier)
     else:
         classifier = _trained(name, config, dataset, folder, say, traces)
     rows = next(dataset.train.batches(64))
@@ -70,12 +76,14 @@ def _trained(
     architecture = model.to_dict() | {"feature_layer": None, "path": None}
     attack = how.loss.attack and config.attacks[how.loss.attack].to_dict()
     number = config.networks[name].number if name in config.networks else 0
+    changed = config.hardware.of_training()
     fingerprint = storage.fingerprint(
         versions("tensorflow", "keras"),
         dataset.train.fingerprint,
         architecture,
         [how.to_dict(), attack],
         [config.seed, number, config.deterministic],
+        *([changed] if changed else []),
     )
     path = folder / fingerprint
     if storage.is_committed(path):
@@ -85,7 +93,9 @@ def _trained(
     details = storage.check(path, kind=_KIND, fingerprint=fingerprint)
     right = f"{100 * details['test_accuracy']:.1f} % on the test set"
     say(f"network {name}: {details['name']}, {how.loss.kind} training, {right}")
-    return Classifier.load(path / "model.keras", model.feature_layer)
+    return Classifier.load(
+        path / "model.keras", model.feature_layer, jit_compile=config.hardware.jit_compile
+    )
 
 
 def _train(
@@ -110,6 +120,8 @@ def _train(
         sample.var(axis=(0, 1, 2)) + 1e-6,
     )
     classifier = Classifier(model, model_config.feature_layer)
+    if config.hardware.mixed_precision:
+        classifier = mixed(classifier)
     checkpoint = path.with_name(f"{path.name}.checkpoint.npz")
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     say(f"network {name}: training {model.name}, {model.count_params():,} weights")
@@ -122,6 +134,7 @@ def _train(
         seed=derive_seed(config.seed, "training", *purpose),
         checkpoint=checkpoint,
         traces=traces,
+        devices=config.hardware.devices,
     )
     right = training.accuracy(classifier, test.images, test.labels)
     details = {"name": model.name, "test_accuracy": right}

@@ -5,12 +5,13 @@ One loop; `losses` has what it minimises.
 
 import pathlib
 from collections.abc import Mapping
+from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf import losses, storage
+from rmc_tf import losses, replicas, storage
 from rmc_tf.augmentation import augment
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, TrainingConfig
@@ -31,6 +32,7 @@ def train(
     seed: int,
     checkpoint: pathlib.Path,
     traces: Traces,
+    devices: Literal["one", "all"] = "one",
 ) -> None:
     """Trains a classifier in place, from the checkpoint if there is one.
 
@@ -43,12 +45,13 @@ def train(
       seed: of the order of the rows, of the augmentation, and of attacks and projections.
       checkpoint: a file, written after each epoch; a killed training goes on from it.
       traces: told the loss and the training accuracy of each epoch.
+      devices: as in `HardwareConfig`.
 
     Raises:
       ArtefactError: the checkpoint is damaged.
       UserError: an adversarial loss whose attack isn't among the models.
     """
-    trainer = _Trainer(classifier, config, len(images), attack_models or {})
+    trainer = _Trainer(classifier, config, len(images), attack_models or {}, devices)
     first = trainer.restore(checkpoint) if checkpoint.exists() else 0
     batches = -(-len(images) // config.batch_size)
     done = first * batches
@@ -70,6 +73,7 @@ def train(
             traces.scalar("training/loss", float(np.mean(values)), epoch)
             traces.scalar("training/accuracy", float(np.concatenate(hits).mean()), epoch)
             trainer.save(checkpoint, epoch + 1)
+    trainer.finish()
 
 
 def accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
@@ -90,15 +94,20 @@ class _Trainer:
         config: TrainingConfig,
         rows: int,
         attack_models: Mapping[str, AttackConfig],
+        devices: Literal["one", "all"],
     ) -> None:
-        self._classifier = classifier
-        self._loss = losses.build(config.loss, classifier, attack_models)
+        strategy = replicas.strategy(devices)
+        several = strategy.num_replicas_in_sync > 1
         steps = config.epochs * -(-rows // config.batch_size)
         schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
-        self._optimizer = keras.optimizers.Adam(schedule)
-        self._optimizer.build(classifier.model.trainable_variables)
+        self._given = classifier
+        with strategy.scope():
+            self._classifier = replicas.mirrored(classifier) if several else classifier
+            self._optimizer = keras.optimizers.Adam(schedule)
+            self._optimizer.build(self._classifier.model.trainable_variables)
+        self._loss = losses.build(config.loss, self._classifier, attack_models)
         self._compiled = tf.function(
-            self._step,
+            replicas.shared(self._step, strategy) if several else self._step,
             input_signature=[
                 tf.TensorSpec([None, *classifier.image_shape], tf.float32),
                 tf.TensorSpec([None], tf.int32),
@@ -115,13 +124,24 @@ class _Trainer:
         return loss, hits
 
     def _step(
-        self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, weight: tf.Tensor
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        seed: tf.Tensor,
+        weight: tf.Tensor,
+        share: tf.Tensor | float = 1.0,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         weights = [variable.value for variable in self._classifier.model.trainable_variables]
         with tf.GradientTape() as tape:
             loss, logits = self._loss(images, labels, seed, weight)
-        self._optimizer.apply(tape.gradient(loss, weights))
+            own = loss * share
+        self._optimizer.apply(tape.gradient(own, weights))
         return loss, tf.argmax(logits, 1, tf.int32) == labels
+
+    def finish(self) -> None:
+        """Gives the classifier what was trained, where that is a copy."""
+        if self._classifier is not self._given:
+            replicas.put_back(self._classifier, self._given)
 
     def _variables(self) -> list[keras.Variable]:
         return [*self._classifier.model.variables, *self._optimizer.variables]

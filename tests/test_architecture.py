@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 ROWS = (
     ("errors", "seeding", "progress"),
     ("config.section", "storage", "intervals", "paper"),
-    ("config.attack", "config.audit", "config.network", "config.threat"),
+    ("config.attack", "config.audit", "config.hardware", "config.network", "config.threat"),
     ("config.method",),
     ("config.experiment",),
     ("config",),
@@ -23,7 +23,7 @@ ROWS = (
     ("models.resnet", "models.cnn"),
     ("models",),
     ("classifier",),
-    ("export", "attacks.base", "attacks.pairs", "audit.gradients"),
+    ("export", "mixed_precision", "replicas", "attacks.base", "attacks.pairs", "audit.gradients"),
     ("attacks.cw_l2", "attacks.fgsm", "attacks.jsma", "attacks.mim", "attacks.pgd"),
     ("attacks",),
     ("augmented_set", "changed_rows", "losses", "streams"),

@@ -155,6 +155,13 @@ def test_times_are_of_the_first_in_the_same_repeat() -> None:
     assert measuring.relative([lambda: next(slow), lambda: next(second)], 2) == [[1, 1], [2, 2]]
 
 
+def test_two_runs_are_warm_before_they_are_timed_and_the_first_is_on_both_sides() -> None:
+    order: list[str] = []
+    found = measuring.beside(lambda: order.append("a"), lambda: order.append("b"), 2)
+    assert order == ["a", "b", *"aba", *"aba"]
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize("part", ["faithful", "growth"])
 def test_parts_that_are_not_measured_stay_as_they_were(part: str, tmp_path: pathlib.Path) -> None:
     every, about = ["faithful", "growth"], {"machine": {"cores": 2}, "deterministic": True}

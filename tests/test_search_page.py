@@ -17,7 +17,7 @@ def streams(seconds: float, right: float, **more: Any) -> dict[str, Any]:
         "seconds": seconds,
         "calibration_seconds": 0.1,
     }
-    return {name: one for name in ("clean", "pgd", "cw_l2", "pgd_nn")} | more
+    return dict.fromkeys(("clean", "pgd", "cw_l2", "pgd_nn"), one) | more
 
 
 @pytest.fixture

@@ -28,7 +28,16 @@ from absl import app, flags
 
 from rmc_tf import console, storage
 from rmc_tf.errors import UserError
-from tools.performance import deployments, faithful, fast, figures, growth, prepare, refresh
+from tools.performance import (
+    deployments,
+    faithful,
+    fast,
+    figures,
+    growth,
+    hardware,
+    prepare,
+    refresh,
+)
 from tools.performance.deployments import Deployment
 from tools.performance.measuring import Comparison, Measured, machine
 from tools.render_docs import of_comparisons, of_series
@@ -81,12 +90,22 @@ def refreshing(deployed: Mapping[str, Deployment], folder: pathlib.Path) -> Iter
     return refresh.updates(deployed["digits"], folder, refresh.Size())
 
 
+def settings_of_hardware(
+    deployed: Mapping[str, Deployment], folder: pathlib.Path
+) -> Iterator[Measured]:
+    """Yields what XLA, bfloat16 and several devices cost or save."""
+    yield from hardware.settings(deployed["digits"], 7, batches=4, images=256)
+    yield from hardware.settings(deployed["resnet_32"], 2, batches=1, images=32)
+    yield from hardware.devices(deployed["digits"], 3, folder)
+
+
 PARTS: Mapping[str, Part] = {
     "faithful": faithful_profile,
     "fast": fast_profile,
     "prepare": preparation,
     "growth": growing,
     "refresh": refreshing,
+    "flags": settings_of_hardware,
 }
 
 

@@ -117,6 +117,12 @@ class Craft:
         self._num_classes = classifier.num_classes
         self.radius = self._attack.radius(config, int(np.prod(classifier.image_shape)))
 
+        def iterate(images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
+            return self._attack.perturb(classifier.logits, config, Batch(images, labels, starts))
+
+        if classifier.jit_compile and self._attack.by_xla:  # starts are drawn as without it
+            iterate = tf.function(iterate, jit_compile=True)
+
         def perturb(
             images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, anywhere: tf.Tensor
         ) -> tf.Tensor:
@@ -125,7 +131,7 @@ class Craft:
                 starts = tf.where(
                     anywhere[:, None, None, None], random_start(images, config, seed), images
                 )
-            return self._attack.perturb(classifier.logits, config, Batch(images, labels, starts))
+            return iterate(images, labels, starts)
 
         self._compiled = tf.function(
             perturb,

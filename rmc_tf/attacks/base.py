@@ -52,6 +52,8 @@ class Attack:
     """Whether it can be targeted, or can't be otherwise."""
     radius: Callable[[AttackConfig, int], float] = lambda config, features: config.epsilon
     """(config, H·W·C) to the radius of A(x) in its norm; infinite where nothing bounds it."""
+    by_xla: bool = True
+    """Whether XLA can compile it: whether all shapes follow from that of the images."""
 
     @property
     def starts_anywhere(self) -> bool:

@@ -93,4 +93,5 @@ ATTACK = Attack(
     settings=("targeted", "theta", "gamma", "saliency"),
     targets="always",
     radius=radius,
+    by_xla=False,
 )

@@ -20,6 +20,7 @@ from rmc_tf.config.experiment import (
     TracesConfig,
     to_flags,
 )
+from rmc_tf.config.hardware import HardwareConfig
 from rmc_tf.config.method import (
     AugmentedSetConfig,
     CalibrationConfig,
@@ -52,6 +53,7 @@ __all__ = [
     "EvaluationConfig",
     "ExperimentConfig",
     "FastConfig",
+    "HardwareConfig",
     "IndexConfig",
     "LossConfig",
     "ModelConfig",

@@ -7,6 +7,7 @@ import ml_collections
 
 from rmc_tf.config.attack import AttackConfig
 from rmc_tf.config.audit import AuditConfig
+from rmc_tf.config.hardware import HardwareConfig
 from rmc_tf.config.method import AugmentedSetConfig, IndexConfig, RefreshConfig, RMCConfig
 from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
 from rmc_tf.config.section import Section, require
@@ -130,6 +131,7 @@ class ExperimentConfig(Section):
     table: TableConfig = TableConfig()
     audit: AuditConfig = AuditConfig()
     traces: TracesConfig = TracesConfig()
+    hardware: HardwareConfig = HardwareConfig()
 
     def __post_init__(self) -> None:
         require(self.seed >= 0, "seed", self.seed, "must be 0 or more")

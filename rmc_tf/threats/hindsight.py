@@ -88,7 +88,9 @@ def network(
             tuned.save(beside / "model.keras")
         checkpoint.unlink()
     storage.check(path, kind=_KIND, fingerprint=fingerprint)
-    return Classifier.load(path / "model.keras", classifier.feature_layer)
+    return Classifier.load(
+        path / "model.keras", classifier.feature_layer, jit_compile=classifier.jit_compile
+    )
 
 
 def train(

@@ -10,22 +10,24 @@ import os
 import pathlib
 import subprocess
 import sys
-from typing import Any
+import tempfile
+from typing import Any, Literal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf import console, preparation
+from rmc_tf import console, preparation, training
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.classifier import Classifier
-from rmc_tf.config import AttackConfig, AugmentedSetConfig, IndexConfig, RMCConfig
+from rmc_tf.config import AttackConfig, AugmentedSetConfig, IndexConfig, RMCConfig, TrainingConfig
 from rmc_tf.datasets import ArraySplit
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.errors import UserError
 from rmc_tf.index import FeatureIndex
-from tools.performance.measuring import timed
+from rmc_tf.traces import NoTraces
+from tools.performance.measuring import beside, timed
 from tools.performance.memory import Peak, resident
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -90,10 +92,46 @@ class Preparing:
         return {"before": peak.before, "most": peak.most, "rows": len(made)}
 
 
-_TASKS = {"Predicting": Predicting, "Preparing": Preparing}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """Training on one device, and shared between two that are made of the same cores."""
+
+    model: str
+    """A `.keras` file."""
+    images: str
+    """A `.npy` file, D's images [n, H, W, C] uint8."""
+    labels: str
+    """A `.npy` file, [n]."""
+    epochs: int
+    repeats: int
+
+    def run(self) -> dict[str, Any]:
+        """Returns the seconds on two ÷ the seconds on one, tracing included."""
+        cpu, half = tf.config.list_physical_devices("CPU"), tf.config.LogicalDeviceConfiguration()
+        tf.config.set_logical_device_configuration(cpu[0], [half, half])
+        network, config = Classifier.load(self.model), TrainingConfig(epochs=self.epochs)
+        images, labels = np.load(self.images), np.load(self.labels)
+
+        def train(devices: Literal["one", "all"]) -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                training.train(
+                    network.clone(),
+                    images,
+                    labels,
+                    config,
+                    seed=0,
+                    checkpoint=pathlib.Path(folder) / "checkpoint.npz",
+                    traces=NoTraces(),
+                    devices=devices,
+                )
+
+        return {"ratios": beside(lambda: train("one"), lambda: train("all"), self.repeats)}
 
 
-def run(task: Predicting | Preparing) -> dict[str, Any]:
+_TASKS = {"Predicting": Predicting, "Preparing": Preparing, "Training": Training}
+
+
+def run(task: Predicting | Preparing | Training) -> dict[str, Any]:
     """Returns what a task returns that a new process runs.
 
     Raises:

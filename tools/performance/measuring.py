@@ -90,6 +90,20 @@ def relative(runs: Sequence[Callable[[], float]], repeats: int) -> list[list[flo
     return found
 
 
+def beside(one: Callable[[], object], other: Callable[[], object], repeats: int) -> list[float]:
+    """Returns the seconds of the other ÷ those of the one, which runs before and after it.
+
+    Each has run once before, so that nothing is compiled.
+    """
+    one()
+    other()
+    found = []
+    for _ in range(repeats):
+        before, own, after = (timed(run)[1] for run in (one, other, one))
+        found.append(own / statistics.mean((before, after)))
+    return found
+
+
 def timed(run: Callable[[], Value]) -> tuple[Value, float]:
     """Returns what a run returns, and the seconds it took."""
     begun = time.perf_counter()

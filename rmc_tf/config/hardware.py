@@ -1,0 +1,36 @@
+"""How the arithmetic is done: what pays on accelerators, and is off by default."""
+
+import dataclasses
+from typing import Literal
+
+from rmc_tf.config.section import Section
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HardwareConfig(Section):
+    """Settings that change the speed, and the last bits of what comes out; all are ours.
+
+    The paper and the authors' code have none of them. docs/performance.md has what each costs or
+    saves on two cores.
+    """
+
+    jit_compile: bool = False
+    """Whether XLA compiles the steps of the adaptation, and the attacks on a static network but
+    JSMA, whose shapes aren't known before. It compiles anew for each size of a batch."""
+    mixed_precision: bool = False
+    """Whether the network computes in bfloat16, from its first weights up to the feature layer;
+    weights, pixels, features and logits stay float32. Not float16: its small gradients vanish
+    unless the loss is scaled, here also in the adaptation and in every attack."""
+    devices: Literal["one", "all"] = "one"
+    """"all": a training of the experiment's networks shares each batch between all GPUs (without
+    any: all logical CPU devices), batch normalisation as over the whole batch. Local adaptation
+    stays on one: it waits for each small step."""
+
+    def of_training(self) -> dict[str, object]:
+        """Returns those that change a trained network, where they aren't the default."""
+        found: dict[str, object] = {}
+        if self.mixed_precision:
+            found["mixed_precision"] = True
+        if self.devices != "one":
+            found["devices"] = self.devices
+        return found
