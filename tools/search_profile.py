@@ -206,6 +206,7 @@ def main(argv: Sequence[str]) -> None:
     console.quieten()
     config = experiment(values.dataset, values.points, values.rows, values.k)
     out = pathlib.Path(values.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
     of = {"experiment": config.to_dict(), "gmsa_points": values.gmsa_points}
     made_by = storage.fingerprint({**of, "rmc_fast": ""})
     found: dict[str, Any] = {"choosing": {}, "reported": {}}
