@@ -237,9 +237,10 @@ def test_updates_of_the_benchmark_are_of_adversarial_neighbours_all_or_half(
 ) -> None:
     size = refresh.Size(rows=2_000, k=64, updates=3)
     found = list(refresh.updates(deployed, tmp_path, size))
-    assert [len(one.ratios) for one in found] == [size.updates - 1] * 5
+    updates = [one for one in found if "mean" not in one.name]
+    assert [len(one.ratios) for one in updates] == [size.updates - 1] * 5
     assert all("N' = 2,000" in one.setting for one in found)
-    whole, half, *_ = (int(one.name.split("update of ")[1].split()[0]) for one in found)
+    whole, half, *_ = (int(one.name.split("update of ")[1].split()[0]) for one in updates)
     assert 0 < half < whole <= size.k
 
 

@@ -89,9 +89,11 @@ def test_mixed_precision_is_near_to_eight_bits_and_keeps_weights_and_logits_in_f
     np.testing.assert_allclose(coarse.train_losses, plain[0].train_losses, rtol=0.02)
 
 
-def test_what_changes_the_last_bits_changes_the_fingerprint_and_stays_with_copies(
-    network: Classifier,
-) -> None:
+def test_what_changes_the_last_bits_changes_the_fingerprint_and_stays_with_copies() -> None:
+    images = keras.Input((8, 8, 1))  # a functional model: its file tells the types between layers
+    convolved = keras.layers.ReLU()(keras.layers.Conv2D(2, 3)(images))
+    outputs = keras.layers.Dense(10)(keras.layers.Flatten(name="features")(convolved))
+    network = Classifier(keras.Model(images, outputs))
     deep, by_xla = mixed(network), compiled_by_xla(network)
     assert len({each.fingerprint() for each in (network, deep, by_xla)}) == 3
     assert deep.clone().fingerprint() == deep.fingerprint()
