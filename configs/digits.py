@@ -37,4 +37,5 @@ def experiment() -> config.ExperimentConfig:
         # ten points (docs/results/calibration.md).
         rmc=config.RMCConfig(k=512, calibration=config.CalibrationConfig(source="augmented_set")),
         evaluation=config.EvaluationConfig(points=100),
+        hardware=config.HardwareConfig(threads_per_operation=1),  # 8×8 pixels
     )

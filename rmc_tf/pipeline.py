@@ -34,6 +34,7 @@ from rmc_tf import (
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.export import export
+from rmc_tf.hardware import share_cores
 from rmc_tf.materials import Materials
 from rmc_tf.opponents import Opponents
 from rmc_tf.provenance import provenance, revision
@@ -77,6 +78,7 @@ class Pipeline:
             attacks.find(model)
         for threat in config.threats.values():
             threats.check(threat, config.attacks)
+        share_cores(config.hardware)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         self.materials = Materials(config, workdir, say, self._traces_of)

@@ -24,6 +24,9 @@ from rmc_tf.index import FeatureIndex
 from rmc_tf.traces import NoTraces
 
 tf.config.experimental.enable_op_determinism()  # as the program does, before any test
+# Several tests run at once, and their images are small: more threads would wait for each other.
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_inter_op_parallelism_threads(1)
 
 
 @pytest.fixture(scope="session")

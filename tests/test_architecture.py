@@ -17,7 +17,7 @@ ROWS = (
     ("report",),
     ("claims",),
     ("audit", "audit.checks", "audit.page"),
-    ("images", "augmentation", "traces", "provenance"),
+    ("images", "augmentation", "hardware", "traces", "provenance"),
     ("tfds_store",),
     ("datasets",),
     ("models.resnet", "models.cnn"),

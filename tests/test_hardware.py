@@ -9,10 +9,12 @@ import textwrap
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from configs import digits as digits_config
 from rmc_tf import attacks, trained
 from rmc_tf.adaptation import Adaptation, Fit
+from rmc_tf.attacks.base import Batch
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, EarlyStopConfig, HardwareConfig, ModelConfig
 from rmc_tf.datasets import Dataset
@@ -173,3 +175,48 @@ def test_two_devices_train_nearly_the_same_weights_as_one() -> None:
         check=False,
     )
     assert done.stdout == "the same\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "config",
+    [AttackConfig(), AttackConfig(attack="jsma", norm="l0", targeted=True)],
+    ids=["pgd", "jsma"],
+)
+def test_an_attack_in_parts_at_once_finds_what_it_finds_in_one(
+    network: Classifier, test_rows: Rows, config: AttackConfig
+) -> None:
+    attack = attacks.find(config)
+
+    def iterate(images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
+        return attack.perturb(network.logits, config, Batch(images, labels, starts))
+
+    pixels = tf.TensorSpec([None, 8, 8, 1], tf.float32)
+    signature = [pixels, tf.TensorSpec([None], tf.int32), pixels]
+    whole, *cut = (
+        tf.function(attacks.side_by_side(iterate, (8, 8, 1), parts), signature)
+        for parts in (1, 2, 3)
+    )
+    for rows in (1, 2, 5):
+        images = test_rows[0][:rows]
+        labels = ((test_rows[1][:rows] + config.targeted) % 10).astype(np.int32)
+        expected = whole(images, labels, images).numpy()
+        assert np.abs(expected - images).max() > 0
+        for parts in cut:
+            np.testing.assert_allclose(parts(images, labels, images).numpy(), expected, atol=1e-5)
+
+
+def test_cores_are_shared_as_asked_before_tensorflow_begins() -> None:
+    script = """
+        from rmc_tf.config import HardwareConfig
+        from rmc_tf.hardware import cores, operations_at_once, share_cores
+        share_cores(HardwareConfig())
+        assert operations_at_once() == 1
+        share_cores(HardwareConfig(threads_per_operation=1))
+        assert operations_at_once() == cores()
+        import tensorflow as tf
+        tf.constant(1) + 1
+        share_cores(HardwareConfig(threads_per_operation=2))  # too late, and no harm
+        assert operations_at_once() == cores()
+    """
+    run = [sys.executable, "-c", textwrap.dedent(script)]
+    assert subprocess.run(run, cwd=ROOT, check=False).returncode == 0

@@ -33,7 +33,14 @@ from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient
 
 from rmc_tf import attacks, datasets, models, storage, training
 from rmc_tf.classifier import Classifier
-from rmc_tf.config import AttackConfig, DatasetConfig, ModelConfig, TrainingConfig
+from rmc_tf.config import (
+    AttackConfig,
+    DatasetConfig,
+    HardwareConfig,
+    ModelConfig,
+    TrainingConfig,
+)
+from rmc_tf.hardware import share_cores
 from rmc_tf.images import to_float
 from rmc_tf.traces import NoTraces
 
@@ -76,6 +83,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("batch", 64, "Images.", 1, flag_values=values)
     flags.DEFINE_integer("iterations", 10, "Of PGD, MIM and CW-L2.", 1, flag_values=values)
     flags.DEFINE_float("seconds", 20, "At most, for a pair's repeats.", 0, flag_values=values)
+    text = "For all sides: as --config.hardware.threads_per_operation; 0: TensorFlow's choice."
+    flags.DEFINE_integer("threads_per_operation", 1, text, 0, flag_values=values)
     flags.DEFINE_integer("repeats", 7, "Measurements of each pair.", 1, flag_values=values)
 
 
@@ -261,6 +270,7 @@ def main(argv: Sequence[str]) -> None:
     """Measures all pairs, prints each as it is known, and writes the figures."""
     del argv
     values, figures = flags.FLAGS, []
+    share_cores(HardwareConfig(threads_per_operation=values.threads_per_operation))
     with tempfile.TemporaryDirectory() as folder:
         work = task(values.model, values.batch, values.iterations, pathlib.Path(folder))
     print("\n| attack | peer | peer ÷ ours | spread | peer ÷ gradients | ours, ms | ", end="")

@@ -34,6 +34,7 @@ from rmc_tf.config import (
 )
 from rmc_tf.defences.base import Defence
 from rmc_tf.defences.rmc import RMC
+from rmc_tf.hardware import share_cores
 from rmc_tf.intervals import wilson
 from rmc_tf.materials import Materials
 from rmc_tf.progress import progress
@@ -202,9 +203,10 @@ def main(argv: Sequence[str]) -> None:
     """Measures every candidate, then the two profiles on the other half."""
     del argv
     values, command = flags.FLAGS, " ".join(["python tools/search_profile.py", *sys.argv[1:]])
-    tf.config.experimental.enable_op_determinism()
     console.quieten()
     config = experiment(values.dataset, values.points, values.rows, values.k)
+    share_cores(config.hardware)
+    tf.config.experimental.enable_op_determinism()
     out = pathlib.Path(values.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     of = {"experiment": config.to_dict(), "gmsa_points": values.gmsa_points}

@@ -5,6 +5,7 @@ each in its way. An attack on a *defence* belongs above the defences, not here.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -15,6 +16,7 @@ from rmc_tf.attacks.base import Attack, Batch, random_start
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig
 from rmc_tf.errors import UserError
+from rmc_tf.hardware import operations_at_once
 from rmc_tf.images import distance
 from rmc_tf.seeding import generator
 
@@ -98,6 +100,41 @@ def in_graph(
     return perturb
 
 
+Iterate = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def side_by_side(iterate: Iterate, image_shape: tuple[int, int, int], parts: int) -> Iterate:
+    """Returns the same attack, which works on several parts of a batch at once.
+
+    Where each operation has one thread, the other cores would have nothing to do. What an attack
+    does to an image doesn't depend on the others of its batch.
+
+    Args:
+      iterate: from images [B, H, W, C], labels [B] and starts [B, H, W, C] to images.
+      image_shape: [H, W, C].
+      parts: how many; a batch of fewer images isn't cut.
+    """
+    if parts < 2:
+        return iterate
+    pixels = tf.TensorSpec([None, *image_shape], tf.float32)
+    once = tf.function(iterate, [pixels, tf.TensorSpec([None], tf.int32), pixels])
+
+    def together(images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
+        rows = tf.shape(images)[0]
+        cuts = [rows * part // parts for part in range(parts + 1)]
+        made = [
+            once(images[begin:end], labels[begin:end], starts[begin:end])
+            for begin, end in itertools.pairwise(cuts)
+        ]
+        return tf.concat(made, axis=0)
+
+    return lambda images, labels, starts: tf.cond(
+        tf.shape(images)[0] < parts,
+        lambda: once(images, labels, starts),
+        lambda: together(images, labels, starts),
+    )
+
+
 class Craft:
     """An attack on a classifier's present weights, compiled once for all batch sizes.
 
@@ -117,11 +154,14 @@ class Craft:
         self._num_classes = classifier.num_classes
         self.radius = self._attack.radius(config, int(np.prod(classifier.image_shape)))
 
-        def iterate(images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
+        def whole(images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
             return self._attack.perturb(classifier.logits, config, Batch(images, labels, starts))
 
+        iterate: Iterate = whole
         if classifier.jit_compile and self._attack.by_xla:  # starts are drawn as without it
-            iterate = tf.function(iterate, jit_compile=True)
+            iterate = tf.function(whole, jit_compile=True)
+        else:
+            iterate = side_by_side(whole, classifier.image_shape, operations_at_once())
 
         def perturb(
             images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, anywhere: tf.Tensor

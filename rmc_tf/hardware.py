@@ -1,0 +1,38 @@
+"""How TensorFlow shares the cores, which it must be told before its first operation."""
+
+import contextlib
+import os
+
+import tensorflow as tf
+
+from rmc_tf.config import HardwareConfig
+
+
+def share_cores(hardware: HardwareConfig) -> None:
+    """Gives each operation so many threads, and runs as many operations at once as there are cores.
+
+    Where TensorFlow has begun already, as in a program of the user's own, it stays as it is.
+
+    Args:
+      hardware: `threads_per_operation`; 0: TensorFlow's choice, which is all cores for each.
+    """
+    threads = hardware.threads_per_operation
+    if not threads:
+        return
+    with contextlib.suppress(RuntimeError):
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(max(1, cores() // threads))
+
+
+def operations_at_once() -> int:
+    """Returns how many cores wait for work that one operation doesn't give them, and one."""
+    if tf.config.threading.get_intra_op_parallelism_threads() != 1:
+        return 1
+    return max(1, int(tf.config.threading.get_inter_op_parallelism_threads()))
+
+
+def cores() -> int:
+    """Returns how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
