@@ -32,7 +32,7 @@ def shipped(name: str) -> ExperimentConfig:
 
 DIGITS = shipped("digits")
 AT_LEAST_1 = [
-    *("model.blocks", "model.filters", "training.epochs", "training.batch_size"),
+    *("model.blocks", "model.filters", "training.batch_size"),
     *("attacks.pgd.iterations", "attacks.pgd.binary_search_steps"),
     *("augmented_set.batch_size", "augmented_set.shard_rows"),
     *("index.recall_queries", "rmc.batch_size", "rmc.early_stop.patience"),
