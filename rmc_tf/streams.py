@@ -14,11 +14,11 @@ import numpy as np
 from rmc_tf import attacks, storage
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig
-from rmc_tf.datasets import LabelledRows
 from rmc_tf.errors import UserError
 from rmc_tf.images import distance, to_float
 from rmc_tf.progress import progress
 from rmc_tf.provenance import versions
+from rmc_tf.rows import LabelledRows
 from rmc_tf.seeding import derive_seed, generator
 
 _KIND = "stream"
@@ -121,7 +121,8 @@ def make(
     )
     path = folder / fingerprint
     if not storage.is_committed(path):
-        images, labels = _pick(test, rows)
+        chosen = test.rows(rows)
+        images, labels = to_float(chosen.images), chosen.labels
         details: dict[str, Any] = {"name": name, "points": len(rows)}
         if attack_model is not None and classifier is not None:
             craft = attacks.build(attack_model, classifier)
@@ -165,15 +166,3 @@ def _perturb(
         "mean_distance": float(distance(images, benign, norm).mean()),
         "images_per_second": len(images) / seconds,
     }
-
-
-def _pick(test: LabelledRows, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images and labels of some rows, in the order asked for, in one pass over the set."""
-    images = np.empty((len(rows), *test.image_shape), np.float32)
-    labels = np.empty(len(rows), np.int32)
-    for batch in test.batches(1024):
-        wanted = np.flatnonzero((rows >= batch.rows[0]) & (rows <= batch.rows[-1]))
-        inside = rows[wanted] - batch.rows[0]
-        images[wanted] = to_float(batch.images[inside])
-        labels[wanted] = batch.labels[inside]
-    return images, labels

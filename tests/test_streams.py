@@ -12,9 +12,10 @@ import pytest
 from rmc_tf import attacks, streams
 from rmc_tf.classifier import Classifier, softmax
 from rmc_tf.config import AttackConfig
-from rmc_tf.datasets import Batch, Dataset
+from rmc_tf.datasets import Dataset
 from rmc_tf.errors import ArtefactError, UserError
 from rmc_tf.images import to_float
+from rmc_tf.rows import Batch
 
 FGSM = AttackConfig(attack="fgsm", epsilon=0.1)
 Make = Callable[..., streams.Stream]
