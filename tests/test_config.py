@@ -19,6 +19,7 @@ MADE_FROM = {
     **dict.fromkeys(("authors_code", "table1"), "digits"),
     **dict.fromkeys(("table3", "table4", "table5a", "table6", "threats"), "table1"),
     **dict.fromkeys(("table5b", "table7"), "table5a"),
+    "table2": "imagenet",
 }
 PAPERS = sorted(CONFIGS.keys() - MADE_FROM.keys())
 
