@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         RMCConfig,
         authors_code,
     )
-    from rmc_tf.datasets import ArraySplit
     from rmc_tf.datasets import load as load_dataset
     from rmc_tf.defences.base import Prediction
     from rmc_tf.defences.rmc import RMC
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from rmc_tf.index import FeatureIndex
     from rmc_tf.preparation import prepare
     from rmc_tf.refreshed_set import RefreshedSet
+    from rmc_tf.rows import ArraySplit
 
 __version__ = "0.1.0"
 
@@ -45,7 +45,7 @@ _HOMES = {
     "RMCConfig": "config",
     "RefreshConfig": "config",
     "authors_code": "config",
-    "ArraySplit": "datasets",
+    "ArraySplit": "rows",
     "AugmentedSet": "augmented_set",
     "Classifier": "classifier",
     "FeatureIndex": "index",

@@ -46,6 +46,7 @@ class Adaptation:
         learning_rate: float,
         batch_size: int,
         *,
+        micro_batch: int = 0,
         batch_norm_training: bool = False,
         may_keep_best: bool = False,
         frozen_until: str = "",
@@ -57,6 +58,8 @@ class Adaptation:
           classifier: the network to adapt.
           learning_rate: λ.
           batch_size: B; the last batch of an epoch may be smaller.
+          micro_batch: the gradient of a batch is summed over parts of so many rows, which bounds
+            the memory of a step; 0: it is computed at once.
           batch_norm_training: whether batch normalisation and dropout act as in training.
           may_keep_best: whether some fit will ask for the best weights, which takes a second
             copy of them.
@@ -82,6 +85,7 @@ class Adaptation:
         self.optimizer.build(self._weights)
         self._fresh_optimizer = [np.array(v) for v in self.optimizer.variables]
         self._batch_size = batch_size
+        self._micro_batch = micro_batch
         self._training = batch_norm_training
         every = classifier.model.variables if may_keep_best else []
         self._best = [tf.Variable(v.value, trainable=False) for v in every]
@@ -182,17 +186,43 @@ class Adaptation:
 
     def _step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Line 14: θ* ← θ* − λ Σ ∇L(θ*, x, y), by Adam; returns the loss before it."""
+        if self._micro_batch:
+            loss, gradients = self._summed(images, labels)
+        else:
+            loss, gradients = self._loss_and_gradients(images, labels)
+        self.optimizer.apply(gradients)
+        return loss
+
+    def _loss_and_gradients(
+        self, images: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             logits = self._logits(images, self._training)
             loss = cross_entropy(logits, labels)
-        self.optimizer.apply(tape.gradient(loss, [w.value for w in self._weights]))
-        return loss
+        return loss, tape.gradient(loss, [w.value for w in self._weights])
+
+    def _summed(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """The same of the whole batch, a micro-batch at a time; each weighs as it has rows."""
+        rows, loss = tf.shape(images)[0], tf.constant(0.0)
+        gradients = [tf.zeros_like(weight.value) for weight in self._weights]
+        for begin in tf.range(0, rows, self._micro_batch):
+            # Else TensorFlow begins several at once, and holds what each needs.
+            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
+            part = labels[begin : begin + self._micro_batch]
+            share = tf.cast(tf.shape(part)[0], tf.float32) / tf.cast(rows, tf.float32)
+            own, more = self._loss_and_gradients(images[begin : begin + self._micro_batch], part)
+            loss += share * own
+            gradients = _added(gradients, more, share)
+        return loss, gradients
 
     def _validation_loss(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Mean over all rows, a batch at a time, so that memory doesn't grow with K."""
         rows, total = tf.shape(images)[0], tf.constant(0.0)
-        for begin in tf.range(0, rows, self._batch_size):
-            end = begin + self._batch_size
+        size = self._micro_batch or self._batch_size
+        at_once = 1 if self._micro_batch else 10  # 10: TensorFlow's own
+        for begin in tf.range(0, rows, size):
+            tf.autograph.experimental.set_loop_options(parallel_iterations=at_once)
+            end = begin + size
             logits = self._logits(images[begin:end], False)
             total += tf.reduce_sum(
                 tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -213,8 +243,9 @@ class Adaptation:
         shape, kind = self._trunk.output.shape, self._trunk.output.dtype
         parts = tf.TensorArray(kind, 1, dynamic_size=True, infer_shape=False)
         parts = parts.write(0, tf.zeros([0, *shape[1:]], kind))  # of no rows, that is all
-        for begin in tf.range(0, rows, self._batch_size):
-            part = self._trunk(images[begin : begin + self._batch_size], training=False)
+        size = self._micro_batch or self._batch_size
+        for begin in tf.range(0, rows, size):
+            part = self._trunk(images[begin : begin + size], training=False)
             parts = parts.write(parts.size(), part)
         return tf.ensure_shape(parts.concat(), shape)
 
@@ -237,3 +268,14 @@ class Adaptation:
     def _recall(self) -> None:
         for best, variable in zip(self._best, self.classifier.model.variables, strict=False):
             variable.value.assign(best)
+
+
+@tf.autograph.experimental.do_not_convert
+def _added(
+    gradients: list[tf.Tensor], more: list[tf.Tensor | None], share: tf.Tensor
+) -> list[tf.Tensor]:
+    """Returns the sum; a weight that the loss doesn't depend on has no gradient."""
+    pairs = zip(gradients, more, strict=True)
+    return [
+        total if own is None else total + tf.cast(share, own.dtype) * own for total, own in pairs
+    ]

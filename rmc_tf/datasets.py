@@ -1,109 +1,30 @@
 """Data sets: TFDS by name, from disk if it is there, else downloaded; digits built in.
 
 A row's number is its position in its split, read in the stored order: the same
-in every run. Arrays that a program has in memory anyway stand in by `ArraySplit`.
+in every run.
 """
 
+import contextlib
 import dataclasses
-import hashlib
 import pathlib
+import re
 import socket
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from rmc_tf import image_folder
 from rmc_tf import images as pixels
 from rmc_tf.config import DatasetConfig
 from rmc_tf.errors import DISK_ERRORS, UserError, first_line
-from rmc_tf.storage import checksum, fingerprint
+from rmc_tf.image_folder import FolderSplit
+from rmc_tf.rows import Batch
+from rmc_tf.storage import files_fingerprint, fingerprint
 from rmc_tf.tfds_store import store_digits
-
-
-class Batch(NamedTuple):
-    """Consecutive rows of a split."""
-
-    images: np.ndarray
-    """[B, H, W, C] as stored: uint8, or float32 in [0, 1]."""
-    labels: np.ndarray
-    """[B] int32."""
-    rows: np.ndarray
-    """[B] int64, positions in the split."""
-
-
-class LabelledRows(Protocol):
-    """D, or a test set: labelled images in a fixed order."""
-
-    @property
-    def source(self) -> str:
-        """What it is, for messages."""
-
-    @property
-    def num_rows(self) -> int:
-        """|D|."""
-
-    @property
-    def num_classes(self) -> int:
-        """Number of labels."""
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """[H, W, C]."""
-
-    @property
-    def pixels(self) -> str:
-        """How pixels are stored: "uint8" or "float32"."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with the rows."""
-
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yields all rows in order, `batch_size` at a time."""
-
-
-class ArraySplit:
-    """Rows that are in memory already."""
-
-    def __init__(
-        self, images: np.ndarray, labels: np.ndarray, num_classes: int, source: str = "arrays"
-    ) -> None:
-        """Takes rows.
-
-        Args:
-          images: [N, H, W, C] uint8, or float32 in [0, 1].
-          labels: [N] integers in 0..num_classes-1.
-          num_classes: number of labels.
-          source: what they are, for messages.
-
-        Raises:
-          UserError: images or labels of the wrong type, shape or range.
-        """
-        images, labels = np.asarray(images), np.asarray(labels)
-        if images.ndim != 4 or len(images) != len(labels) or not len(images):
-            raise UserError(
-                f"{source}: images of shape {list(images.shape)} with {len(labels)} labels, "
-                "expected [N, H, W, C] with N labels"
-            )
-        if images.dtype != np.uint8:
-            pixels.check_images(images, images.shape[1:], source)
-        pixels.check_labels(labels, num_classes, source)
-        self.source = source
-        self.num_rows = len(images)
-        self.num_classes = num_classes
-        self.image_shape: tuple[int, int, int] = images.shape[1:]
-        self.pixels = images.dtype.name
-        self._all = Batch(images, labels.astype(np.int32), np.arange(len(images)))
-        digest = hashlib.sha256(images.tobytes()).hexdigest()
-        self.fingerprint = fingerprint(digest, self._all.labels.tolist(), num_classes)
-
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yields all rows in order, `batch_size` at a time."""
-        for begin in range(0, self.num_rows, batch_size):
-            yield Batch(*(array[begin : begin + batch_size] for array in self._all))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +40,7 @@ class Split:
     """Changes with the data set, its version, its size, and the size of its images."""
     _builder: Any = dataclasses.field(repr=False)
     _split: str = dataclasses.field(repr=False)
+    _shorter: int = dataclasses.field(repr=False)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Yields all rows in order, `batch_size` at a time.
@@ -139,6 +61,22 @@ class Split:
         if images:
             yield self._batch(images, labels, begin)
 
+    def rows(self, numbers: np.ndarray) -> Batch:
+        """Returns rows by their numbers: at random from ArrayRecord, else in a pass over all.
+
+        Raises:
+          UserError: as for `batches`.
+        """
+        if not self._random_access:
+            return _picked(self, numbers)
+        keys = _keys(self._builder.info)
+        with self._readable():
+            source = self._builder.as_data_source(self._split)
+            examples = [source[int(number)] for number in numbers]
+        images = [self._sized(example[keys[0]]) for example in examples]
+        batch = self._batch(images, [int(example[keys[1]]) for example in examples], 0)
+        return batch._replace(rows=np.asarray(numbers, np.int64))
+
     def arrays(self) -> Batch:
         """Returns the whole split in memory."""
         return next(self.batches(self.num_rows))
@@ -157,32 +95,48 @@ class Split:
     def _examples(self) -> Iterator[tuple[np.ndarray, int]]:
         image_key, label_key = _keys(self._builder.info)
         for example in self._stored():
-            yield self._resized(np.asarray(example[image_key])), int(example[label_key])
+            yield self._sized(example[image_key]), int(example[label_key])
 
     def _stored(self) -> Iterator[Any]:
-        try:
-            if self._builder.info.file_format.file_suffix == "array_record":
+        with self._readable():
+            if self._random_access:
                 yield from self._builder.as_data_source(self._split)
             else:
                 in_order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
                 yield from tfds.as_numpy(
                     self._builder.as_dataset(self._split, shuffle_files=False, read_config=in_order)
                 )
+
+    @property
+    def _random_access(self) -> bool:
+        return bool(self._builder.info.file_format.file_suffix == "array_record")
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:  # each file format raises its own for a damaged file
             raise UserError(
                 f"data set {self.source}: it can't be read ({first_line(error)}); "
                 f"delete {self._builder.data_dir} and prepare it again"
             ) from error
 
-    def _resized(self, image: np.ndarray) -> np.ndarray:
-        if image.shape == self.image_shape:
+    def _sized(self, stored: Any) -> np.ndarray:
+        image: np.ndarray = np.asarray(stored)
+        if image.shape == self.image_shape and not self._shorter:
             return image
-        import tensorflow as tf  # only for data sets whose images need it
+        return pixels.resized(image, self.image_shape[0], self._shorter)
 
-        resized = tf.image.resize(image, self.image_shape[:2], antialias=True).numpy()
-        if image.dtype == np.uint8:
-            return np.asarray(np.clip(np.rint(resized), 0, 255), np.uint8)
-        return np.asarray(np.clip(resized, 0, 1), image.dtype)
+
+def _picked(split: Split, numbers: np.ndarray) -> Batch:
+    """Returns rows by their numbers, in one pass over the split."""
+    images = np.empty((len(numbers), *split.image_shape), split.pixels)
+    labels = np.empty(len(numbers), np.int32)
+    for batch in split.batches(1024):
+        wanted = np.flatnonzero((numbers >= batch.rows[0]) & (numbers <= batch.rows[-1]))
+        inside = numbers[wanted] - batch.rows[0]
+        images[wanted], labels[wanted] = batch.images[inside], batch.labels[inside]
+    return Batch(images, labels, np.asarray(numbers, np.int64))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,8 +146,8 @@ class Dataset:
     name: str
     """TFDS' full name, with config and version."""
     class_names: tuple[str, ...]
-    train: Split
-    test: Split
+    train: Split | FolderSplit
+    test: Split | FolderSplit
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -213,14 +167,18 @@ def load(config: DatasetConfig) -> Dataset:
       UserError: TFDS doesn't know it, can't fetch it, or it isn't a data set of
         labelled images of one size.
     """
-    builder = _builder(config)
-    info = builder.info
-    image, label = (info.features[key] for key in _keys(info))
     if config.train_split == config.test_split:
         raise UserError(
             f"--config.dataset.test_split={config.test_split}: the same as the train split; "
             "a network is not tested on what it was trained on"
         )
+    if config.folder:
+        name = pathlib.Path(config.folder).name
+        classes, splits = image_folder.open_splits(config)
+        return Dataset(name, classes, *splits)
+    builder = _builder(config)
+    info = builder.info
+    image, label = (info.features[key] for key in _keys(info))
     side = config.image_size
     shape = (side, side, image.shape[-1]) if side else tuple(image.shape)
     if None in shape:
@@ -235,6 +193,8 @@ def load(config: DatasetConfig) -> Dataset:
             "expected uint8 or float32 in [0, 1]"
         )
 
+    cut = [config.resize_shorter] if config.resize_shorter else []
+
     def split(name: str, flag: str) -> Split:
         try:
             rows = info.splits[name].num_examples
@@ -246,16 +206,21 @@ def load(config: DatasetConfig) -> Dataset:
         if rows < 1:
             raise UserError(f"--config.dataset.{flag}={name}: no row of {info.full_name} is in it")
         part = info.splits[name]
-        stored = [part.num_examples, part.num_bytes, _digest(part.filepaths)]
+        stored = [
+            part.num_examples,
+            part.num_bytes,
+            files_fingerprint(list(map(pathlib.Path, part.filepaths))),
+        ]
         return Split(
             source=f"{info.full_name}, split {name}",
             num_rows=rows,
             num_classes=label.num_classes,
             image_shape=shape,
             pixels=dtype.name,
-            fingerprint=fingerprint(info.full_name, name, stored, shape),
+            fingerprint=fingerprint(info.full_name, name, stored, shape, *cut),
             _builder=builder,
             _split=name,
+            _shorter=config.resize_shorter,
         )
 
     return Dataset(
@@ -264,14 +229,6 @@ def load(config: DatasetConfig) -> Dataset:
         split(config.train_split, "train_split"),
         split(config.test_split, "test_split"),
     )
-
-
-def _digest(paths: Sequence[Any]) -> str:
-    """Returns what changes with the stored files: their checksums; of large ones, their sizes."""
-    sizes = [pathlib.Path(path).stat().st_size for path in paths]
-    if sum(sizes) > 2**31:  # seconds for each start, for nothing new as a rule
-        return fingerprint(sizes)
-    return fingerprint([checksum(pathlib.Path(path)) for path in paths])
 
 
 def _keys(info: Any) -> tuple[str, str]:
@@ -317,6 +274,9 @@ def _builder(config: DatasetConfig) -> Any:
     )
     if not config.download:
         raise UserError(f"--config.dataset.download=False: {config.name} is needed, but {remedy}")
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        _check_manual(config.name, builder)
+        builder = tfds.builder(config.name, try_gcs=False, file_format="array_record", **where)
     _check_reachable(config.name, builder, remedy)
     try:
         builder.download_and_prepare(
@@ -344,3 +304,16 @@ def _check_reachable(name: str, builder: Any, remedy: str) -> None:
             raise UserError(
                 f"--config.dataset.name={name}: it can't be downloaded ({error}), and {remedy}"
             ) from None
+
+
+def _check_manual(name: str, builder: Any) -> None:
+    """Says at once which files a user has to fetch by hand, where TFDS would name some later."""
+    folder = pathlib.Path(builder.data_dir_root) / "downloads" / "manual"
+    asked = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+    files = re.findall(r"[\w.-]+\.(?:tar|tar\.gz|tgz|zip)\b", asked)
+    missing = [file for file in files if not (folder / file).is_file()]
+    if missing or not folder.is_dir():
+        raise UserError(
+            f"--config.dataset.name={name}: {', '.join(missing) or 'nothing'} isn't in {folder}; "
+            f"put it there ({asked}), or name a folder of images by --config.dataset.folder=DIR"
+        )

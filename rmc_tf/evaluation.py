@@ -131,10 +131,12 @@ def read_records(path: pathlib.Path) -> list[Record]:
 def _answer(defence: Defence, stream: Stream, number: int, image: np.ndarray) -> Record:
     prediction = defence.predict(image)
     calibration_seconds = defence.calibrate()
+    aim = {} if stream.targets is None else {"target": int(stream.targets[number])}
     return {
         "point": number,
         "row": int(stream.rows[number]),
         "label": int(stream.labels[number]),
+        **aim,
         "prediction": prediction.label,
         "confidence": float(prediction.probabilities.max()),
         "adversarial": stream.adversarial,
@@ -147,7 +149,7 @@ def _answer(defence: Defence, stream: Stream, number: int, image: np.ndarray) ->
 def summarise(records: list[Record]) -> dict[str, Any]:
     """Returns accuracy with its 95 % interval (Wilson 1927), steps and seconds of some records.
 
-    There is at least one.
+    There is at least one. Of a targeted attack also how often the defence answered its target.
     """
     correct = sum(record["prediction"] == record["label"] for record in records)
     median = {
@@ -155,11 +157,16 @@ def summarise(records: list[Record]) -> dict[str, Any]:
         for key in ("seconds", "calibration_seconds", "attack_seconds")
         if key in records[0]
     }
+    reached = {}
+    if "target" in records[0]:
+        share = sum(record["prediction"] == record["target"] for record in records) / len(records)
+        reached = {"target_rate": share, "target_interval": list(wilson(share, len(records)))}
     return {
         "points": len(records),
         "correct": correct,
         "accuracy": correct / len(records),
         "interval": list(wilson(correct / len(records), len(records))),
+        **reached,
         "mean_steps": float(np.mean([record["steps"] for record in records])),
         **median,
     }

@@ -18,10 +18,10 @@ from rmc_tf.augmented_set import (
 )
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, AugmentedSetConfig
-from rmc_tf.datasets import LabelledRows
 from rmc_tf.errors import UserError
 from rmc_tf.progress import progress
 from rmc_tf.provenance import versions
+from rmc_tf.rows import LabelledRows
 from rmc_tf.seeding import derive_seed, generator
 
 

@@ -58,8 +58,28 @@ class Table(NamedTuple):
 
 def accuracy_table(table: Table) -> str:
     """Returns a Markdown table of accuracies with their 95 % intervals."""
-    lines = [(row.block, [row.title, *map(_accuracy, row.cells)]) for row in table.rows]
+    lines = [(row.block, [row.title, *map(_share, row.cells)]) for row in table.rows]
     return markdown(["Accuracy, % (95 % interval)", *table.columns], _under_headings(lines))
+
+
+def target_table(table: Table) -> str:
+    """Returns a Markdown table of how often each defence answered what a targeted attack aimed at.
+
+    Empty where no column is by a targeted attack.
+    """
+
+    def known(row: Row, column: int) -> bool:
+        return all("target_rate" in result for result in row.cells[column])
+
+    numbers = [n for n in range(len(table.columns)) if any(known(row, n) for row in table.rows)]
+    if not numbers:
+        return ""
+    lines = []
+    for row in table.rows:
+        places = [_share(row.cells[n], "target_rate") if known(row, n) else "–" for n in numbers]
+        lines.append((row.block, [row.title, *places]))
+    head = ["Success of the attack, % (95 % interval)", *(table.columns[n] for n in numbers)]
+    return markdown(head, _under_headings(lines))
 
 
 def cost_table(table: Table) -> str:
@@ -125,15 +145,20 @@ def attack_line(made: Mapping[str, Any]) -> str:
     )
 
 
-def mean_accuracy(results: Sequence[Result]) -> tuple[float, tuple[float, float], int]:
-    """Returns the average accuracy of one place, its 95 % interval, and on how many points."""
-    share = float(np.mean([result["accuracy"] for result in results]))
+def mean_accuracy(
+    results: Sequence[Result], measure: str = "accuracy"
+) -> tuple[float, tuple[float, float], int]:
+    """Returns the average accuracy of one place, its 95 % interval, and on how many points.
+
+    Or of another share that all its results hold, by its name.
+    """
+    share = float(np.mean([result[measure] for result in results]))
     points = min(result["points"] for result in results)
     return share, wilson(share, points), points
 
 
-def _accuracy(results: Sequence[Result]) -> str:
-    share, (low, high), points = mean_accuracy(results)
+def _share(results: Sequence[Result], measure: str = "accuracy") -> str:
+    share, (low, high), points = mean_accuracy(results, measure)
     several = f", mean of {len(results)} D'" if len(results) > 1 else ""
     return f"{100 * share:.1f} ({100 * low:.1f}–{100 * high:.1f}), n = {points}{several}"
 
@@ -239,6 +264,9 @@ def write(
     storage.write_json(folder / "results.json", {**table.to_json(), "attacks": list(attacked)})
     accuracy_figure(folder / "accuracy.png", table)
     text = [f"# {table.title}\n", accuracy, "![Accuracy of each defence](accuracy.png)\n"]
+    if targeted := target_table(table):
+        text.append("## How often the attacker had its way\n")
+        text.append(targeted)
     if printed:
         text.append(f"## {printed.source} of the paper\n")
         text.append(printed_table(printed))

@@ -14,7 +14,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,14 @@ def checksum(path: pathlib.Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_fingerprint(paths: Sequence[pathlib.Path]) -> str:
+    """Returns what changes with stored files: their checksums; of large ones, their sizes."""
+    sizes = [path.stat().st_size for path in paths]
+    if sum(sizes) > 2**31:  # seconds for each start, for nothing new as a rule
+        return fingerprint(sizes)
+    return fingerprint([checksum(path) for path in paths])
 
 
 def write_bytes(path: pathlib.Path, content: bytes) -> None:

@@ -14,11 +14,11 @@ import numpy as np
 from rmc_tf import attacks, storage
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig
-from rmc_tf.datasets import LabelledRows
 from rmc_tf.errors import UserError
 from rmc_tf.images import distance, to_float
 from rmc_tf.progress import progress
 from rmc_tf.provenance import versions
+from rmc_tf.rows import LabelledRows
 from rmc_tf.seeding import derive_seed, generator
 
 _KIND = "stream"
@@ -40,6 +40,8 @@ class Stream:
     fingerprint: str
     attack: dict[str, Any]
     """How the attack did: success_rate, mean_distance, images_per_second …; empty if clean."""
+    targets: np.ndarray | None = None
+    """[M] int32, the classes that a targeted attack aimed at; None: it aimed at none."""
 
     @property
     def adversarial(self) -> bool:
@@ -121,17 +123,24 @@ def make(
     )
     path = folder / fingerprint
     if not storage.is_committed(path):
-        images, labels = _pick(test, rows)
+        chosen = test.rows(rows)
+        images, labels, targets = to_float(chosen.images), chosen.labels, None
         details: dict[str, Any] = {"name": name, "points": len(rows)}
         if attack_model is not None and classifier is not None:
             craft = attacks.build(attack_model, classifier)
-            images, details["attack"] = _perturb(name, images, labels, craft, classifier, seed)
+            images, targets, details["attack"] = _perturb(
+                name, images, labels, craft, classifier, seed
+            )
         with storage.committing(path, kind=_KIND, fingerprint=fingerprint, details=details) as new:
             np.save(new / "image.npy", images)
             np.save(new / "label.npy", labels)
+            if targets is not None:
+                np.save(new / "target.npy", targets)
     details = storage.check(path, kind=_KIND, fingerprint=fingerprint)
     images, labels = np.load(path / "image.npy"), np.load(path / "label.npy")
-    return Stream(name, images, labels, rows, fingerprint, details.get("attack", {}))
+    aims = path / "target.npy"  # what was made before it was kept has none
+    targets = np.load(aims) if aims.exists() else None
+    return Stream(name, images, labels, rows, fingerprint, details.get("attack", {}), targets)
 
 
 def _perturb(
@@ -141,15 +150,16 @@ def _perturb(
     craft: attacks.Craft,
     classifier: Classifier,
     seed: int,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """Returns adversarial images, and how the attack did."""
-    parts, reached, seconds = [], [], 0.0
+) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
+    """Returns adversarial images, the classes they aim at if any, and how the attack did."""
+    parts, aims, reached, seconds = [], [], [], 0.0
     craft.trace()
     with progress(f"stream {name}", len(labels), unit="image") as advance:
         for begin in range(0, len(labels), _BATCH):
             batch = slice(begin, begin + _BATCH)
             step_seed = derive_seed(seed, "stream", begin)
             targets = craft.targets(labels[batch], step_seed)
+            aims += [] if targets is None else [np.asarray(targets, np.int32)]
             begun = time.perf_counter()
             parts.append(craft(benign[batch], labels[batch], step_seed, targets=targets))
             seconds += time.perf_counter() - begun
@@ -157,23 +167,15 @@ def _perturb(
             reached.append(answers != labels[batch] if targets is None else answers == targets)
             advance(len(parts[-1]))
     images, norm = np.concatenate(parts), craft.config.norm
-    return images, {
-        "attack": name,
-        "norm": norm,
-        "images": len(images),
-        "success_rate": float(np.concatenate(reached).mean()),
-        "mean_distance": float(distance(images, benign, norm).mean()),
-        "images_per_second": len(images) / seconds,
-    }
-
-
-def _pick(test: LabelledRows, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns images and labels of some rows, in the order asked for, in one pass over the set."""
-    images = np.empty((len(rows), *test.image_shape), np.float32)
-    labels = np.empty(len(rows), np.int32)
-    for batch in test.batches(1024):
-        wanted = np.flatnonzero((rows >= batch.rows[0]) & (rows <= batch.rows[-1]))
-        inside = rows[wanted] - batch.rows[0]
-        images[wanted] = to_float(batch.images[inside])
-        labels[wanted] = batch.labels[inside]
-    return images, labels
+    return (
+        images,
+        np.concatenate(aims) if aims else None,
+        {
+            "attack": name,
+            "norm": norm,
+            "images": len(images),
+            "success_rate": float(np.concatenate(reached).mean()),
+            "mean_distance": float(distance(images, benign, norm).mean()),
+            "images_per_second": len(images) / seconds,
+        },
+    )

@@ -74,6 +74,10 @@ def _trained(
 ) -> Classifier:
     model, how = config.network(name)
     architecture = model.to_dict() | {"feature_layer": None, "path": None}
+    if not model.weights:
+        del architecture["weights"]  # what was trained before there was such a setting stays
+    elif pathlib.Path(model.weights).is_file():
+        architecture["weights"] = storage.checksum(pathlib.Path(model.weights))
     attack = how.loss.attack and config.attacks[how.loss.attack].to_dict()
     number = config.networks[name].number if name in config.networks else 0
     changed = config.hardware.of_training()
@@ -91,10 +95,13 @@ def _trained(
     else:
         _train(name, number, config, dataset, path, say, traces(fingerprint))
     details = storage.check(path, kind=_KIND, fingerprint=fingerprint)
-    right = f"{100 * details['test_accuracy']:.1f} % on the test set"
-    say(f"network {name}: {details['name']}, {how.loss.kind} training, {right}")
+    right = f"{100 * details['test_accuracy']:.1f} % on {details.get('tested', 'the test set')}"
+    made_by = f"{how.loss.kind} training" if how.epochs else "not trained here"
+    say(f"network {name}: {details['name']}, {made_by}, {right}")
     return Classifier.load(
-        path / "model.keras", model.feature_layer, jit_compile=config.hardware.jit_compile
+        path / "model.keras",
+        models.feature_layer(model),
+        jit_compile=config.hardware.jit_compile,
     )
 
 
@@ -108,7 +115,9 @@ def _train(
     traces: Traces,
 ) -> None:
     model_config, how = config.network(name)
-    train, test = dataset.train.arrays(), dataset.test.arrays()
+    # Without training, of a data set that may be larger than memory, a sample is enough.
+    tested = next(dataset.test.batches(1000)) if how.epochs == 0 else dataset.test.arrays()
+    train = next(dataset.train.batches(1000)) if how.epochs == 0 else dataset.train.arrays()
     sample = to_float(train.images[:10_000])
     purpose = [number] if number else []
     keras.utils.set_random_seed(derive_seed(config.seed, "weights", *purpose))
@@ -119,26 +128,29 @@ def _train(
         sample.mean(axis=(0, 1, 2)),
         sample.var(axis=(0, 1, 2)) + 1e-6,
     )
-    classifier = Classifier(model, model_config.feature_layer)
+    classifier = Classifier(model, models.feature_layer(model_config))
     if config.hardware.mixed_precision:
         classifier = mixed(classifier)
     checkpoint = path.with_name(f"{path.name}.checkpoint.npz")
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    say(f"network {name}: training {model.name}, {model.count_params():,} weights")
-    training.train(
-        classifier,
-        train.images,
-        train.labels,
-        how,
-        attack_models=config.attacks,
-        seed=derive_seed(config.seed, "training", *purpose),
-        checkpoint=checkpoint,
-        traces=traces,
-        devices=config.hardware.devices,
-    )
-    right = training.accuracy(classifier, test.images, test.labels)
+    if how.epochs:
+        say(f"network {name}: training {model.name}, {model.count_params():,} weights")
+        training.train(
+            classifier,
+            train.images,
+            train.labels,
+            how,
+            attack_models=config.attacks,
+            seed=derive_seed(config.seed, "training", *purpose),
+            checkpoint=checkpoint,
+            traces=traces,
+            devices=config.hardware.devices,
+        )
+    right = training.accuracy(classifier, tested.images, tested.labels)
     details = {"name": model.name, "test_accuracy": right}
+    if how.epochs == 0:
+        details["tested"] = f"{len(tested.labels):,} rows of the test set"
     fingerprint = path.name
     with storage.committing(path, kind=_KIND, fingerprint=fingerprint, details=details) as beside:
         classifier.save(beside / "model.keras")
-    checkpoint.unlink()
+    checkpoint.unlink(missing_ok=True)

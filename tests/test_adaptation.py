@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from rmc_tf import augmented_set
-from rmc_tf.adaptation import Adaptation
+from rmc_tf.adaptation import Adaptation, Fit
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import EarlyStopConfig
 from rmc_tf.errors import UserError
@@ -257,3 +257,24 @@ def test_one_trace_serves_every_number_of_rows_and_every_patience(
         early_stop = EarlyStopConfig(patience=patience, max_epochs=2)
         adaptation.fit(_part(examples, 0, rows), _part(examples, 150, 200), early_stop, rows)
     assert adaptation.tracing_count == 1
+
+
+@pytest.mark.parametrize("micro_batch", [13, 40])
+def test_a_batch_in_micro_batches_is_the_same_step(
+    trained: tuple[str, str], examples: Examples, micro_batch: int
+) -> None:
+    def after(micro_batch: int) -> tuple[Fit, list[np.ndarray]]:
+        classifier = Classifier.load(*trained)
+        adaptation = Adaptation(classifier, 1e-3, 32, micro_batch=micro_batch)
+        epochs = EarlyStopConfig(patience=2, max_epochs=2)
+        # Batches of 32, 32 and 7 rows, so that both a batch and a micro-batch may be ragged.
+        fit = adaptation.fit(_part(examples, 0, 71), _part(examples, 150, 181), epochs, 0)
+        adam = [np.array(v) for v in adaptation.optimizer.variables]
+        return fit, [*classifier.model.get_weights(), *adam]
+
+    (whole, expected), (parts, found) = after(0), after(micro_batch)
+    assert parts.steps == whole.steps == 6
+    np.testing.assert_allclose(parts.train_losses, whole.train_losses, rtol=1e-4)
+    np.testing.assert_allclose(parts.validation_losses, whole.validation_losses, rtol=1e-4)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)

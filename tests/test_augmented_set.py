@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from rmc_tf import attacks, augmented_set, datasets, preparation
+from rmc_tf import attacks, augmented_set, datasets, preparation, rows
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, AugmentedSetConfig, DatasetConfig
@@ -29,10 +29,10 @@ Prepare = Callable[..., AugmentedSet]
 
 
 @pytest.fixture(scope="module")
-def hundred(digits: datasets.Dataset) -> datasets.ArraySplit:
+def hundred(digits: datasets.Dataset) -> rows.ArraySplit:
     """A small D: 100 digits."""
     batch = next(digits.train.batches(100))
-    return datasets.ArraySplit(batch.images, batch.labels, 10)
+    return rows.ArraySplit(batch.images, batch.labels, 10)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def network() -> Classifier:
 
 
 @pytest.fixture
-def prepare(hundred: datasets.ArraySplit, network: Classifier, tmp_path: pathlib.Path) -> Prepare:
+def prepare(hundred: rows.ArraySplit, network: Classifier, tmp_path: pathlib.Path) -> Prepare:
     """PREPARE of a small D', any part of it otherwise."""
 
     def prepared(**other: Any) -> AugmentedSet:
@@ -64,7 +64,7 @@ def prepare(hundred: datasets.ArraySplit, network: Classifier, tmp_path: pathlib
 
 @pytest.fixture(scope="module")
 def undisturbed(
-    hundred: datasets.ArraySplit, network: Classifier, tmp_path_factory: pytest.TempPathFactory
+    hundred: rows.ArraySplit, network: Classifier, tmp_path_factory: pytest.TempPathFactory
 ) -> AugmentedSet:
     """A small D' that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -200,7 +200,7 @@ def test_a_killed_prepare_goes_on_to_the_very_bytes_of_an_undisturbed_one(
 
 
 def test_a_prepare_killed_while_it_copies_d_goes_on(
-    prepare: Prepare, hundred: datasets.ArraySplit, undisturbed: AugmentedSet
+    prepare: Prepare, hundred: rows.ArraySplit, undisturbed: AugmentedSet
 ) -> None:
     class Killed:
         def __getattr__(self, name: str) -> object:
@@ -216,7 +216,7 @@ def test_a_prepare_killed_while_it_copies_d_goes_on(
 
 
 def test_an_unchanged_d_prime_is_reused_and_a_changed_one_is_made_beside_it(
-    prepare: Prepare, network: Classifier, hundred: datasets.ArraySplit, monkeypatch: Any
+    prepare: Prepare, network: Classifier, hundred: rows.ArraySplit, monkeypatch: Any
 ) -> None:
     first = prepare()
     other_weights = network.clone()
@@ -228,7 +228,7 @@ def test_an_unchanged_d_prime_is_reused_and_a_changed_one_is_made_beside_it(
         {"seed": 1},
         {"classifier": other_weights},
         {"config": dataclasses.replace(SMALL, adversarial_per_row=1.0)},
-        {"train": datasets.ArraySplit(fewer.images, fewer.labels, 10)},
+        {"train": rows.ArraySplit(fewer.images, fewer.labels, 10)},
     ]
     monkeypatch.setattr(attacks, "build", refuse_to_craft)
     assert prepare().fingerprint == first.fingerprint
@@ -344,11 +344,11 @@ def test_what_cannot_give_a_sound_d_prime_is_refused_before_any_work(
 
 
 def test_float_pixels_are_neither_stored_in_8_bits_nor_exported(
-    prepare: Prepare, hundred: datasets.ArraySplit, tmp_path: pathlib.Path
+    prepare: Prepare, hundred: rows.ArraySplit, tmp_path: pathlib.Path
 ) -> None:
     batch = next(hundred.batches(100))
     images = to_float(batch.images) * np.float32(0.999)
-    exact = datasets.ArraySplit(images, batch.labels, 10)
+    exact = rows.ArraySplit(images, batch.labels, 10)
     with pytest.raises(UserError, match=r"pixels=uint8: .* holds float32 pixels; set it to"):
         prepare(train=exact)
     config = dataclasses.replace(SMALL, pixels="float32", attacks=("fgsm",))

@@ -14,10 +14,11 @@ import tensorflow as tf
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import EarlyStopConfig, RMCConfig
-from rmc_tf.datasets import ArraySplit, Dataset
+from rmc_tf.datasets import Dataset
 from rmc_tf.errors import UserError
 from rmc_tf.features import StaticFeatures
 from rmc_tf.index import FeatureIndex
+from rmc_tf.rows import ArraySplit
 from tools.performance import (
     alone,
     bare,

@@ -19,6 +19,7 @@ MADE_FROM = {
     **dict.fromkeys(("authors_code", "table1"), "digits"),
     **dict.fromkeys(("table3", "table4", "table5a", "table6", "threats"), "table1"),
     **dict.fromkeys(("table5b", "table7"), "table5a"),
+    "table2": "imagenet",
 }
 PAPERS = sorted(CONFIGS.keys() - MADE_FROM.keys())
 
@@ -32,7 +33,7 @@ def shipped(name: str) -> ExperimentConfig:
 
 DIGITS = shipped("digits")
 AT_LEAST_1 = [
-    *("model.blocks", "model.filters", "training.epochs", "training.batch_size"),
+    *("model.blocks", "model.filters", "training.batch_size"),
     *("attacks.pgd.iterations", "attacks.pgd.binary_search_steps"),
     *("augmented_set.batch_size", "augmented_set.shard_rows"),
     *("index.recall_queries", "rmc.batch_size", "rmc.early_stop.patience"),

@@ -11,8 +11,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from rmc_tf.config import DatasetConfig
-from rmc_tf.datasets import ArraySplit, Batch, Dataset, LabelledRows, load
+from rmc_tf.datasets import Dataset, load
 from rmc_tf.errors import UserError
+from rmc_tf.rows import ArraySplit, Batch, LabelledRows
 from rmc_tf.tfds_store import store, store_digits
 
 Path = pathlib.Path
@@ -333,3 +334,33 @@ def test_arrays_that_are_no_labelled_images_are_refused(
     with pytest.raises(UserError, match=r"^mine: ") as caught:
         ArraySplit(images, labels, 10, "mine")
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_rows_are_had_by_their_numbers_in_any_order(tmp_path: Path, file_format: str) -> None:
+    config = write(tmp_path, FEATURES, DIGITS, file_format=file_format)
+    numbers = np.array([17, 3, 3, 49])
+    found = load(config).train.rows(numbers)
+    everything = load(config).train.arrays()
+    np.testing.assert_array_equal(found.images, everything.images[numbers])
+    np.testing.assert_array_equal(found.labels, everything.labels[numbers])
+    np.testing.assert_array_equal(found.rows, numbers)
+
+
+def test_archives_that_a_user_has_to_fetch_by_hand_are_named(tmp_path: Path) -> None:
+    line = refusal(DatasetConfig(name="imagenet2012", data_dir=str(tmp_path), image_size=224))
+    for part in ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", str(tmp_path), "folder=DIR"):
+        assert part in line
+
+
+def test_the_middle_is_cut_out_of_an_image_whose_shorter_side_was_resized(tmp_path: Path) -> None:
+    rows = examples(np.zeros((20, 12, 20, 3), np.uint8), np.arange(20) % 2)
+    for row in rows:
+        row["image"][:, 4:16] = 200  # what is left of it: a square of one colour
+    features = {**FEATURES, "image": tfds.features.Image(shape=(None, None, 3))}
+    config = write(tmp_path, features, rows)
+    cut = dataclasses.replace(config, image_size=4, resize_shorter=6)
+    whole = dataclasses.replace(config, image_size=4)
+    assert (load(cut).train.arrays().images == 200).all()
+    assert (load(whole).train.arrays().images < 200).any()
+    assert load(cut).train.fingerprint != load(whole).train.fingerprint

@@ -1,5 +1,6 @@
 """Streams against defences: records, results, and going on after a kill."""
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rmc_tf import augmented_set, evaluation
+from rmc_tf import augmented_set, evaluation, report
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import CalibrationConfig, EarlyStopConfig, RMCConfig
 from rmc_tf.datasets import Dataset
@@ -126,3 +127,20 @@ def test_the_interval_is_wilsons(correct: int, points: int) -> None:
             z * np.sqrt(bound * (1 - bound) / points), abs=1e-9
         )
     assert low <= share <= high
+
+
+def test_a_targeted_attack_succeeds_where_the_defence_answers_its_target(
+    classifier: Classifier, stream: Stream, tmp_path: pathlib.Path
+) -> None:
+    answers = classifier.model.predict(stream.images, verbose=0).argmax(axis=1)
+    targets = np.where(np.arange(12) < 3, answers, (answers + 1) % 10)
+    aimed = dataclasses.replace(stream, name="pgd", targets=targets)
+    result = _evaluate(Undefended(classifier), aimed, tmp_path / "aimed")
+    assert result["target_rate"] == 3 / 12
+    assert result["target_interval"][0] < 3 / 12 < result["target_interval"][1]
+    plain = _evaluate(Undefended(classifier), stream, tmp_path / "plain")
+    assert "target_rate" not in plain
+    rows = [report.Row("", "None", [[plain], [result]])]
+    shown = report.target_table(report.Table("T", ["clean", "pgd"], rows))
+    assert "25.0 (" in shown and "| pgd |" in shown and "clean" not in shown
+    assert not report.target_table(report.Table("T", ["clean"], [report.Row("", "N", [[plain]])]))

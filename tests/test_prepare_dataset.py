@@ -19,7 +19,8 @@ import pytest
 import sklearn.datasets
 
 from rmc_tf.config import DatasetConfig
-from rmc_tf.datasets import Batch, Dataset, load
+from rmc_tf.datasets import Dataset, load
+from rmc_tf.rows import Batch
 
 Path = pathlib.Path
 

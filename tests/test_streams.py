@@ -12,9 +12,10 @@ import pytest
 from rmc_tf import attacks, streams
 from rmc_tf.classifier import Classifier, softmax
 from rmc_tf.config import AttackConfig
-from rmc_tf.datasets import Batch, Dataset
+from rmc_tf.datasets import Dataset
 from rmc_tf.errors import ArtefactError, UserError
 from rmc_tf.images import to_float
+from rmc_tf.rows import Batch
 
 FGSM = AttackConfig(attack="fgsm", epsilon=0.1)
 Make = Callable[..., streams.Stream]
@@ -217,3 +218,12 @@ def test_tables_that_need_about_as_long_a_history_have_the_same(digits: Dataset)
     assert np.array_equal(found[0], found[1]) and len(found[0]) == 1024
     assert np.array_equal(found[0], every[:1024])
     assert np.array_equal(streams.choose_history(digits.train, attacked, 3, 1025), every)
+
+
+def test_a_stream_by_a_targeted_attack_keeps_what_each_point_was_aimed_at(make: Make) -> None:
+    model = AttackConfig(epsilon=0.3, step_size=0.1, iterations=3, targeted=True)
+    stream, again = make("pgd", model), make("pgd", model)
+    assert stream.targets is not None and again.targets is not None
+    assert len(stream.targets) == len(stream.labels) and (stream.targets != stream.labels).all()
+    np.testing.assert_array_equal(again.targets, stream.targets)
+    assert make("pgd", dataclasses.replace(model, targeted=False)).targets is None

@@ -14,9 +14,10 @@ import tensorflow as tf
 from rmc_tf import training
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import TrainingConfig
-from rmc_tf.datasets import Batch, Dataset
+from rmc_tf.datasets import Dataset
 from rmc_tf.errors import ArtefactError
 from rmc_tf.images import to_float
+from rmc_tf.rows import Batch
 from rmc_tf.traces import NoTraces, Traces
 
 QUICK = TrainingConfig(epochs=3, batch_size=64, learning_rate=5e-3, augmentation="shift")

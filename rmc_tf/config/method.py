@@ -186,6 +186,9 @@ class RMCConfig(Section):
     """K, the size of N'(x) (section 4, "Settings")."""
     batch_size: int = 128
     """B (section 6)."""
+    micro_batch: int = 0
+    """The gradient of a batch is summed over parts of so many rows, so that a step fits the
+    device: the same step but for rounding. 0: at once."""
     training_rate: float = 1e-3
     """The learning rate that the network was trained with."""
     rate_share: float = 0.25
@@ -256,6 +259,13 @@ class RMCConfig(Section):
         require(self.k >= 2, "rmc.k", self.k, "must be at least 2 (to train on, to validate on)")
         require(self.batch_size >= 1, "rmc.batch_size", self.batch_size, "must be at least 1")
         require(self.trust_radius >= 0, "rmc.trust_radius", self.trust_radius, "0 or more")
+        require(self.micro_batch >= 0, "rmc.micro_batch", self.micro_batch, "must be 0 or more")
+        require(
+            not self.micro_batch or self.batch_norm == "inference",
+            "rmc.micro_batch",
+            self.micro_batch,
+            "must be 0 where rmc.batch_norm=training: its statistics are of the whole batch",
+        )
         require(0 < self.training_rate < 1, "rmc.training_rate", self.training_rate, "in (0, 1)")
         require(
             0 < self.rate_share < math.inf,

@@ -19,14 +19,26 @@ class DatasetConfig(Section):
     """Where TFDS keeps its data sets; empty: TFDS' own default."""
     train_split: str = "train"
     test_split: str = "test"
+    folder: str = ""
+    """A folder of images in place of TFDS: in it one folder a split, and in that one a class, as
+    in train/n01440764/x.JPEG (JPEG or PNG); classes are numbered by their sorted names."""
     image_size: int = 0
     """Side in pixels that images are resized to; 0 leaves them as they are."""
+    resize_shorter: int = 0
+    """What the shorter side of an image is resized to, before `image_size` × `image_size` is cut
+    out of its middle; 0: the whole image is resized to that."""
     download: bool = True
     """Whether TFDS may fetch a data set that isn't on disk."""
 
     def __post_init__(self) -> None:
         require(bool(self.name), "dataset.name", self.name, "name a TFDS data set or digits")
         require(self.image_size >= 0, "dataset.image_size", self.image_size, "0 or a side")
+        require(
+            self.resize_shorter == 0 or self.resize_shorter >= self.image_size > 0,
+            "dataset.resize_shorter",
+            self.resize_shorter,
+            f"must be 0, or at least dataset.image_size={self.image_size}, and that above 0",
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,12 +54,19 @@ class ModelConfig(Section):
     widen: tuple[int, ...] = (1, 1, 1)
     """By how much the filters of each stage are multiplied: (10, 10, 10) is a wide ResNet
     (Zagoruyko & Komodakis 2016; Madry et al. 2017)."""
+    weights: str = ""
+    """Of a ResNet of keras.applications: "imagenet", those that Keras publishes; or a file of
+    weights for it. Empty: random."""
     path: str = ""
     """A Keras model of the user's: images [B, H, W, C] in [0, 1] to logits [B, classes]."""
     feature_layer: str = "features"
-    """The deep layer whose activations are searched; 4-D ones are averaged over space."""
+    """The deep layer whose activations are searched; 4-D ones are averaged over space. Of a
+    ResNet of keras.applications, "features" stands for conv_5_1 (section 4.1)."""
 
     def __post_init__(self) -> None:
+        takes_weights = self.architecture not in ("resnet", "cnn") and not self.path
+        rule = "only a ResNet of keras.applications takes weights; leave it empty"
+        require(takes_weights or not self.weights, "model.weights", self.weights, rule)
         require(self.blocks >= 1, "model.blocks", self.blocks, "must be at least 1")
         require(self.filters >= 1, "model.filters", self.filters, "must be at least 1")
         require(
@@ -105,6 +124,7 @@ class TrainingConfig(Section):
     """How θ* is found: minimise the loss over D with Adam (section 4, "Settings")."""
 
     epochs: int = 60
+    """0: the network is taken as it is, for one whose weights are given (`model.weights`)."""
     batch_size: int = 128
     """He et al. 2016, section 4.2."""
     learning_rate: float = 1e-3
@@ -114,7 +134,7 @@ class TrainingConfig(Section):
     loss: LossConfig = LossConfig()
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 1, "training.epochs", self.epochs, "must be at least 1")
+        require(self.epochs >= 0, "training.epochs", self.epochs, "must be 0 or more")
         require(self.batch_size >= 1, "training.batch_size", self.batch_size, "at least 1")
         require(
             0 < self.learning_rate < 1, "training.learning_rate", self.learning_rate, "in (0, 1)"

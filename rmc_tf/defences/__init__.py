@@ -105,7 +105,10 @@ def _search_settings(config: ExperimentConfig) -> Any:
 
 
 def _rmc_settings(config: ExperimentConfig) -> Any:
-    return [config.rmc.in_effect.to_dict(), config.index.to_dict(), config.seed]
+    method = config.rmc.in_effect.to_dict()
+    if not config.rmc.micro_batch:
+        del method["micro_batch"]  # what was answered before there was such a setting stays
+    return [method, config.index.to_dict(), config.seed]
 
 
 def _rmc_plus_settings(config: ExperimentConfig) -> Any:

@@ -112,6 +112,7 @@ class RMC:
             self._adapted,
             config.learning_rate,
             config.batch_size,
+            micro_batch=config.micro_batch,
             batch_norm_training=config.batch_norm == "training",
             may_keep_best="best" in (config.early_stop.keep, config.calibration.early_stop.keep),
             frozen_until=config.frozen_until,

@@ -22,10 +22,10 @@ from rmc_tf import console, preparation, training
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, AugmentedSetConfig, IndexConfig, RMCConfig, TrainingConfig
-from rmc_tf.datasets import ArraySplit
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.errors import UserError
 from rmc_tf.index import FeatureIndex
+from rmc_tf.rows import ArraySplit
 from rmc_tf.traces import NoTraces
 from tools.performance.measuring import beside, timed
 from tools.performance.memory import Peak, resident

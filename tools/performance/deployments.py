@@ -28,10 +28,10 @@ from rmc_tf.config import (
     RMCConfig,
     TrainingConfig,
 )
-from rmc_tf.datasets import ArraySplit
 from rmc_tf.features import StaticFeatures
 from rmc_tf.images import to_float
 from rmc_tf.index import FeatureIndex
+from rmc_tf.rows import ArraySplit
 from rmc_tf.traces import NoTraces
 
 

@@ -10,9 +10,9 @@ import tensorflow as tf
 
 from rmc_tf import attacks, features, preparation
 from rmc_tf.config import AttackConfig, AugmentedSetConfig, IndexConfig
-from rmc_tf.datasets import ArraySplit
 from rmc_tf.images import to_float
 from rmc_tf.index import FeatureIndex
+from rmc_tf.rows import ArraySplit
 from tools.performance import bare
 from tools.performance.deployments import Deployment
 from tools.performance.measuring import Comparison, median_seconds, timed
