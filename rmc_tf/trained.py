@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable
 
 import keras
+import numpy as np
 
 from rmc_tf import models, storage, training
 from rmc_tf.classifier import Classifier
@@ -15,7 +16,8 @@ from rmc_tf.datasets import Dataset
 from rmc_tf.images import to_float
 from rmc_tf.mixed_precision import mixed
 from rmc_tf.provenance import versions
-from rmc_tf.seeding import derive_seed
+from rmc_tf.rows import Batch, LabelledRows
+from rmc_tf.seeding import derive_seed, generator
 from rmc_tf.traces import Traces
 
 _KIND = "trained network"
@@ -105,6 +107,12 @@ def _trained(
     )
 
 
+def _sample(split: LabelledRows, seed: int) -> Batch:
+    """Returns some 1,000 rows, drawn at random: those of a folder are in the order of classes."""
+    order = generator(seed, "sample").permutation(split.num_rows)
+    return split.rows(np.sort(order[:1000]))
+
+
 def _train(
     name: str,
     number: int,
@@ -116,8 +124,9 @@ def _train(
 ) -> None:
     model_config, how = config.network(name)
     # Without training, of a data set that may be larger than memory, a sample is enough.
-    tested = next(dataset.test.batches(1000)) if how.epochs == 0 else dataset.test.arrays()
-    train = next(dataset.train.batches(1000)) if how.epochs == 0 else dataset.train.arrays()
+    some = how.epochs == 0
+    tested = _sample(dataset.test, config.seed) if some else dataset.test.arrays()
+    train = _sample(dataset.train, config.seed) if some else dataset.train.arrays()
     sample = to_float(train.images[:10_000])
     purpose = [number] if number else []
     keras.utils.set_random_seed(derive_seed(config.seed, "weights", *purpose))
