@@ -10,8 +10,7 @@ from PIL import Image
 from rmc_tf import main
 
 # 64 px and few rows; and eight layers, since a ResNet-50 already takes most of a minute to trace
-# (test_applications.py has those of Keras). 16 filters: with 4 the process aborts in the adaptation
-# ("double free or corruption"), with micro-batches and without; the cause isn't found yet.
+# (test_applications.py has those of Keras). 16 filters: see the last section of docs/imagenet.md.
 SMALL = (
     "--dataset=imagenet",
     "--config.model.architecture=resnet",

@@ -31,7 +31,6 @@ from rmc_tf.errors import UserError
 from tools.performance import (
     deployments,
     faithful,
-    fast,
     figures,
     growth,
     hardware,
@@ -57,12 +56,6 @@ def faithful_profile(
         yield from faithful.against_authors(predictions, repeats, folder / name, at_least)
     yield from faithful.arithmetic(deployed["resnet_32"], 7, ("at least", 0.45))
     yield from faithful.arithmetic(deployed["digits"], 7, None)
-
-
-def fast_profile(deployed: Mapping[str, Deployment], folder: pathlib.Path) -> Iterator[Comparison]:
-    """Yields how much less the fast profile takes."""
-    del folder
-    yield from fast.profiles(deployed["digits"], rounds=8, at_least=5.0)
 
 
 def preparation(deployed: Mapping[str, Deployment], folder: pathlib.Path) -> Iterator[Comparison]:
@@ -101,7 +94,6 @@ def settings_of_hardware(
 
 PARTS: Mapping[str, Part] = {
     "faithful": faithful_profile,
-    "fast": fast_profile,
     "prepare": preparation,
     "growth": growing,
     "refresh": refreshing,

@@ -33,7 +33,6 @@ from rmc_tf.config import (
     ThreatConfig,
 )
 from rmc_tf.defences.base import Defence
-from rmc_tf.defences.rmc import RMC
 from rmc_tf.hardware import share_cores
 from rmc_tf.intervals import wilson
 from rmc_tf.materials import Materials
@@ -61,6 +60,9 @@ CANDIDATES: Mapping[str, FastConfig] = {
     ),
     "half of K, 1 epoch, 2λ, batches of 16": FastConfig(
         neighbours=0.5, rate_factor=2, batch_size=16
+    ),
+    "half of K, 1 epoch, λ, batches of 16": FastConfig(
+        neighbours=0.5, rate_factor=1, batch_size=16
     ),
     "half of K, 2 epochs, 2λ, batches of 64": FastConfig(
         neighbours=0.5, rate_factor=2, batch_size=64, max_epochs=2, calibration_epochs=2
@@ -106,57 +108,69 @@ class Search:
         searched = Searched(static.features, static.outputs, labels, k)
         return threats.build(threat, self.config.attacks, self._materials.classifier(), searched)
 
-    def measured(self, rmc: RMCConfig, points: slice, simulated: bool) -> dict[str, Any]:
-        """Returns accuracy and cost of settings, as JSON.
+    def measured(
+        self, profiles: Sequence[RMCConfig], points: slice, simulated: bool
+    ) -> list[dict[str, Any]]:
+        """Returns accuracy and cost of each of some settings, as JSON; they answer in turn.
 
         Args:
-          rmc: the settings.
+          profiles: the settings.
           points: which of the streams'.
           simulated: whether GMSA-AVG attacks, too.
         """
-        found: dict[str, Any] = {}
+        found: list[dict[str, Any]] = [{} for _ in profiles]
+        made = [self._defence(rmc) for rmc in profiles]
+        first_states = [defence.snapshot() for defence in made]
+        few = slice(points.start, points.start + self._gmsa_points)
+        threat = self._threat(ThreatConfig(threat=_GMSA, rounds=6)) if simulated else None
+        asked = [(name, stream, points, None) for name, stream in self._streams.items()]
+        if threat is not None:
+            asked.append((_GMSA, self._streams["clean"], few, threat))
+        for name, stream, some, attacker in asked:
+            for defence, state in zip(made, first_states, strict=True):
+                defence.restore(state)
+            answers = _answers(made, stream, some, name, attacker)
+            for one, answer in zip(found, answers, strict=True):
+                one[name] = answer
+        return found
+
+    def _defence(self, rmc: RMCConfig) -> Defence:
         setting = defences.Setting(
             dataclasses.replace(self.config, rmc=rmc),
             self._materials.classifier(),
             lambda: self._prepared,
             NoTraces(),
         )
-        defence = defences.kind("rmc").make(setting)
-        assert isinstance(defence, RMC)
-        first_state = defence.snapshot()
-        for name, stream in self._streams.items():
-            defence.restore(first_state)
-            found[name] = _answers(defence, stream, points, name)
-        if simulated:
-            defence.restore(first_state)
-            few = slice(points.start, points.start + self._gmsa_points)
-            threat = self._threat(ThreatConfig(threat=_GMSA, rounds=6))
-            found[_GMSA] = _answers(defence, self._streams["clean"], few, _GMSA, threat)
-        return found
+        return defences.kind("rmc").make(setting)
 
 
 def _answers(
-    defence: Defence, stream: Stream, points: slice, what: str, threat: Any = None
-) -> dict[str, Any]:
-    """Returns how a defence does on some points of a stream, each attacked first by a threat."""
-    right, steps, seconds, calibrating = [], [], [], []
+    made: Sequence[Defence], stream: Stream, points: slice, what: str, threat: Any
+) -> list[dict[str, Any]]:
+    """Returns how defences do on some points of a stream, each attacked first by a threat."""
+    kept: list[list[tuple[bool, int, float, float]]] = [[] for _ in made]
     asked = list(zip(stream.images[points], stream.labels[points], strict=True))
     with progress(what, len(asked), 0, "point") as advance:
         for number, (image, label) in enumerate(asked):
-            if threat is not None:
-                image = threat.craft(defence, image, int(label), derive_seed(0, what, number))
-            prediction = defence.predict(image)
-            right.append(bool(prediction.label == label))
-            steps.append(prediction.steps)
-            seconds.append(prediction.seconds)
-            calibrating.append(defence.calibrate())
+            for defence, told in zip(made, kept, strict=True):
+                x = image
+                if threat is not None:
+                    x = threat.craft(defence, image, int(label), derive_seed(0, what, number))
+                prediction = defence.predict(x)
+                right = bool(prediction.label == label)
+                told.append((right, prediction.steps, prediction.seconds, defence.calibrate()))
             advance(1)
+    return [_summary(told) for told in kept]
+
+
+def _summary(told: Sequence[tuple[bool, int, float, float]]) -> dict[str, Any]:
+    right, steps, seconds, calibrating = zip(*told, strict=True)
     share = float(np.mean(right))
     return {
         "accuracy": share,
         "interval": list(wilson(share, len(right))),
         "points": len(right),
-        "right": right,
+        "right": list(right),
         "steps": float(np.mean(steps)),
         "seconds": float(np.mean(seconds)),
         "calibration_seconds": float(np.mean(calibrating)),
@@ -219,23 +233,22 @@ def main(argv: Sequence[str]) -> None:
     workdir = pathlib.Path(values.workdir or f"runs/search-{values.dataset}")
     search = Search(config, workdir, values.gmsa_points)
     halves = slice(0, values.points), slice(values.points, 2 * values.points)
-    wanted = [("choosing", "faithful", config.rmc, halves[0])]
-    for name, fast in CANDIDATES.items():
-        rmc = dataclasses.replace(config.rmc, profile="fast", fast=fast)
-        wanted.append(("choosing", name, rmc, halves[0]))
-    shipped = dataclasses.replace(config.rmc, profile="fast")
-    wanted += [
-        ("reported", n, r, halves[1]) for n, r in (("faithful", config.rmc), ("fast", shipped))
-    ]
-    for part, name, rmc, points in wanted:
-        settings = rmc.to_dict()
-        if found[part].get(name, {}).get("settings") == settings:
+    fast = dataclasses.replace(config.rmc, profile="fast")
+    candidates = {n: dataclasses.replace(fast, fast=one) for n, one in CANDIDATES.items()}
+    wanted: list[tuple[str, dict[str, RMCConfig]]] = [("choosing", {"faithful": config.rmc})]
+    wanted += [("choosing", {name: rmc}) for name, rmc in candidates.items()]
+    wanted.append(("reported", {"faithful": config.rmc, "fast": fast}))
+    for part, profiles in wanted:
+        settings = {name: rmc.to_dict() for name, rmc in profiles.items()}
+        if all(found[part].get(n, {}).get("settings") == own for n, own in settings.items()):
             continue
-        console.say(f"{part}: {name}")
-        made = search.measured(rmc, points, simulated=part == "reported")
-        found[part][name] = {"settings": settings, "streams": made}
-        shares = ", ".join(f"{n} {100 * s['accuracy']:.0f} %" for n, s in made.items())
-        console.say(f"  {shares}; {1e3 * made['pgd']['seconds']:.0f} ms under PGD")
+        console.say(f"{part}: {', '.join(profiles)}")
+        points = halves[part == "reported"]
+        made = search.measured(list(profiles.values()), points, simulated=part == "reported")
+        for name, streams in zip(profiles, made, strict=True):
+            found[part][name] = {"settings": settings[name], "streams": streams}
+            shares = ", ".join(f"{n} {100 * s['accuracy']:.0f} %" for n, s in streams.items())
+            console.say(f"  {shares}; {1e3 * streams['pgd']['seconds']:.0f} ms under PGD")
         about = {"machine": machine(), "fingerprint": made_by, "command": command}
         text = json.dumps({**found, **about, "dataset": values.dataset}, indent=1)
         storage.write_bytes(out, f"{text}\n".encode())
