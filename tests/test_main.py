@@ -393,4 +393,4 @@ def test_a_misspelt_name_is_repeated_with_what_was_meant(
 
 def test_tables_are_not_offered_as_data_sets(run: Run, tmp_path: pathlib.Path) -> None:
     _, _, err = run(f"--workdir={tmp_path}", "--dataset=x")
-    assert "table1" not in err and "cifar10, digits, fashion_mnist, mnist" in err
+    assert "table1" not in err and "cifar10, digits, fashion_mnist, imagenet, mnist" in err

@@ -28,7 +28,7 @@ def test_the_installed_package_brings_its_configs(tmp_path: pathlib.Path) -> Non
         check=False,
     )
     assert done.returncode == 2
-    assert "known: cifar10, digits, fashion_mnist, mnist" in done.stderr
+    assert "known: cifar10, digits, fashion_mnist, imagenet, mnist" in done.stderr
     shipped, installed = (
         sorted(path.name for path in folder.glob("*.py"))
         for folder in (ROOT / "configs", library / "rmc_tf" / "configs")

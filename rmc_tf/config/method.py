@@ -149,7 +149,7 @@ class FastConfig(Section):
 
     neighbours: float = 1.0
     """K, as a share of the faithful profile's."""
-    rate_factor: float = 2.0
+    rate_factor: float = 1.0
     """λ, as a multiple of the faithful profile's."""
     batch_size: int = 32
     """Small, since it is the number of steps that counts, and each costs what its rows cost."""
