@@ -192,17 +192,28 @@ def test_an_attack_in_parts_at_once_finds_what_it_finds_in_one(
 
     pixels = tf.TensorSpec([None, 8, 8, 1], tf.float32)
     signature = [pixels, tf.TensorSpec([None], tf.int32), pixels]
-    whole, *cut = (
-        tf.function(attacks.side_by_side(iterate, (8, 8, 1), parts), signature)
-        for parts in (1, 2, 3)
-    )
-    for rows in (1, 2, 5):
-        images = test_rows[0][:rows]
-        labels = ((test_rows[1][:rows] + config.targeted) % 10).astype(np.int32)
-        expected = whole(images, labels, images).numpy()
-        assert np.abs(expected - images).max() > 0
-        for parts in cut:
-            np.testing.assert_allclose(parts(images, labels, images).numpy(), expected, atol=1e-5)
+    whole = tf.function(iterate, signature)
+    cut = {n: tf.function(attacks.side_by_side(whole, n), signature) for n in (2, 3)}
+    images = test_rows[0][:5]
+    labels = ((test_rows[1][:5] + config.targeted) % 10).astype(np.int32)
+    expected = whole(images, labels, images).numpy()
+    assert np.abs(expected - images).max() > 0
+    for parts, together in cut.items():
+        for rows in (parts, 5):
+            found = together(images[:rows], labels[:rows], images[:rows]).numpy()
+            np.testing.assert_allclose(found, expected[:rows], atol=1e-5)
+
+
+def test_a_batch_of_fewer_images_than_parts_is_attacked_as_it_is(
+    network: Classifier, test_rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attacks, "operations_at_once", lambda: 3)
+    craft = attacks.build(AttackConfig(random_start=False), network)
+    images, labels = test_rows[0][:4], test_rows[1][:4]
+    expected = craft(images, labels, 0)
+    for rows in (0, 1, 2, 3):
+        found = craft(images[:rows], labels[:rows], 0)
+        np.testing.assert_allclose(found, expected[:rows], atol=1e-5)
 
 
 def test_cores_are_shared_as_asked_before_tensorflow_begins() -> None:

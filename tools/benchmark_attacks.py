@@ -85,7 +85,9 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float("seconds", 20, "At most, for a pair's repeats.", 0, flag_values=values)
     text = "For all sides: as --config.hardware.threads_per_operation; 0: TensorFlow's choice."
     flags.DEFINE_integer("threads_per_operation", 1, text, 0, flag_values=values)
-    flags.DEFINE_integer("repeats", 7, "Measurements of each pair.", 1, flag_values=values)
+    flags.DEFINE_integer(
+        "repeats", 31, "Measurements of each pair, at most.", 1, flag_values=values
+    )
 
 
 def task(path: str, batch: int, iterations: int, folder: pathlib.Path) -> Task:

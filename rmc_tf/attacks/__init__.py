@@ -103,7 +103,7 @@ def in_graph(
 Iterate = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def side_by_side(iterate: Iterate, image_shape: tuple[int, int, int], parts: int) -> Iterate:
+def side_by_side(iterate: Iterate, parts: int) -> Iterate:
     """Returns the same attack, which works on several parts of a batch at once.
 
     Where each operation has one thread, the other cores would have nothing to do. What an attack
@@ -111,28 +111,19 @@ def side_by_side(iterate: Iterate, image_shape: tuple[int, int, int], parts: int
 
     Args:
       iterate: from images [B, H, W, C], labels [B] and starts [B, H, W, C] to images.
-      image_shape: [H, W, C].
-      parts: how many; a batch of fewer images isn't cut.
+      parts: how many; a batch has at least so many images.
     """
-    if parts < 2:
-        return iterate
-    pixels = tf.TensorSpec([None, *image_shape], tf.float32)
-    once = tf.function(iterate, [pixels, tf.TensorSpec([None], tf.int32), pixels])
 
     def together(images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
         rows = tf.shape(images)[0]
         cuts = [rows * part // parts for part in range(parts + 1)]
         made = [
-            once(images[begin:end], labels[begin:end], starts[begin:end])
+            iterate(images[begin:end], labels[begin:end], starts[begin:end])
             for begin, end in itertools.pairwise(cuts)
         ]
         return tf.concat(made, axis=0)
 
-    return lambda images, labels, starts: tf.cond(
-        tf.shape(images)[0] < parts,
-        lambda: once(images, labels, starts),
-        lambda: together(images, labels, starts),
-    )
+    return together
 
 
 class Craft:
@@ -157,30 +148,21 @@ class Craft:
         def whole(images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
             return self._attack.perturb(classifier.logits, config, Batch(images, labels, starts))
 
-        iterate: Iterate = whole
-        if classifier.jit_compile and self._attack.by_xla:  # starts are drawn as without it
-            iterate = tf.function(whole, jit_compile=True)
-        else:
-            iterate = side_by_side(whole, classifier.image_shape, operations_at_once())
+        pixels = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
+        batch = [pixels, tf.TensorSpec([None], tf.int32), pixels]
+        by_xla = classifier.jit_compile and self._attack.by_xla  # starts are drawn as without it
+        self._once = tf.function(whole, batch, jit_compile=by_xla or None)
+        self._parts = 1 if by_xla else operations_at_once()
+        self._together = self._once
+        if self._parts > 1:
+            self._together = tf.function(side_by_side(self._once, self._parts), batch)
 
-        def perturb(
-            images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, anywhere: tf.Tensor
-        ) -> tf.Tensor:
-            starts = images
-            if self._attack.starts_anywhere and tf.reduce_any(anywhere):
-                starts = tf.where(
-                    anywhere[:, None, None, None], random_start(images, config, seed), images
-                )
-            return iterate(images, labels, starts)
+        def start(images: tf.Tensor, seed: tf.Tensor, anywhere: tf.Tensor) -> tf.Tensor:
+            elsewhere = random_start(images, config, seed)
+            return tf.where(anywhere[:, None, None, None], elsewhere, images)
 
-        self._compiled = tf.function(
-            perturb,
-            input_signature=[
-                tf.TensorSpec([None, *classifier.image_shape], tf.float32),
-                tf.TensorSpec([None], tf.int32),
-                tf.TensorSpec([2], tf.int32),
-                tf.TensorSpec([None], tf.bool),
-            ],
+        self._start = tf.function(
+            start, [pixels, tf.TensorSpec([2], tf.int32), tf.TensorSpec([None], tf.bool)]
         )
 
     def __call__(
@@ -214,7 +196,12 @@ class Craft:
         anywhere = np.full(len(images), config.random_start and "random_start" in self._settings)
         if repeated is not None:
             anywhere |= repeated
-        adversarial = self._compiled(images, aims.astype(np.int32), [seed, 0], anywhere).numpy()
+        x = tf.constant(images, tf.float32)
+        starts = x
+        if self._attack.starts_anywhere and anywhere.any():
+            starts = self._start(x, [seed, 0], anywhere)
+        compiled = self._once if len(images) < self._parts else self._together
+        adversarial = compiled(x, tf.constant(aims, tf.int32), starts).numpy()
         furthest = float(distance(adversarial, images, config.norm).max(initial=0))
         inside = furthest <= self.radius + 1e-5
         if not (inside and adversarial.min(initial=0) >= 0 and adversarial.max(initial=1) <= 1):
@@ -223,7 +210,7 @@ class Craft:
 
     def trace(self) -> None:
         """Traces the attack now, so that the time of the first call is that of the attack."""
-        self._compiled.get_concrete_function()
+        self._together.get_concrete_function()
 
     def targets(self, labels: np.ndarray, seed: int) -> np.ndarray | None:
         """Returns the classes [B] int32 that images of these labels are moved to with this seed.
