@@ -11,15 +11,17 @@ zeros do, in a folder as a file with holes.
 
 An update is first written whole to a journal, `journal-<number>.npz`, and then
 to its places. Only after some updates are these flushed to the disk, which
-takes longer than all else, and the journals removed, the oldest first. Journals
-that are found are written to their places again, in order, which does no harm.
-So a kill leaves the folder as it was before an update, or as it is after it.
+takes longer than all else, and the journals removed, the oldest first: by a
+thread, while updates go on, whose journals are later ones. Journals that are
+found are written to their places again, in order, which does no harm. So a kill
+leaves the folder as it was before an update, or as it is after it.
 """
 
 import errno
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -30,7 +32,8 @@ from rmc_tf.errors import ArtefactError
 
 _MANIFEST = "changed_rows.json"
 _JOURNALS = 32
-"""So many updates are kept before their places are flushed (ours: some 50 MB on CIFAR-10)."""
+"""So many updates are kept before their places are flushed (ours: some 50 MB on CIFAR-10); twice
+as many while that goes on."""
 
 
 class Column(NamedTuple):
@@ -66,8 +69,12 @@ class ChangedRows:
           ArtefactError: the folder holds the changes of something else, or is damaged.
         """
         self._folder = folder
-        self._number = 0  # of the next journal
+        self._number = 0  # of the next journal; a later one never gets an earlier one's
         self._unfinished: pathlib.Path | None = None
+        self._unsettled = 0
+        self._settling: Future[None] | None = None
+        self._doubtful = False  # after a flush that failed: what the disk has isn't known
+        self._behind = ThreadPoolExecutor(1, "changed rows")
         self._places: list[_Place] = []
         self.values: Mapping[str, np.ndarray]
         if folder is None:
@@ -87,9 +94,7 @@ class ChangedRows:
             self._places = [_Place(folder / name, size, dtype) for name, dtype in files.items()]
             self.values = {name: self._places[0].values[name] for name in columns}
             self._changed = np.array(self._places[1].values)
-        for journal in self._journals():
-            self._apply(storage.read_arrays(journal))
-        self._settle()
+        self._write_again()
 
     @property
     def rows(self) -> np.ndarray:
@@ -111,16 +116,23 @@ class ChangedRows:
           put_back: [m] int64, other rows, which count as unchanged from here on.
 
         Raises:
-          OSError: the disk is full. If the journal was written by then, `finish` ends it.
+          OSError: the disk is full. If the journal was written by then, `finish` ends it. Or
+            earlier updates couldn't be flushed: then this one has not begun, and the next writes
+            them again.
         """
         back = np.empty(0, np.int64) if put_back is None else put_back
         entry = {**values, "rows": rows, "put_back": back}
-        if self._number >= _JOURNALS:
-            self._settle()
+        if self._doubtful:
+            self._write_again()
+        if self._unsettled >= _JOURNALS:
+            self.settled()  # those before
+            self._settling = self._behind.submit(self._flush, self._journals())
+            self._unsettled = 0
         if self._folder is not None:
             journal = self._folder / f"journal-{self._number:06d}.npz"
             storage.write_arrays(journal, entry)
             self._number, self._unfinished = self._number + 1, journal
+            self._unsettled += 1
             storage.flush(self._folder)
         self._apply(entry)
         self._unfinished = None
@@ -138,18 +150,38 @@ class ChangedRows:
         """In order."""
         return [] if self._folder is None else sorted(self._folder.glob("journal-*.npz"))
 
-    def _settle(self) -> None:
-        """Flushes the places; then their journals aren't needed.
+    def settled(self) -> None:
+        """Waits until the flush that is under way, if one is, has ended.
+
+        Raises:
+          OSError: it failed.
+        """
+        settling, self._settling = self._settling, None
+        if settling is not None:
+            try:
+                settling.result()
+            except BaseException:
+                self._doubtful = True
+                raise
+
+    def _write_again(self) -> None:
+        """Writes what the journals hold to its places, and flushes these."""
+        journals = self._journals()
+        for journal in journals:
+            self._apply(storage.read_arrays(journal))
+        self._flush(journals)
+        self._doubtful, self._unsettled = False, 0
+
+    def _flush(self, journals: Sequence[pathlib.Path]) -> None:
+        """Flushes the places; then the journals that were written to them aren't needed.
 
         The oldest goes first: a kill in between leaves the last, to be written again.
         """
-        journals = self._journals()
         if journals:
             for place in self._places:
                 storage.flush(place.path)
         for journal in journals:
             journal.unlink()
-        self._number = 0  # not before: a later journal must not get an earlier one's number
 
     def _apply(self, entry: Mapping[str, np.ndarray]) -> None:
         """Writes an entry to its places; twice is as good as once."""

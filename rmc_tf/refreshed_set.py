@@ -129,6 +129,14 @@ class RefreshedSet:
         self._changed.update(rows, {"images": images, "features": features})
         self._to_index(rows)
 
+    def settled(self) -> None:
+        """Waits until updates that are being flushed to the disk are there.
+
+        Raises:
+          OSError: they couldn't be; the next update writes them again.
+        """
+        self._changed.settled()
+
     def snapshot(self) -> dict[str, np.ndarray]:
         """Returns the changed rows and the index's state, a size in proportion to their number."""
         rows = self.changed_rows

@@ -1,6 +1,8 @@
 """D' that changes: the base stays, and pixels, features and index agree whatever happens."""
 
 import pathlib
+import shutil
+import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -145,9 +147,9 @@ STAGES = {
     "before the journal": (storage, "write_arrays", False),
     "after the journal": (ChangedRows, "_apply", True),
     "before the marks": (None, "half", True),
-    "before the places are on the disk": (storage, "flush", False),
-    "before the journals are removed": (pathlib.Path, "unlink", False),
-    "when some journals are removed": (None, "unlink_some", False),
+    "before the places are on the disk": (storage, "flush", True),
+    "before the journals are removed": (pathlib.Path, "unlink", True),
+    "when some journals are removed": (None, "unlink_some", True),
     "before the index": (FeatureIndex, "update", True),
 }
 
@@ -194,6 +196,7 @@ def test_a_kill_at_any_stage_leaves_all_of_an_update_or_nothing(
         else:
             patch.setattr(where, name, flush if name == "flush" else _die)
         own.update(*changes[before])
+        own.settled()  # the thread was killed in its work
     reached = changes[: before + done]
     reopened = open_set(tmp_path / "own")
     check(reopened, *expected(d_prime, static, reached))
@@ -231,7 +234,7 @@ def test_an_update_that_a_full_disk_cut_short_is_ended_by_the_next(
 
 
 @pytest.mark.parametrize("fails", ["flush", "unlink"])
-def test_an_update_before_which_the_disk_fails_has_not_begun(
+def test_an_update_before_which_the_disk_failed_has_not_begun_and_the_next_makes_up_for_it(
     open_set: Open,
     d_prime: AugmentedSet,
     static: StaticFeatures,
@@ -240,31 +243,68 @@ def test_an_update_before_which_the_disk_fails_has_not_begun(
     monkeypatch: pytest.MonkeyPatch,
     fails: str,
 ) -> None:
-    monkeypatch.setattr(changed_rows, "_JOURNALS", 2)
+    monkeypatch.setattr(changed_rows, "_JOURNALS", 1)
     own = open_set(tmp_path / "own")
-    for change in changes[:2]:
-        own.update(*change)
-    real_unlink, left = pathlib.Path.unlink, iter([True])
+    own.update(*changes[0])
+    real_unlink, real_flush, failed = pathlib.Path.unlink, storage.flush, threading.Event()
 
     def unlink(path: pathlib.Path) -> None:
-        if not next(left, False):
+        if fails == "unlink" and path.name.startswith("journal"):
+            failed.set()
             raise OSError("a bad sector")
         real_unlink(path)
 
     def flush(path: pathlib.Path) -> None:
-        raise OSError("a bad sector")
+        if fails == "flush" and path.is_file():
+            failed.set()
+            raise OSError("a bad sector")
+        real_flush(path)
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="a bad sector"):
-        patch.setattr(
-            *((storage, "flush", flush) if fails == "flush" else (pathlib.Path, "unlink", unlink))
-        )
-        own.update(*changes[2])
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "flush", flush)
+        patch.setattr(pathlib.Path, "unlink", unlink)
+        own.update(*changes[1])  # which begins to flush the one before it
+        assert failed.wait(60)
+        with pytest.raises(OSError, match="a bad sector"):
+            own.update(*changes[2])
     check(own, *expected(d_prime, static, changes[:2]))
-    check(open_set(tmp_path / "own"), *expected(d_prime, static, changes[:2]))
-    own.update(*changes[0])  # overlaps the second, and must count as the later of the two
-    reached = [*changes[:2], changes[0]]
-    check(own, *expected(d_prime, static, reached))
-    check(open_set(tmp_path / "own"), *expected(d_prime, static, reached))
+    place = np.lib.format.open_memmap(tmp_path / "own" / "values.npy", "r+")
+    place[changes[1][0][:9]] = 0  # what a failed flush may have lost
+    place.flush()
+    own.update(*changes[2])
+    own.settled()
+    check(own, *expected(d_prime, static, changes))
+    check(open_set(tmp_path / "own"), *expected(d_prime, static, changes))
+
+
+def test_updates_go_on_while_earlier_ones_are_flushed(
+    open_set: Open,
+    d_prime: AugmentedSet,
+    static: StaticFeatures,
+    changes: list[Change],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changed_rows, "_JOURNALS", 1)
+    own = open_set(tmp_path / "own")
+    own.update(*changes[0])
+    real_flush, let_go = storage.flush, threading.Event()
+
+    def flush(path: pathlib.Path) -> None:
+        if path.is_file():
+            assert let_go.wait(60)
+        real_flush(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "flush", flush)
+        own.update(*changes[1])  # comes back, though the first can't be flushed
+        check(own, *expected(d_prime, static, changes[:2]))
+        shutil.copytree(tmp_path / "own", tmp_path / "killed now")
+        let_go.set()
+        own.settled()
+    check(open_set(tmp_path / "killed now"), *expected(d_prime, static, changes[:2]))
+    left = sorted(file.name for file in (tmp_path / "own").glob("journal-*"))
+    assert left == ["journal-000001.npz"]  # of the second, which is not flushed yet
 
 
 @pytest.mark.parametrize("config", [EXACT, TREE], ids=["exact", "tree"])

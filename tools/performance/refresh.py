@@ -1,8 +1,8 @@
 """RMC⁺'s update of D' after a prediction, beyond recomputing the examples (Algorithm 2, line 6).
 
-The rows are the adversarial ones among the K nearest of a query. The examples
-are taken as computed: their pixels and features are those of the rows, a little
-changed.
+The rows are the adversarial ones among the K nearest of a query. As in a real run,
+their examples are computed anew before each update; that time isn't counted. What
+is then written are the rows' own pixels and features, a little changed.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from rmc_tf import features, preparation
+from rmc_tf import attacks, features, preparation
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.changed_rows import ChangedRows, Column
 from rmc_tf.config import AttackConfig, AugmentedSetConfig, IndexConfig
@@ -61,6 +61,12 @@ def updates(digits: Deployment, folder: pathlib.Path, size: Size) -> Iterator[Co
     def index() -> FeatureIndex:
         return FeatureIndex(static.features, config, size.k)
 
+    craft = attacks.build(digits.attack, digits.network)
+
+    def recompute(rows: np.ndarray) -> None:
+        if len(rows):
+            craft(d_prime.rows(rows).images, d_prime.labels[rows], 0)
+
     found, queries = index(), digits.queries[: size.updates]
     nearest = [found.search(f, size.k)[0] for f in digits.network.forward(queries)[0]]
     title = f"{digits.network.model.name}, 8×8×1, N' = {len(d_prime):,}, K = {size.k:,}"
@@ -73,7 +79,7 @@ def updates(digits: Deployment, folder: pathlib.Path, size: Size) -> Iterator[Co
         place = folder / f"changes_{number}" if durable else None
         refreshed = RefreshedSet(d_prime, index(), place)
         changes = _changes(d_prime, static.features, nearest, share)
-        times = _times(lambda c: refreshed.update(c.rows, c.images, c.features), changes)  # noqa: B023
+        times = _times(lambda c: refreshed.update(c.rows, c.images, c.features), changes, recompute)  # noqa: B023
         count = round(np.mean([len(change.rows) for change in changes]))
         name = f"seconds of an update of {count:,} rows (δ = {share:g}), {way} ÷ 20 ms"
         yield Comparison(_PART, title, name, times, target)
@@ -85,7 +91,7 @@ def updates(digits: Deployment, folder: pathlib.Path, size: Size) -> Iterator[Co
     ]
     title = f"rows of 32×32×3, 64 features, N' = {len(d_prime):,}, K = {size.k:,}"
     for way, place in (("safe against a kill", folder / "large"), ("in memory", None)):
-        times = _times(_large(len(d_prime), index(), place), changes)
+        times = _times(_large(len(d_prime), index(), place), changes, recompute)
         count = round(np.mean([len(change.rows) for change in changes]))
         name = f"seconds of an update of {count:,} rows (δ = 1), {way} ÷ 20 ms"
         yield Comparison(_PART, title, name, times, ("at most", 1.0))
@@ -142,10 +148,18 @@ def _large(
 
 
 def _mean(title: str, name: str, times: list[float]) -> Comparison:
-    """What the median leaves out: one update in many waits until all journals are flushed."""
-    return Comparison(_PART, title, f"{name}, mean, with its flush", [float(np.mean(times))])
+    """What the median leaves out: while journals are flushed, updates take longer."""
+    return Comparison(_PART, title, f"{name}, mean", [float(np.mean(times))], ("at most", 1.0))
 
 
-def _times(update: Callable[[_Update], None], changes: list[_Update]) -> list[float]:
+def _times(
+    update: Callable[[_Update], None],
+    changes: list[_Update],
+    recompute: Callable[[np.ndarray], None],
+) -> list[float]:
     """Returns the seconds of each update ÷ 20 ms; the first is left out, it warms up."""
-    return [timed(lambda: update(change))[1] / _BAR for change in changes][1:]  # noqa: B023
+    times = []
+    for change in changes:
+        recompute(change.rows)
+        times.append(timed(lambda: update(change))[1] / _BAR)  # noqa: B023
+    return times[1:]
