@@ -9,18 +9,18 @@ zeros do, in a folder as a file with holes.
   values.npy     [N] records of all columns: a row is one write
   changed_rows.json, written last: what they are changes of
 
-An update is first written whole to a journal, `journal-<number>.npz`, and then
-to its places. Only after some updates are these flushed to the disk, which
-takes longer than all else, and the journals removed, the oldest first: by a
-thread, while updates go on, whose journals are later ones. Journals that are
-found are written to their places again, in order, which does no harm. So a kill
-leaves the folder as it was before an update, or as it is after it.
+An update is first written whole to the journal, `journal_a.bin` and `journal_b.bin`
+in turn, and then to its places. Only after some updates are these flushed to the
+disk, which takes longer than all else, and their journal forgotten: by a thread,
+while updates go on, which go to the other journal. What a journal still holds when
+the folder is opened is written to its places again, in order, which does no harm.
+So a kill leaves the folder as it was before an update, or as it is after it.
 """
 
 import errno
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -29,11 +29,23 @@ import numpy as np
 
 from rmc_tf import storage
 from rmc_tf.errors import ArtefactError
+from rmc_tf.journal import Journal
 
 _MANIFEST = "changed_rows.json"
 _JOURNALS = 32
-"""So many updates are kept before their places are flushed (ours: some 50 MB on CIFAR-10); twice
-as many while that goes on."""
+"""So many updates are kept in each before their places are flushed (ours: some 100 MB with the rows
+and K of CIFAR-10)."""
+
+
+class _Entry(NamedTuple):
+    """One update."""
+
+    rows: np.ndarray
+    """[n] int64."""
+    put_back: np.ndarray
+    """[m] int64."""
+    records: np.ndarray
+    """[n] of all columns."""
 
 
 class Column(NamedTuple):
@@ -68,10 +80,10 @@ class ChangedRows:
         Raises:
           ArtefactError: the folder holds the changes of something else, or is damaged.
         """
-        self._folder = folder
-        self._number = 0  # of the next journal; a later one never gets an earlier one's
-        self._unfinished: pathlib.Path | None = None
-        self._unsettled = 0
+        self._record = np.dtype([(n, c.dtype, c.shape) for n, c in columns.items()])
+        self._journal: Journal | None = None
+        self._unfinished: _Entry | None = None
+        self._unsettled = 0  # updates in the journal that is written
         self._settling: Future[None] | None = None
         self._doubtful = False  # after a flush that failed: what the disk has isn't known
         self._behind = ThreadPoolExecutor(1, "changed rows")
@@ -81,8 +93,7 @@ class ChangedRows:
             self.values = {n: np.zeros((size, *c.shape), c.dtype) for n, c in columns.items()}
             self._changed = np.zeros(size, bool)
         else:
-            record = np.dtype([(n, c.dtype, c.shape) for n, c in columns.items()])
-            files = {"values.npy": record, "changed.npy": np.dtype(bool)}
+            files = {"values.npy": self._record, "changed.npy": np.dtype(bool)}
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / _MANIFEST).exists():
                 for name, dtype in files.items():
@@ -94,7 +105,8 @@ class ChangedRows:
             self._places = [_Place(folder / name, size, dtype) for name, dtype in files.items()]
             self.values = {name: self._places[0].values[name] for name in columns}
             self._changed = np.array(self._places[1].values)
-        self._write_again()
+            self._journal = Journal(folder)
+            self._write_again(self._journal)
 
     @property
     def rows(self) -> np.ndarray:
@@ -120,20 +132,21 @@ class ChangedRows:
             earlier updates couldn't be flushed: then this one has not begun, and the next writes
             them again.
         """
-        back = np.empty(0, np.int64) if put_back is None else put_back
-        entry = {**values, "rows": rows, "put_back": back}
-        if self._doubtful:
-            self._write_again()
-        if self._unsettled >= _JOURNALS:
-            self.settled()  # those before
-            self._settling = self._behind.submit(self._flush, self._journals())
-            self._unsettled = 0
-        if self._folder is not None:
-            journal = self._folder / f"journal-{self._number:06d}.npz"
-            storage.write_arrays(journal, entry)
-            self._number, self._unfinished = self._number + 1, journal
-            self._unsettled += 1
-            storage.flush(self._folder)
+        back = np.empty(0, np.int64) if put_back is None else put_back.astype(np.int64)
+        records = np.empty(len(rows), self._record)
+        for name in self.values:
+            records[name] = values[name]
+        entry = _Entry(rows.astype(np.int64), back, records)
+        if self._journal is not None:
+            if self._doubtful:
+                self._write_again(self._journal)
+            if self._unsettled >= _JOURNALS:
+                self.settled()  # those before
+                self._journal.turn()
+                self._settling = self._behind.submit(self._flush, self._journal.forget_others)
+                self._unsettled = 0
+            self._journal.append([array.tobytes() for array in entry])
+            self._unsettled, self._unfinished = self._unsettled + 1, entry
         self._apply(entry)
         self._unfinished = None
 
@@ -141,14 +154,10 @@ class ChangedRows:
         """Ends an update that an error cut short; returns its rows, [n] int64."""
         if self._unfinished is None:
             return np.empty(0, np.int64)
-        entry = storage.read_arrays(self._unfinished)
+        entry = self._unfinished
         self._apply(entry)
         self._unfinished = None
-        return entry["rows"]
-
-    def _journals(self) -> list[pathlib.Path]:
-        """In order."""
-        return [] if self._folder is None else sorted(self._folder.glob("journal-*.npz"))
+        return entry.rows
 
     def settled(self) -> None:
         """Waits until the flush that is under way, if one is, has ended.
@@ -164,40 +173,33 @@ class ChangedRows:
                 self._doubtful = True
                 raise
 
-    def _write_again(self) -> None:
-        """Writes what the journals hold to its places, and flushes these."""
-        journals = self._journals()
-        for journal in journals:
-            self._apply(storage.read_arrays(journal))
-        self._flush(journals)
+    def _write_again(self, journal: Journal) -> None:
+        """Writes what the journal holds to its places, and flushes these."""
+        entries = journal.entries()
+        for rows, back, records in entries:
+            numbers, put_back = np.frombuffer(rows, np.int64), np.frombuffer(back, np.int64)
+            self._apply(_Entry(numbers, put_back, np.frombuffer(records, self._record)))
+        if entries:
+            self._flush(journal.forget_all)
         self._doubtful, self._unsettled = False, 0
 
-    def _flush(self, journals: Sequence[pathlib.Path]) -> None:
-        """Flushes the places; then the journals that were written to them aren't needed.
+    def _flush(self, then_forget: Callable[[], None]) -> None:
+        """Flushes the places; then what was written to them before needn't be in the journal."""
+        for place in self._places:
+            storage.flush(place.path)
+        then_forget()
 
-        The oldest goes first: a kill in between leaves the last, to be written again.
-        """
-        if journals:
-            for place in self._places:
-                storage.flush(place.path)
-        for journal in journals:
-            journal.unlink()
-
-    def _apply(self, entry: Mapping[str, np.ndarray]) -> None:
+    def _apply(self, entry: _Entry) -> None:
         """Writes an entry to its places; twice is as good as once."""
-        rows, back = entry["rows"], entry["put_back"]
-        if self._folder is None:
+        if not self._places:
             for name, values in self.values.items():
-                values[rows] = entry[name]
+                values[entry.rows] = entry.records[name]
         else:
-            records = np.empty(len(rows), self._places[0].values.dtype)
-            for name in self.values:
-                records[name] = entry[name]
-            self._places[0].write(rows, records)
-        self._changed[rows] = True
-        self._changed[back] = False
-        touched = np.concatenate([rows, back])
-        if self._folder is not None and touched.size:  # one write of all between them costs less
+            self._places[0].write(entry.rows, entry.records)
+        self._changed[entry.rows] = True
+        self._changed[entry.put_back] = False
+        touched = np.concatenate([entry.rows, entry.put_back])
+        if self._places and touched.size:  # one write of all between them costs less
             first = int(touched.min())
             self._places[1].write_from(first, self._changed[first : touched.max() + 1])
 

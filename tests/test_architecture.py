@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 ROWS = (
     ("errors", "seeding", "progress"),
-    ("config.section", "storage", "intervals", "paper"),
+    ("config.section", "journal", "storage", "intervals", "paper"),
     ("config.attack", "config.audit", "config.hardware", "config.network", "config.threat"),
     ("config.method",),
     ("config.experiment",),

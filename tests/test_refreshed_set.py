@@ -1,5 +1,6 @@
 """D' that changes: the base stays, and pixels, features and index agree whatever happens."""
 
+import os
 import pathlib
 import shutil
 import threading
@@ -18,6 +19,7 @@ from rmc_tf.errors import ArtefactError, UserError
 from rmc_tf.features import StaticFeatures
 from rmc_tf.images import to_float
 from rmc_tf.index import FeatureIndex
+from rmc_tf.journal import Journal
 from rmc_tf.refreshed_set import RefreshedSet
 
 EXACT = IndexConfig(kind="exact")
@@ -144,12 +146,12 @@ def _die(*args: object, **named: object) -> None:
 
 
 STAGES = {
-    "before the journal": (storage, "write_arrays", False),
+    "before the journal": (os, "pwritev", False),
+    "before the journal is on the disk": (None, "half_entry", False),
     "after the journal": (ChangedRows, "_apply", True),
     "before the marks": (None, "half", True),
     "before the places are on the disk": (storage, "flush", True),
-    "before the journals are removed": (pathlib.Path, "unlink", True),
-    "when some journals are removed": (None, "unlink_some", True),
+    "before the journals are forgotten": (Journal, "forget_others", True),
     "before the index": (FeatureIndex, "update", True),
 }
 
@@ -181,18 +183,15 @@ def test_a_kill_at_any_stage_leaves_all_of_an_update_or_nothing(
             raise Killed
         real_flush(path)
 
-    real_unlink, left = pathlib.Path.unlink, iter([True])
-
-    def unlink_some(path: pathlib.Path) -> None:
-        if not next(left, False):
-            raise Killed
-        real_unlink(path)
+    def half_entry(file: int, content: list[bytes], place: int) -> int:
+        os.pwrite(file, b"".join(content)[:-9], place)
+        raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         if name == "half":
             patch.setattr(changed_rows._Place, "write", half)
-        elif name == "unlink_some":
-            patch.setattr(pathlib.Path, "unlink", unlink_some)
+        elif name == "half_entry":
+            patch.setattr(os, "pwritev", half_entry)
         else:
             patch.setattr(where, name, flush if name == "flush" else _die)
         own.update(*changes[before])
@@ -233,7 +232,7 @@ def test_an_update_that_a_full_disk_cut_short_is_ended_by_the_next(
     check(open_set(tmp_path / "own"), *expected(d_prime, static, reached))
 
 
-@pytest.mark.parametrize("fails", ["flush", "unlink"])
+@pytest.mark.parametrize("fails", ["flush", "forget"])
 def test_an_update_before_which_the_disk_failed_has_not_begun_and_the_next_makes_up_for_it(
     open_set: Open,
     d_prime: AugmentedSet,
@@ -246,23 +245,17 @@ def test_an_update_before_which_the_disk_failed_has_not_begun_and_the_next_makes
     monkeypatch.setattr(changed_rows, "_JOURNALS", 1)
     own = open_set(tmp_path / "own")
     own.update(*changes[0])
-    real_unlink, real_flush, failed = pathlib.Path.unlink, storage.flush, threading.Event()
+    failed = threading.Event()
 
-    def unlink(path: pathlib.Path) -> None:
-        if fails == "unlink" and path.name.startswith("journal"):
-            failed.set()
-            raise OSError("a bad sector")
-        real_unlink(path)
-
-    def flush(path: pathlib.Path) -> None:
-        if fails == "flush" and path.is_file():
-            failed.set()
-            raise OSError("a bad sector")
-        real_flush(path)
+    def fail(*args: object) -> None:
+        failed.set()
+        raise OSError("a bad sector")
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "flush", flush)
-        patch.setattr(pathlib.Path, "unlink", unlink)
+        if fails == "flush":
+            patch.setattr(storage, "flush", fail)
+        else:
+            patch.setattr(Journal, "forget_others", fail)
         own.update(*changes[1])  # which begins to flush the one before it
         assert failed.wait(60)
         with pytest.raises(OSError, match="a bad sector"):
@@ -303,8 +296,7 @@ def test_updates_go_on_while_earlier_ones_are_flushed(
         let_go.set()
         own.settled()
     check(open_set(tmp_path / "killed now"), *expected(d_prime, static, changes[:2]))
-    left = sorted(file.name for file in (tmp_path / "own").glob("journal-*"))
-    assert left == ["journal-000001.npz"]  # of the second, which is not flushed yet
+    assert len(Journal(tmp_path / "own").entries()) == 1  # the second, which is not flushed yet
 
 
 @pytest.mark.parametrize("config", [EXACT, TREE], ids=["exact", "tree"])
