@@ -69,7 +69,7 @@ def _regular(classifier: Classifier) -> Loss:
 
 
 def _adversarial(config: LossConfig, classifier: Classifier, attack_model: AttackConfig) -> Loss:
-    perturb = attacks.in_graph(attack_model, classifier)
+    perturb = attacks.in_graph(attack_model, classifier, starts_at_x=config.starts_at_x)
 
     def loss(
         images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, weight: tf.Tensor

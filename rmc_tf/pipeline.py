@@ -24,6 +24,7 @@ from rmc_tf import (
     claims,
     defences,
     evaluation,
+    hparams,
     paper,
     report,
     storage,
@@ -96,7 +97,6 @@ class Pipeline:
 
     def result(self, cell: Cell) -> dict[str, Any]:
         """How a defence does on a stream."""
-        threatened = cell.stream in self._config.threats
         path, fingerprint = self._result_path(cell)
         result = evaluation.stored_result(path, fingerprint)
         if result is not None:
@@ -104,6 +104,13 @@ class Pipeline:
             return result
         if cell.replay:
             self.result(dataclasses.replace(cell, replay=False))  # what it crafts is replayed
+        result = self._answers(cell, path, fingerprint)
+        traces = self._traces_of(path.name.rpartition("-")[0], fingerprint)
+        traces.outcome(hparams.of(cell, self._config), hparams.metrics(result))
+        return result
+
+    def _answers(self, cell: Cell, path: pathlib.Path, fingerprint: str) -> dict[str, Any]:
+        threatened = cell.stream in self._config.threats
         details = {
             "title": defences.kind(cell.defence).title,
             "network": cell.network,

@@ -1,9 +1,13 @@
 """Where traces go: to TensorBoard, or nowhere. Whoever writes traces is handed a writer."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
+
+Value = bool | int | float | str
+"""What a hyperparameter may be."""
 
 
 class Traces(Protocol):
@@ -22,6 +26,9 @@ class Traces(Protocol):
     def wants_image(self, step: int) -> bool:
         """Says whether a picture at this step would be kept."""
 
+    def outcome(self, hparams: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
+        """Writes what a run was made with, and what came of it: a line of the tab HPARAMS."""
+
 
 class NoTraces:
     """Keeps nothing."""
@@ -37,6 +44,9 @@ class NoTraces:
     def wants_image(self, step: int) -> bool:
         """False."""
         return False
+
+    def outcome(self, hparams: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
+        """Does nothing."""
 
 
 class RedirectedTraces:
@@ -62,6 +72,10 @@ class RedirectedTraces:
         """Asks `to`."""
         return self.to.wants_image(step)
 
+    def outcome(self, hparams: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
+        """Writes one run."""
+        self.to.outcome(hparams, metrics)
+
 
 class TensorBoardTraces:
     """Writes TensorBoard event files."""
@@ -78,6 +92,7 @@ class TensorBoardTraces:
         import tensorflow as tf
 
         self._summary = tf.summary
+        self._folder = folder
         self._writer = tf.summary.create_file_writer(str(folder))
         self._image_every = image_every
 
@@ -94,3 +109,20 @@ class TensorBoardTraces:
     def wants_image(self, step: int) -> bool:
         """Says whether a picture at this step would be kept."""
         return self._image_every > 0 and step % self._image_every == 0
+
+    def outcome(self, hparams: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
+        """Writes one run, as a run of its own below the traces'.
+
+        TensorBoard makes a column of the tab HPARAMS out of every scalar that stands beside the
+        hyperparameters. It finds their types and ranges by itself; a list of them in advance
+        (`hparams_config`) would hide those that only other runs have.
+        """
+        from tensorboard.plugins.hparams import api
+
+        writer = self._summary.create_file_writer(str(self._folder / "outcome"))
+        with writer.as_default(step=0):
+            api.hparams(dict(hparams), trial_id=self._folder.name)
+            for name, value in metrics.items():
+                self._summary.scalar(name, value)
+        writer.close()
+        self._writer.flush()  # whoever looks at the outcome finds its traces

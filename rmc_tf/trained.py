@@ -76,6 +76,8 @@ def _trained(
 ) -> Classifier:
     model, how = config.network(name)
     architecture = model.to_dict() | {"feature_layer": None, "path": None}
+    if model.denoising == "none":
+        del architecture["denoising"]
     if not model.weights:
         del architecture["weights"]  # what was trained before there was such a setting stays
     elif pathlib.Path(model.weights).is_file():
@@ -87,7 +89,7 @@ def _trained(
         versions("tensorflow", "keras"),
         dataset.train.fingerprint,
         architecture,
-        [how.to_dict(), attack],
+        [how.made_from(), attack],
         [config.seed, number, config.deterministic],
         *([changed] if changed else []),
     )

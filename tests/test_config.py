@@ -20,6 +20,7 @@ MADE_FROM = {
     **dict.fromkeys(("table3", "table4", "table5a", "table6", "threats"), "table1"),
     **dict.fromkeys(("table5b", "table7"), "table5a"),
     "table2": "imagenet",
+    "denoising": "table2",
 }
 PAPERS = sorted(CONFIGS.keys() - MADE_FROM.keys())
 

@@ -74,12 +74,18 @@ def draw_targets(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
 
 
 def in_graph(
-    config: AttackConfig, classifier: Classifier
+    config: AttackConfig, classifier: Classifier, starts_at_x: float = 0.0
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]:
     """Returns an attack for use inside another compiled function, such as a training step.
 
     It takes images [B, H, W, C], labels [B] int32 and a seed [2] int32; start and target classes
     are drawn as the config says.
+
+    Args:
+      config: the attack model.
+      classifier: what is attacked, with its present weights.
+      starts_at_x: the share of the batches, each as a whole, that an attack with a random start
+        begins at x all the same (Xie et al. 2019, section 5).
 
     Raises:
       UserError: no attack has that name, or it can't do what the config asks for.
@@ -95,6 +101,9 @@ def in_graph(
             aims = (labels + offsets) % classes
         if anywhere:
             starts = random_start(images, config, seed)
+        if anywhere and starts_at_x:
+            drawn = tf.random.stateless_uniform([], seed + 4)
+            starts = tf.where(drawn < starts_at_x, images, starts)
         return attack.perturb(classifier.logits, config, Batch(images, aims, starts))
 
     return perturb

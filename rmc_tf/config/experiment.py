@@ -158,6 +158,8 @@ class ExperimentConfig(Section):
                 replayed, "table.columns", column.stream, "only what a threat crafts is replayed"
             )
         require("target" not in self.networks, "networks", "target", "name it otherwise")
+        for name in self.networks:
+            self.network(name)  # what its architecture can't be is refused
         networks = ("target", *self.networks)
         for row in self.table.rows:
             rule = f"known: {', '.join(networks)}"
@@ -177,8 +179,12 @@ class ExperimentConfig(Section):
         if name == "target":
             return self.model, self.training
         own = self.networks[name]
-        model = dataclasses.replace(self.model, widen=own.widen, path="")
-        return model, dataclasses.replace(self.training, loss=own.loss)
+        weights = "" if own.epochs else self.model.weights
+        model = dataclasses.replace(
+            self.model, widen=own.widen, denoising=own.denoising, weights=weights, path=""
+        )
+        epochs = own.epochs or self.training.epochs
+        return model, dataclasses.replace(self.training, loss=own.loss, epochs=epochs)
 
 
 def to_flags(config: ExperimentConfig) -> ml_collections.ConfigDict:

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from rmc_tf.config.section import Section, require
 
 Augmentation = Literal["none", "shift", "shift_flip"]
+Denoising = Literal["none", "gaussian", "dot_product"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,10 @@ class ModelConfig(Section):
     widen: tuple[int, ...] = (1, 1, 1)
     """By how much the filters of each stage are multiplied: (10, 10, 10) is a wide ResNet
     (Zagoruyko & Komodakis 2016; Madry et al. 2017)."""
+    denoising: Denoising = "none"
+    """Of a ResNet: whether a denoising block (Xie et al. 2019) follows each stage, and how it
+    measures similarity: by the softmax of embedded features ("gaussian", the row DB of Table 2), or
+    by the features' dot product."""
     weights: str = ""
     """Of a ResNet of keras.applications: "imagenet", those that Keras publishes; or a file of
     weights for it. Empty: random."""
@@ -67,6 +72,9 @@ class ModelConfig(Section):
         takes_weights = self.architecture not in ("resnet", "cnn") and not self.path
         rule = "only a ResNet of keras.applications takes weights; leave it empty"
         require(takes_weights or not self.weights, "model.weights", self.weights, rule)
+        has_stages = self.architecture != "cnn" and not self.path
+        rule = "a cnn, or a model of the user's, has no stages to denoise; leave it out"
+        require(has_stages or self.denoising == "none", "model.denoising", self.denoising, rule)
         require(self.blocks >= 1, "model.blocks", self.blocks, "must be at least 1")
         require(self.filters >= 1, "model.filters", self.filters, "must be at least 1")
         require(
@@ -86,6 +94,9 @@ class LossConfig(Section):
     2017); L + λ·mean ‖J‖_F (Jakubovitz & Giryes 2018); or L + λΩ (Hein & Andriushchenko 2017)."""
     attack: str = ""
     """"adversarial": a name out of `attacks`, crafted against the network as it is."""
+    starts_at_x: float = 0.0
+    """"adversarial": the share of the batches in which an attack with a random start begins at x
+    after all: 0.2 in Xie et al. 2019, section 5."""
     clean_share: float = 0.0
     """"adversarial": the weight of L on the clean batch. 0: Madry et al. 2017; 0.5: Goodfellow et
     al. 2014, section 6."""
@@ -108,6 +119,12 @@ class LossConfig(Section):
             "training.loss.clean_share",
             self.clean_share,
             "must be in [0, 1)",
+        )
+        require(
+            0 <= self.starts_at_x <= 1,
+            "training.loss.starts_at_x",
+            self.starts_at_x,
+            "must be in [0, 1]",
         )
         require(0 < self.weight < math.inf, "training.loss.weight", self.weight, "must be above 0")
         require(self.projections >= 0, "training.loss.projections", self.projections, "0 or more")
@@ -140,6 +157,16 @@ class TrainingConfig(Section):
             0 < self.learning_rate < 1, "training.learning_rate", self.learning_rate, "in (0, 1)"
         )
 
+    def made_from(self) -> dict[str, Any]:
+        """Returns the settings as JSON, for a fingerprint.
+
+        One that came later isn't among them while it says nothing: what was trained before stays.
+        """
+        values = self.to_dict()
+        if not self.loss.starts_at_x:
+            del values["loss"]["starts_at_x"]
+        return values
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkConfig(Section):
@@ -150,6 +177,12 @@ class NetworkConfig(Section):
     """As in `ModelConfig`."""
     number: int = 0
     """Another number: other initial weights and another order of the rows."""
+    denoising: Denoising = "none"
+    """As in `ModelConfig`."""
+    epochs: int = 0
+    """For how many it is trained, from random weights. 0: for as many as the experiment's own
+    network, and from the same weights."""
 
     def __post_init__(self) -> None:
+        require(self.epochs >= 0, "networks.*.epochs", self.epochs, "must be 0 or more")
         require(self.number >= 0, "networks.*.number", self.number, "must be 0 or more")

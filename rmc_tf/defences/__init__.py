@@ -55,6 +55,8 @@ class Kind:
     history: Literal["answers", "rmc", "labels"] = "answers"
     """What makes it what it is after p points (Tables 5 and 7). "answers": its own to them. "rmc":
     RMC's. "labels": training on them and their labels. Without points, the latter two are None."""
+    adapts: bool = False
+    """Whether it adapts to a query before it answers, as `config.rmc` says."""
 
 
 def _undefended(setting: Setting) -> Defence:
@@ -116,7 +118,7 @@ def _rmc_plus_settings(config: ExperimentConfig) -> Any:
 
 
 def _hindsight_settings(config: ExperimentConfig) -> Any:
-    return [config.training.to_dict(), config.augmented_set.adversarial_per_row, config.seed]
+    return [config.training.made_from(), config.augmented_set.adversarial_per_row, config.seed]
 
 
 def _deep_nn(title: str, vote: Vote) -> Kind:
@@ -133,10 +135,15 @@ DEFENCES: Mapping[str, Kind] = {
     "deep_nn_vote": _deep_nn("DeepNN, label vote", "labels"),
     "web_nn": _web_nn("WebNN", "outputs"),
     "web_nn_vote": _web_nn("WebNN, label vote", "labels"),
-    "rmc": Kind("RMC", _rmc, "augmented_set", _rmc_settings),
-    "rmc_plus": Kind("RMC+", _rmc_plus, "augmented_set", _rmc_plus_settings),
+    "rmc": Kind("RMC", _rmc, "augmented_set", _rmc_settings, adapts=True),
+    "rmc_plus": Kind("RMC+", _rmc_plus, "augmented_set", _rmc_plus_settings, adapts=True),
     "non_masking": Kind(
-        "Non-masking RMC", lambda s: NonMasking(_rmc(s)), "augmented_set", _rmc_settings, "rmc"
+        "Non-masking RMC",
+        lambda s: NonMasking(_rmc(s)),
+        "augmented_set",
+        _rmc_settings,
+        "rmc",
+        adapts=True,
     ),
     "hindsight": Kind(
         "Hindsight adversarial training", _undefended, "nothing", _hindsight_settings, "labels"

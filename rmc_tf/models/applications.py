@@ -1,10 +1,12 @@
 """The ResNets of keras.applications: ResNet-152 as in the paper's footnote 2, and its V2.
 
 They take images in [0, 1] and bring them into the form that their published weights were trained
-on themselves: v1 subtracts the mean colour, in the order BGR; V2 scales to [-1, 1].
+on themselves: v1 subtracts the mean colour, in the order BGR; V2 scales to [-1, 1]. A denoising
+one has four more blocks (Xie et al. 2019), after the last block of each of conv2 to conv5.
 """
 
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from rmc_tf.config import ModelConfig
 from rmc_tf.errors import UserError, first_line
+from rmc_tf.models.denoising import denoising_block
 
 _MAKERS: Mapping[str, Callable[..., keras.Model]] = {
     "resnet50": keras.applications.ResNet50,
@@ -42,7 +45,7 @@ def build(
     """Returns the network, with random or published weights.
 
     Args:
-      config: `architecture`, and `weights`.
+      config: `architecture`, `weights` (of the network without denoising), and `denoising`.
       image_shape: [H, W, 3]; at least 32 pixels a side.
       num_classes: width of the logits.
       mean: unused: the published weights come with a mean of their own.
@@ -71,7 +74,7 @@ def build(
         model = make(weights=None, classifier_activation=None, name=name, **shape)
         if weights:
             _load(model, weights)
-        return keras.Model(images, model.output, name=name)
+        return _finished(images, model.output, config)
     try:
         model = make(weights="imagenet", classifier_activation=None, name=name, **shape)
     except Exception as error:  # Keras' downloader raises a bare Exception, among others
@@ -80,7 +83,36 @@ def build(
             "fetch its .h5 file where there is a network, and name it by "
             "--config.model.weights=FILE"
         ) from error
-    return keras.Model(images, model.output, name=name)
+    return _finished(images, model.output, config)
+
+
+def _finished(
+    images: keras.KerasTensor, logits: keras.KerasTensor, config: ModelConfig
+) -> keras.Model:
+    """Returns the network, with the blocks that the config asks for.
+
+    These begin as the identity: it answers as without them. The layers are copied, since a layer
+    that is called twice has two outputs, and `get_layer(…).output` is that without the blocks.
+    """
+    name = config.architecture
+    plain = keras.Model(images, logits, name=name)
+    if config.denoising == "none":
+        return plain
+    operation, last = config.denoising, {}
+    for layer in plain.layers:
+        if found := re.fullmatch(r"(conv\d)_block\d+_out", layer.name):
+            last[found[1]] = layer.name  # the layers are in the order of computation
+
+    def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+        x = layer(*args, **kwargs)
+        if layer.name not in last.values():
+            return x
+        return denoising_block(x, operation, f"{layer.name.split('_')[0]}_denoised")
+
+    copy = keras.models.clone_model(plain, call_function=call)
+    for layer in plain.layers:
+        copy.get_layer(layer.name).set_weights(layer.get_weights())
+    return keras.Model(copy.inputs[0], copy.outputs[0], name=f"denoising_{name}")
 
 
 def _preprocessed(images: keras.KerasTensor, name: str) -> keras.KerasTensor:

@@ -65,7 +65,7 @@ def network(
         versions("tensorflow", "keras"),
         classifier.fingerprint(),
         [history.fingerprint, count],
-        [attack.to_dict(), examples, settings.to_dict()],
+        [attack.to_dict(), examples, settings.made_from()],
         [seed, deterministic],
     )
     path = folder / fingerprint
