@@ -94,7 +94,7 @@ class Adaptation:
         every = classifier.model.variables if may_keep_best else []
         self._best = [tf.Variable(v.value, trainable=False) for v in every]
         # XLA can't compile the loop, whose length isn't known; it can compile each step.
-        self._of_batch: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, Gradients]] = (
+        self._of_batch: Callable[..., tuple[tf.Tensor, Gradients]] = (
             self._summed if micro_batch else self._loss_and_gradients
         )
         self._take_step = self._step
@@ -201,15 +201,20 @@ class Adaptation:
         self._take_step = tf.function(self._step, jit_compile=True)
 
     def _loss_and_gradients(
-        self, images: tf.Tensor, labels: tf.Tensor
+        self, images: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, Gradients]:
+        """Of some rows; both times a weight, where there is one."""
         with tf.GradientTape() as tape:
             logits = self._logits(images, self._training)
             loss = cross_entropy(logits, labels)
+            if weight is not None:
+                loss = weight * loss
         return loss, tape.gradient(loss, [w.value for w in self._weights])
 
-    def _summed(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
-        """The same of the whole batch, a micro-batch at a time; each weighs as it has rows."""
+    def _summed(
+        self, images: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, Gradients]:
+        """The same, a micro-batch at a time; each weighs as it has rows."""
         rows, loss = tf.shape(images)[0], tf.constant(0.0)
         gradients = [tf.zeros_like(weight.value) for weight in self._weights]
         for begin in tf.range(0, rows, self._micro_batch):
@@ -217,6 +222,8 @@ class Adaptation:
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             part = labels[begin : begin + self._micro_batch]
             share = tf.cast(tf.shape(part)[0], tf.float32) / tf.cast(rows, tf.float32)
+            if weight is not None:
+                share = weight * share
             own, more = self._loss_and_gradients(images[begin : begin + self._micro_batch], part)
             loss += share * own
             gradients = _added(gradients, more, share)

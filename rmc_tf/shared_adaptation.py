@@ -70,9 +70,10 @@ class SharedAdaptation(Adaptation):
         begin, end = replicas.own_rows(rows)
         share = tf.cast(end - begin, tf.float32) / tf.cast(rows, tf.float32)
         last = tf.maximum(end, begin + 1)  # with fewer rows than devices, one counts for nought
-        loss, gradients = self._of_batch(images[begin:last], labels[begin:last])
-        self.optimizer.apply([g if g is None else tf.cast(share, g.dtype) * g for g in gradients])
-        return share * loss
+        # Weighted first: through batch statistics, gradients are of other devices' losses, too.
+        loss, gradients = self._of_batch(images[begin:last], labels[begin:last], share)
+        self.optimizer.apply(gradients)
+        return loss
 
     def _compile_by_xla(self) -> None:
         """XLA compiles what each device does alone."""
