@@ -260,12 +260,12 @@ class Adaptation:
 
     def _through_the_trunk(self, images: tf.Tensor) -> tf.Tensor:
         rows = tf.shape(images)[0]
-        shape, kind = self._trunk.output.shape, self._trunk.output.dtype
+        shape, kind = self._trunk.output.shape, self._trunk.output.dtype  # type: ignore[union-attr]
         parts = tf.TensorArray(kind, 1, dynamic_size=True, infer_shape=False)
         parts = parts.write(0, tf.zeros([0, *shape[1:]], kind))  # of no rows, that is all
         size = self._micro_batch or self._batch_size
         for begin in tf.range(0, rows, size):
-            part = self._trunk(images[begin : begin + size], training=False)
+            part = self._trunk(images[begin : begin + size], training=False)  # type: ignore[misc]
             parts = parts.write(parts.size(), part)
         return tf.ensure_shape(parts.concat(), shape)
 
