@@ -9,6 +9,7 @@ fit, and the loop goes over that: the fast profile's largest saving a step.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -18,6 +19,9 @@ from rmc_tf.classifier import Classifier
 from rmc_tf.config import EarlyStopConfig
 from rmc_tf.errors import UserError
 from rmc_tf.losses import cross_entropy
+
+Gradients = list[tf.Tensor | None]
+"""As the weights that adapt; None: the loss doesn't depend on it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,9 +94,12 @@ class Adaptation:
         every = classifier.model.variables if may_keep_best else []
         self._best = [tf.Variable(v.value, trainable=False) for v in every]
         # XLA can't compile the loop, whose length isn't known; it can compile each step.
+        self._of_batch: Callable[..., tuple[tf.Tensor, Gradients]] = (
+            self._summed if micro_batch else self._loss_and_gradients
+        )
         self._take_step = self._step
         if classifier.jit_compile:
-            self._take_step = tf.function(self._step, jit_compile=True)
+            self._compile_by_xla()
         images = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
         labels = tf.TensorSpec([None], tf.int32)
         scalar = tf.TensorSpec([], tf.int32)
@@ -186,23 +193,28 @@ class Adaptation:
 
     def _step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Line 14: θ* ← θ* − λ Σ ∇L(θ*, x, y), by Adam; returns the loss before it."""
-        if self._micro_batch:
-            loss, gradients = self._summed(images, labels)
-        else:
-            loss, gradients = self._loss_and_gradients(images, labels)
+        loss, gradients = self._of_batch(images, labels)
         self.optimizer.apply(gradients)
         return loss
 
+    def _compile_by_xla(self) -> None:
+        self._take_step = tf.function(self._step, jit_compile=True)
+
     def _loss_and_gradients(
-        self, images: tf.Tensor, labels: tf.Tensor
-    ) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        self, images: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, Gradients]:
+        """Of some rows; both times a weight, where there is one."""
         with tf.GradientTape() as tape:
             logits = self._logits(images, self._training)
             loss = cross_entropy(logits, labels)
+            if weight is not None:
+                loss = weight * loss
         return loss, tape.gradient(loss, [w.value for w in self._weights])
 
-    def _summed(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """The same of the whole batch, a micro-batch at a time; each weighs as it has rows."""
+    def _summed(
+        self, images: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, Gradients]:
+        """The same, a micro-batch at a time; each weighs as it has rows."""
         rows, loss = tf.shape(images)[0], tf.constant(0.0)
         gradients = [tf.zeros_like(weight.value) for weight in self._weights]
         for begin in tf.range(0, rows, self._micro_batch):
@@ -210,14 +222,21 @@ class Adaptation:
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
             part = labels[begin : begin + self._micro_batch]
             share = tf.cast(tf.shape(part)[0], tf.float32) / tf.cast(rows, tf.float32)
+            if weight is not None:
+                share = weight * share
             own, more = self._loss_and_gradients(images[begin : begin + self._micro_batch], part)
             loss += share * own
             gradients = _added(gradients, more, share)
         return loss, gradients
 
     def _validation_loss(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Mean over all rows, a batch at a time, so that memory doesn't grow with K."""
-        rows, total = tf.shape(images)[0], tf.constant(0.0)
+        """Mean over all rows."""
+        rows = tf.shape(images)[0]
+        return self._total_loss(images, labels, rows) / tf.cast(rows, tf.float32)
+
+    def _total_loss(self, images: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """Sum over all rows, a batch at a time, so that memory doesn't grow with K."""
+        total = tf.constant(0.0)
         size = self._micro_batch or self._batch_size
         at_once = 1 if self._micro_batch else 10  # 10: TensorFlow's own
         for begin in tf.range(0, rows, size):
@@ -229,7 +248,7 @@ class Adaptation:
                     labels=labels[begin:end], logits=logits
                 )
             )
-        return total / tf.cast(rows, tf.float32)
+        return total
 
     def _logits(self, below: tf.Tensor, training: bool) -> tf.Tensor:
         """Returns f(x; θ) from the images, or from what the frozen layers made of them."""
@@ -237,15 +256,16 @@ class Adaptation:
 
     def _below(self, images: tf.Tensor) -> tf.Tensor:
         """Returns what the frozen layers make of each row; the images, where none are frozen."""
-        if self._trunk is None:
-            return images
+        return images if self._trunk is None else self._through_the_trunk(images)
+
+    def _through_the_trunk(self, images: tf.Tensor) -> tf.Tensor:
         rows = tf.shape(images)[0]
-        shape, kind = self._trunk.output.shape, self._trunk.output.dtype
+        shape, kind = self._trunk.output.shape, self._trunk.output.dtype  # type: ignore[union-attr]
         parts = tf.TensorArray(kind, 1, dynamic_size=True, infer_shape=False)
         parts = parts.write(0, tf.zeros([0, *shape[1:]], kind))  # of no rows, that is all
         size = self._micro_batch or self._batch_size
         for begin in tf.range(0, rows, size):
-            part = self._trunk(images[begin : begin + size], training=False)
+            part = self._trunk(images[begin : begin + size], training=False)  # type: ignore[misc]
             parts = parts.write(parts.size(), part)
         return tf.ensure_shape(parts.concat(), shape)
 
@@ -271,9 +291,7 @@ class Adaptation:
 
 
 @tf.autograph.experimental.do_not_convert
-def _added(
-    gradients: list[tf.Tensor], more: list[tf.Tensor | None], share: tf.Tensor
-) -> list[tf.Tensor]:
+def _added(gradients: list[tf.Tensor], more: Gradients, share: tf.Tensor) -> list[tf.Tensor]:
     """Returns the sum; a weight that the loss doesn't depend on has no gradient."""
     pairs = zip(gradients, more, strict=True)
     return [

@@ -296,7 +296,10 @@ def _check_reachable(name: str, builder: Any, remedy: str) -> None:
     """Fails within a second where TFDS' downloader would retry for minutes."""
     if urllib.request.getproxies():
         return  # names are then looked up elsewhere
-    hosts = {urllib.parse.urlsplit(url).hostname for url in builder.url_infos or ()}
+    manual = pathlib.Path(builder.data_dir_root) / "downloads" / "manual"
+    urls = [urllib.parse.urlsplit(url) for url in builder.url_infos or ()]
+    # What was fetched by hand isn't fetched again.
+    hosts = {url.hostname for url in urls if not (manual / pathlib.Path(url.path).name).is_file()}
     for host in sorted(host for host in hosts if host):
         try:
             socket.getaddrinfo(host, 443)

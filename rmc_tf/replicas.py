@@ -1,4 +1,4 @@
-"""A training step shared between all devices: each has a copy of the network and some rows."""
+"""Steps shared between all devices: each has a copy of the network and some rows of a batch."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -9,12 +9,20 @@ import tensorflow as tf
 from rmc_tf.classifier import Classifier, leaves
 
 
-def strategy(devices: Literal["one", "all"]) -> tf.distribute.Strategy:
-    """Returns how a step is shared: between all GPUs, else all logical CPU devices, or not."""
+def strategy(devices: Literal["one", "all"], *, looping: bool = False) -> tf.distribute.Strategy:
+    """Returns how a step is shared: between all GPUs, else all logical CPU devices, or not.
+
+    Args:
+      devices: as in `HardwareConfig`.
+      looping: whether steps are shared within a compiled loop. TensorFlow's collective operations,
+        which it takes by default, get their keys once a call, and there mistake the exchanges of
+        different steps for each other; so one device then adds up, and tells the others.
+    """
     if devices == "one":
         return tf.distribute.get_strategy()
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([device.name for device in found])
+    adding = tf.distribute.ReductionToOneDevice() if looping else None
+    return tf.distribute.MirroredStrategy([device.name for device in found], adding)
 
 
 def mirrored(classifier: Classifier) -> Classifier:
@@ -27,6 +35,16 @@ def mirrored(classifier: Classifier) -> Classifier:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
     return copy
+
+
+def own_rows(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns which of so many rows the device has that this is called on: begin, end.
+
+    All devices together have each once, and as many as another, or one more.
+    """
+    context = tf.distribute.get_replica_context()
+    number, devices = context.replica_id_in_sync_group, context.num_replicas_in_sync
+    return number * rows // devices, (number + 1) * rows // devices
 
 
 def put_back(source: Classifier, target: Classifier) -> None:
@@ -51,10 +69,9 @@ def shared(
     def on_one(
         images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, weight: tf.Tensor
     ) -> Sequence[tf.Tensor]:
-        context = tf.distribute.get_replica_context()
-        number, devices = context.replica_id_in_sync_group, context.num_replicas_in_sync
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
         rows = tf.shape(images)[0]
-        begin, end = number * rows // devices, (number + 1) * rows // devices
+        begin, end = own_rows(rows)
         share = tf.cast(end - begin, tf.float32) / tf.cast(rows, tf.float32)
         last = tf.maximum(end, begin + 1)  # with fewer rows than devices, one counts for nought
         inputs = images[begin:last], labels[begin:last], tf.stack([seed[0], seed[1] + number])

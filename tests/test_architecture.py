@@ -33,7 +33,7 @@ ROWS = (
     ("trained",),
     ("features", "index"),
     ("adaptation", "defences.base", "refreshed_set"),
-    ("defences.rmc_traces", "defences.undefended", "defences.nearest"),
+    ("shared_adaptation", "defences.rmc_traces", "defences.undefended", "defences.nearest"),
     ("defences.rmc",),
     ("defences.rmc_plus", "defences.non_masking"),
     ("defences",),

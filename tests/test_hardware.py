@@ -18,6 +18,7 @@ from rmc_tf.attacks.base import Batch
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, EarlyStopConfig, HardwareConfig, ModelConfig
 from rmc_tf.datasets import Dataset
+from rmc_tf.defences import kind
 from rmc_tf.mixed_precision import mixed
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -137,6 +138,15 @@ def test_a_trained_network_is_found_again_unless_its_training_has_changed() -> N
     assert HardwareConfig(jit_compile=True).of_training() == HardwareConfig().of_training() == {}
     both = HardwareConfig(mixed_precision=True, devices="all")
     assert both.of_training() == {"mixed_precision": True, "devices": "all"}
+
+
+def test_answers_of_several_devices_are_not_taken_for_those_of_one() -> None:
+    one = digits_config.experiment()
+    several = dataclasses.replace(one, hardware=HardwareConfig(devices="all"))
+    compiled = dataclasses.replace(one, hardware=HardwareConfig(jit_compile=True))  # the network's
+    for name in ("rmc", "rmc_plus", "non_masking"):
+        depends_on = kind(name).depends_on
+        assert depends_on(several) != depends_on(one) == depends_on(compiled)
 
 
 def test_two_devices_train_nearly_the_same_weights_as_one() -> None:

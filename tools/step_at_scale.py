@@ -1,10 +1,13 @@
 """One step of adaptation at real size: its peak memory, and its seconds.
 
   python tools/step_at_scale.py                                    ResNet-152, 224 px, 1,024 rows
-  python tools/step_at_scale.py --batch=8 --micro_batch=4 --json=step.json
+  python tools/step_at_scale.py --batch=256 --out=docs/results/step_at_scale/results.json
+  python tools/render_docs.py
 
-Random weights and random images: neither changes what a step costs. One epoch of one batch, and
-one row to validate on. The first fit also lays out memory; the second is timed beside it.
+Random weights and random images: neither changes what a step costs. A step of a single micro-batch
+goes before, in which memory is laid out; then one epoch of one batch, and one row to validate on.
+Beside the seconds of the clock there are those of the processor, which a busy machine stretches
+less.
 """
 
 import argparse
@@ -12,70 +15,93 @@ import json
 import os
 import pathlib
 import resource
+import shlex
 import sys
 import time
+from collections.abc import Sequence
 
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # runs from a checkout
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import keras
 import numpy as np
-import tensorflow as tf
 
-from rmc_tf import models
-from rmc_tf.adaptation import Adaptation
-from rmc_tf.classifier import Classifier
+from rmc_tf import models, storage
+from rmc_tf.adaptation import Adaptation, Fit
+from rmc_tf.classifier import Classifier, leaves
 from rmc_tf.config import EarlyStopConfig, ModelConfig
-from rmc_tf.provenance import revision, versions
+from rmc_tf.provenance import revision
+from tools.performance.measuring import machine, timed
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Takes the steps, and prints what they took as JSON."""
+def main(argv: Sequence[str]) -> int:
+    """Takes the step, and prints what it took as JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--architecture", default="resnet152")
     parser.add_argument("--side", type=int, default=224, help="pixels")
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--batch", type=int, default=1024, help="rows of a step")
     parser.add_argument("--micro_batch", type=int, default=32, help="rows at once; 0: all")
-    parser.add_argument("--steps", type=int, default=1)
-    parser.add_argument("--json", default="", help="a file to write to, too")
+    parser.add_argument("--out", default="", help="JSON file for the figures; empty: none")
     flags = parser.parse_args(argv)
-    measured = measure(flags)
+    command = shlex.join(["python", "tools/step_at_scale.py", *argv])
+    measured = {"command": command} | measure(flags)
     print(json.dumps(measured, indent=2))
-    if flags.json:
-        pathlib.Path(flags.json).write_text(json.dumps(measured, indent=2) + "\n")
+    if flags.out:
+        out = pathlib.Path(flags.out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        storage.write_json(out, measured)
     return 0
 
 
 def measure(flags: argparse.Namespace) -> dict[str, object]:
-    """Returns the settings, and what the steps took."""
-    begun = time.perf_counter()
+    """Returns the settings, and what the step took."""
     config = ModelConfig(architecture=flags.architecture)
     shape = (flags.side, flags.side, 3)
     model = models.build(config, shape, flags.classes, np.zeros(3), np.ones(3))
     classifier = Classifier(model, models.feature_layer(config))
     adaptation = Adaptation(classifier, 1e-5, flags.batch, micro_batch=flags.micro_batch)
-    built, before = time.perf_counter() - begun, _peak_gib()
+    before = _peak_gib()
     random = np.random.default_rng(0)
     images = random.random((flags.batch, *shape), np.float32)
     labels = random.integers(0, flags.classes, flags.batch).astype(np.int32)
-    one_epoch, seconds, losses = EarlyStopConfig(patience=1, max_epochs=1), [], []
-    for number in range(flags.steps):
-        begun = time.perf_counter()
-        fit = adaptation.fit((images, labels), (images[:1], labels[:1]), one_epoch, number)
-        seconds.append(time.perf_counter() - begun)
-        losses.append(float(fit.train_losses[0]))
+    one_epoch = EarlyStopConfig(patience=1, max_epochs=1)
+
+    def step(rows: int) -> Fit:
+        validation = images[:1], labels[:1]
+        return adaptation.fit((images[:rows], labels[:rows]), validation, one_epoch, 0)
+
+    _, first = timed(lambda: step(flags.micro_batch or flags.batch))
+    worked = time.process_time()
+    fit, seconds = timed(lambda: step(flags.batch))
+    worked = time.process_time() - worked
     return {
-        "settings": vars(flags),
+        "architecture": flags.architecture,
+        "side": flags.side,
+        "batch": flags.batch,
+        "micro_batch": flags.micro_batch,
         "weights": int(model.count_params()),
-        "build_and_trace_seconds": built,
+        "forward_flop": forward_flop(model),
+        "first_step_seconds": first,
         "step_seconds": seconds,
-        "losses": losses,
+        "processor_seconds": worked,
+        "loss": float(fit.train_losses[0]),
         "peak_gib_before_the_step": before,
         "peak_gib": _peak_gib(),
-        "devices": [device.device_type for device in tf.config.list_physical_devices()],
-        "cores": os.cpu_count(),
-        "versions": versions("tensorflow", "keras"),
+        "machine": machine(),
         "revision": revision(),
     }
+
+
+def forward_flop(model: keras.Model) -> int:
+    """Returns the multiplications and additions of an image's convolutions and dense layers."""
+    flop = 0
+    for layer in leaves(model):
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+            places = int(np.prod(layer.output.shape[1:-1]))  # 1 of a dense layer
+            flop += 2 * places * int(np.prod(layer.kernel.shape))
+    return flop
 
 
 def _peak_gib() -> float:
@@ -84,4 +110,4 @@ def _peak_gib() -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

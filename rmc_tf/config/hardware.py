@@ -23,8 +23,9 @@ class HardwareConfig(Section):
     unless the loss is scaled, here also in the adaptation and in every attack."""
     devices: Literal["one", "all"] = "one"
     """"all": a training of the experiment's networks shares each batch between all GPUs (without
-    any: all logical CPU devices), batch normalisation as over the whole batch. Local adaptation
-    stays on one: it waits for each small step."""
+    any: all logical CPU devices), batch normalisation as over the whole batch. So do local
+    adaptation and calibration, which pays where a batch is large, as ImageNet's 1,024 rows are;
+    with small ones the devices wait for each other after each step."""
 
     threads_per_operation: int = 0
     """How many cores one operation may use. 0: all, which is TensorFlow's choice, and right for
@@ -39,9 +40,9 @@ class HardwareConfig(Section):
 
     def of_training(self) -> dict[str, object]:
         """Returns those that change a trained network, where they aren't the default."""
-        found: dict[str, object] = {}
-        if self.mixed_precision:
-            found["mixed_precision"] = True
-        if self.devices != "one":
-            found["devices"] = self.devices
-        return found
+        mixed: dict[str, object] = {"mixed_precision": True} if self.mixed_precision else {}
+        return mixed | self.of_adaptation()
+
+    def of_adaptation(self) -> dict[str, object]:
+        """Returns those that change what RMC answers, besides the network's own."""
+        return {} if self.devices == "one" else {"devices": self.devices}

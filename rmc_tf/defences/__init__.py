@@ -79,6 +79,7 @@ def _rmc(setting: Setting) -> Defence:
         config.rmc,
         seed=derive_seed(config.seed, "rmc"),
         traces=setting.traces,
+        devices=config.hardware.devices,
     )
 
 
@@ -99,6 +100,7 @@ def _rmc_plus(setting: Setting) -> Defence:
         config.augmented_set,
         seed=derive_seed(config.seed, "rmc"),
         traces=setting.traces,
+        devices=config.hardware.devices,
     )
 
 
@@ -110,7 +112,8 @@ def _rmc_settings(config: ExperimentConfig) -> Any:
     method = config.rmc.in_effect.to_dict()
     if not config.rmc.micro_batch:
         del method["micro_batch"]  # what was answered before there was such a setting stays
-    return [method, config.index.to_dict(), config.seed]
+    hardware = config.hardware.of_adaptation()
+    return [method, config.index.to_dict(), config.seed, *([hardware] if hardware else [])]
 
 
 def _rmc_plus_settings(config: ExperimentConfig) -> Any:

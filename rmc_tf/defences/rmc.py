@@ -3,14 +3,14 @@
 import pathlib
 import threading
 import time
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from rmc_tf import storage
-from rmc_tf.adaptation import Adaptation, Fit
+from rmc_tf.adaptation import Fit
 from rmc_tf.augmentation import augment
 from rmc_tf.augmented_set import Rows, SearchedSet
 from rmc_tf.classifier import Classifier, softmax
@@ -21,6 +21,7 @@ from rmc_tf.errors import ArtefactError, UserError
 from rmc_tf.images import check_images
 from rmc_tf.index import FeatureIndex
 from rmc_tf.seeding import derive_seed, generator
+from rmc_tf.shared_adaptation import adapting
 from rmc_tf.traces import NoTraces, Traces
 
 
@@ -51,6 +52,7 @@ class RMC:
         *,
         seed: int = 0,
         traces: Traces | None = None,
+        devices: Literal["one", "all"] = "one",
     ) -> None:
         """Starts from the deployed network.
 
@@ -61,6 +63,7 @@ class RMC:
           config: K, λ, the early stop, and where the authors' code differs from the paper.
           seed: of the order of batches and of the calibration's draws.
           traces: told of every prediction; by default nothing is.
+          devices: between which the batches of a fit are shared, as in `HardwareConfig`.
 
         Raises:
           UserError: K is larger than D', or D' holds images of another shape.
@@ -107,17 +110,8 @@ class RMC:
         self._steps = 0
         self._calibration_due = False
         self._training_set = augmented_set.benign_rows
-        self._adapted = classifier.clone()  # θ* of Algorithm 1, which moves
-        self._adaptation = Adaptation(
-            self._adapted,
-            config.learning_rate,
-            config.batch_size,
-            micro_batch=config.micro_batch,
-            batch_norm_training=config.batch_norm == "training",
-            may_keep_best="best" in (config.early_stop.keep, config.calibration.early_stop.keep),
-            frozen_until=config.frozen_until,
-            trust_radius=config.trust_radius,
-        )
+        self._adaptation = adapting(classifier, config, devices)
+        self._adapted = self._adaptation.classifier  # θ* of Algorithm 1, which moves
         self._shift = tf.function(self._distance_from_static)
 
     @property

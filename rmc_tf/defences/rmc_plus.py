@@ -8,6 +8,7 @@ the static θ*, in which D' is indexed.
 
 import time
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -44,6 +45,7 @@ class RMCPlus(RMC):
         *,
         seed: int = 0,
         traces: Traces | None = None,
+        devices: Literal["one", "all"] = "one",
     ) -> None:
         """Starts from the deployed network and D' as it is.
 
@@ -57,12 +59,16 @@ class RMCPlus(RMC):
             images are attacked at once.
           seed: as for RMC; also of which examples are chosen, and of the attacks.
           traces: told of every prediction; by default nothing is.
+          devices: as for RMC.
 
         Raises:
           UserError: as for RMC, or D' holds examples of an attack that isn't in `attack_models`.
         """
         super().__init__(
-            classifier, refreshed_set, refreshed_set.index, config, seed=seed, traces=traces
+            *(classifier, refreshed_set, refreshed_set.index, config),
+            seed=seed,
+            traces=traces,
+            devices=devices,
         )
         self.refresh = refresh
         self._set = refreshed_set
