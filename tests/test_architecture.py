@@ -25,6 +25,8 @@ ROWS = (
     ("models",),
     ("classifier",),
     ("export", "mixed_precision", "replicas", "attacks.base", "attacks.pairs", "audit.gradients"),
+    ("engine",),
+    ("distributed",),
     ("attacks.cw_l2", "attacks.fgsm", "attacks.jsma", "attacks.mim", "attacks.pgd"),
     ("attacks",),
     ("augmented_set", "changed_rows", "losses", "streams"),

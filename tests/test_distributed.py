@@ -1,0 +1,340 @@
+"""D' and its features are the same whoever makes the shards, and whoever is lost on the way."""
+
+import dataclasses
+import pathlib
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from rmc_tf import features, preparation, rows, storage
+from rmc_tf.augmented_set import AugmentedSet
+from rmc_tf.classifier import Classifier
+from rmc_tf.config import AttackConfig, AugmentedSetConfig, HardwareConfig
+from rmc_tf.datasets import Dataset
+from rmc_tf.distributed import Distributed, Worker, engine
+from rmc_tf.engine import Advance, Engine, Job, Local, Some
+from rmc_tf.errors import ArtefactError, UserError
+
+Path = pathlib.Path
+ROOT = Path(__file__).parents[1]
+MODELS = {
+    "pgd": AttackConfig(epsilon=0.1, step_size=0.03, iterations=5),
+    "bim": AttackConfig(attack="bim", epsilon=0.1, step_size=0.03, iterations=3),
+}
+# 60 rows of D in 3 shards; 120 by each attack in 6 and 6.
+SMALL = AugmentedSetConfig(
+    attacks=("pgd", "bim"), adversarial_per_row=4.0, shard_rows=20, batch_size=8
+)
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+
+
+@pytest.fixture(scope="module")
+def sixty(digits: Dataset) -> rows.ArraySplit:
+    """A small D: 60 digits."""
+    batch = next(digits.train.batches(60))
+    return rows.ArraySplit(batch.images, batch.labels, 10)
+
+
+class Counted:
+    """An engine that notes which shards it is asked for."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.asked: list[str] = []
+
+    def make(
+        self, job: Job[Some], todo: Sequence[Some], classifier: Classifier, advance: Advance
+    ) -> None:
+        self.asked += [work.shard for work in todo]
+        self.engine.make(job, todo, classifier, advance)
+
+
+def prepare(
+    train: rows.ArraySplit,
+    classifier: Classifier,
+    folder: Path,
+    engine: Engine,
+    config: AugmentedSetConfig = SMALL,
+    models: dict[str, AttackConfig] = MODELS,
+) -> AugmentedSet:
+    return preparation.prepare(
+        train, classifier, models, config, seed=0, folder=folder, engine=engine
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Returns all files of a folder."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module")
+def by_one_process(
+    sixty: rows.ArraySplit, network: Classifier, tmp_path_factory: pytest.TempPathFactory
+) -> AugmentedSet:
+    """D' as this process makes it."""
+    return prepare(sixty, network, tmp_path_factory.mktemp("one"), Local())
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A Ray cluster of two nodes on this machine; nothing of it is left in the end."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    before = {process.pid for process in psutil.process_iter()}
+    sigterm = signal.getsignal(signal.SIGTERM)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))  # for the workers; an installed package needs none
+        made = Cluster(initialize_head=True, head_node_args=NODE)
+        made.add_node(**NODE)
+        yield made
+        ray.shutdown()
+        made.shutdown()
+    signal.signal(signal.SIGTERM, sigterm)
+    deadline = time.monotonic() + 20
+    while left := _ray_processes(before):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def _ray_processes(before: set[int]) -> list[str]:
+    """Returns Ray's processes that have begun since."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if process.info["pid"] not in before and ("ray::" in words or "/ray/" in words):
+            found.append(words[:80])
+    return found
+
+
+@pytest.fixture(scope="module")
+def two_nodes(cluster: Any) -> Distributed:
+    """Workers on both nodes."""
+    return Distributed(cluster.address, workers=2)
+
+
+def test_d_prime_is_the_same_to_the_byte_whoever_makes_it(
+    sixty: rows.ArraySplit,
+    network: Classifier,
+    two_nodes: Distributed,
+    by_one_process: AugmentedSet,
+    tmp_path: Path,
+) -> None:
+    made = prepare(sixty, network, tmp_path, two_nodes)
+    assert len(made.shard_ranges) == 15
+    assert made.folder.name == by_one_process.folder.name
+    assert contents(made.folder) == contents(by_one_process.folder)
+    assert not list(made.folder.glob(".*"))
+
+
+def test_what_is_committed_is_not_made_again(
+    sixty: rows.ArraySplit,
+    network: Classifier,
+    two_nodes: Distributed,
+    by_one_process: AugmentedSet,
+    tmp_path: Path,
+) -> None:
+    folder = Path(shutil.copytree(by_one_process.folder, tmp_path / by_one_process.folder.name))
+    for name in ("shard-00004", "shard-00011"):
+        shutil.rmtree(folder / name)
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*/*")}
+    counted = Counted(two_nodes)
+    prepare(sixty, network, tmp_path, counted)
+    assert counted.asked == ["shard-00004", "shard-00011"]
+    assert contents(folder) == contents(by_one_process.folder)
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_features_are_the_same_to_the_bit_whoever_computes_them(
+    network: Classifier, two_nodes: Distributed, by_one_process: AugmentedSet, tmp_path: Path
+) -> None:
+    one = features.extract(network, by_one_process, tmp_path / "one")
+    both = features.extract(network, by_one_process, tmp_path / "both", two_nodes)
+    assert one.features.tobytes() == both.features.tobytes()
+    assert one.outputs.tobytes() == both.outputs.tobytes()
+    assert contents(tmp_path / "one") == contents(tmp_path / "both")
+
+
+def test_a_mistake_that_a_worker_finds_is_told_in_one_line(
+    sixty: rows.ArraySplit, network: Classifier, two_nodes: Distributed, tmp_path: Path
+) -> None:
+    class Disguised(Classifier):
+        def fingerprint(self) -> str:
+            return "of another network"
+
+    with pytest.raises(UserError, match=r"is another one when it is loaded .* \(on node "):
+        prepare(sixty, Disguised(network.model), tmp_path, two_nodes)
+
+
+def test_a_node_that_is_killed_midway_changes_no_row(
+    sixty: rows.ArraySplit,
+    network: Classifier,
+    cluster: Any,
+    two_nodes: Distributed,
+    tmp_path: Path,
+) -> None:
+    # 60 shards that take a while each, so that the kill comes in the midst of them.
+    config = dataclasses.replace(SMALL, attacks=("pgd",), shard_rows=8)
+    models = {"pgd": dataclasses.replace(MODELS["pgd"], iterations=300)}
+    folder, there_at_the_kill = tmp_path / "two", []
+
+    def kill() -> None:
+        while len(committed := list(folder.glob("*/shard-*/done.json"))) < 8 + 6:
+            time.sleep(0.02)
+        (node,) = cluster.worker_nodes
+        cluster.remove_node(node, allow_graceful=False)
+        there_at_the_kill.append(len(committed))
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    made = prepare(sixty, network, folder, two_nodes, config, models)
+    killer.join(timeout=60)
+    assert 8 < there_at_the_kill[0] < len(made.shard_ranges)
+    assert not cluster.worker_nodes
+    expected = prepare(sixty, network, tmp_path / "one", Local(), config, models)
+    assert contents(made.folder) == contents(expected.folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """A job that needs no network: shards of a file each."""
+
+    folder: Path
+
+    def maker(self, classifier: Classifier) -> Any:
+        def make(work: preparation._Work, folder: Path, advance: Advance) -> None:
+            with storage.committing(folder / work.shard, kind="file", fingerprint="") as beside:
+                (beside / "file").write_text(work.shard)
+
+        return make
+
+
+def task_of(folder: Path, network: Path) -> Any:
+    from rmc_tf.distributed import _Task
+
+    return _Task(folder, network, "features", False, "", pickle.dumps(Files(folder)), (1, 1), True)
+
+
+def shard(name: str) -> dict[str, bytes]:
+    work = preparation._Work(name, "", 0, np.arange(3), np.zeros(3, bool), 0)
+    return {"work": pickle.dumps(work)}
+
+
+def test_a_node_that_does_not_see_the_work_directory_says_so(tmp_path: Path) -> None:
+    answer = Worker(task_of(tmp_path / "elsewhere", tmp_path / "elsewhere" / "n.keras"))(shard("s"))
+    assert answer["rows"] == 0
+    assert "elsewhere: what the run has put there isn't seen" in answer["refused"]
+    assert "storage that all nodes share" in answer["refused"]
+
+
+def test_a_worker_answers_for_a_shard_that_another_has_committed(tmp_path: Path) -> None:
+    with storage.committing(tmp_path / "s", kind="file", fingerprint="") as beside:
+        (beside / "file").write_text("first")
+    # It would have to open the network, which isn't there, to make it.
+    assert Worker(task_of(tmp_path, tmp_path / "none"))(shard("s")) == {"rows": 3, "refused": ""}
+    assert (tmp_path / "s" / "file").read_text() == "first"
+
+
+def test_of_two_that_make_the_same_artefact_the_first_stays(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        with storage.committing(tmp_path / text / "s", kind="file", fingerprint="") as beside:
+            (beside / "file").write_text(text)
+    for text in ("first", "second"):
+        storage.put_in_place(tmp_path / text / "s", tmp_path / "s")
+        assert not (tmp_path / text / "s").exists()
+    assert (tmp_path / "s" / "file").read_text() == "first"
+    storage.check(tmp_path / "s", kind="file")
+
+
+def test_what_is_no_artefact_is_not_taken_for_one(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "file").write_text("of the user's own")
+    with storage.committing(tmp_path / "made", kind="file", fingerprint=""):
+        pass
+    with pytest.raises(ArtefactError, match="it is there, but not finished; delete it"):
+        storage.put_in_place(tmp_path / "made", tmp_path / "s")
+    assert (tmp_path / "s" / "file").read_text() == "of the user's own"
+
+
+def test_a_pickled_d_prime_is_small_and_reads_the_same_rows_from_any_folder(
+    by_one_process: AugmentedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pickled = pickle.dumps(by_one_process)
+    assert len(pickled) < 10_000
+    monkeypatch.chdir(tmp_path)
+    read = pickle.loads(pickled)
+    everything = np.arange(len(by_one_process))
+    for mine, theirs in zip(by_one_process.rows(everything), read.rows(everything), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert read.mean_distance("pgd") == by_one_process.mean_distance("pgd")
+
+
+def nodes(*resources: dict[str, float]) -> list[dict[str, Any]]:
+    return [{"Alive": True, "Resources": each} for each in resources]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "wanted", "number", "reserved"),
+    [
+        (nodes({"CPU": 8.0}), 0, 1, {"num_cpus": 8}),
+        (nodes({"CPU": 8.0}, {"CPU": 4.0}), 0, 2, {"num_cpus": 4}),
+        (nodes({"CPU": 8.0}, {"CPU": 4.0}), 3, 3, {"num_cpus": 4}),
+        (nodes({"CPU": 8.0}, {"CPU": 4.0}), 5, 5, {"num_cpus": 2}),
+        (nodes({"CPU": 8.0}, {}), 0, 1, {"num_cpus": 8}),  # a head that does no work
+        (nodes({"CPU": 8.0, "GPU": 2.0}, {"CPU": 4.0, "GPU": 1.0}), 0, 3, {"num_gpus": 1}),
+        ([*nodes({"CPU": 9.0}), {"Alive": False, "Resources": {}}], 0, 1, {"num_cpus": 9}),
+        (nodes({"CPU": 64.0}), 50, 20, {"num_cpus": 3}),  # no more than the 20 shards
+    ],
+)
+def test_workers_fit_the_nodes(
+    cluster: list[dict[str, Any]], wanted: int, number: int, reserved: dict[str, int]
+) -> None:
+    from rmc_tf.distributed import _workers
+
+    assert _workers(cluster, wanted, 20) == (number, reserved)
+
+
+def test_more_workers_than_fit_are_refused() -> None:
+    from rmc_tf.distributed import _workers
+
+    with pytest.raises(UserError, match=r"ray_workers=3: the Ray cluster has 2 GPUs; lower it"):
+        _workers(nodes({"CPU": 8.0, "GPU": 2.0}), 3, 9)
+
+
+@pytest.mark.parametrize("setting", [{"ray_address": "auto"}, {"ray_workers": 2}])
+def test_settings_of_ray_are_refused_without_it(setting: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"hardware\.ray_.*: add --config.hardware.engine=ray"):
+        HardwareConfig(**setting)
+    assert HardwareConfig(engine="ray", **setting).of_training() == {}
+
+
+def test_without_ray_the_engine_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as Python marks what can't be imported
+    with pytest.raises(UserError, match=r"engine=ray: .* pip install '\.\[distributed\]'"):
+        engine(HardwareConfig(engine="ray"))
+
+
+def test_this_process_alone_needs_no_ray() -> None:
+    code = """
+import sys
+from rmc_tf import materials, pipeline
+from rmc_tf.config import HardwareConfig
+from rmc_tf.distributed import engine
+engine(HardwareConfig())
+print([name for name in sys.modules if name.split('.')[0] == 'ray'])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
