@@ -5,25 +5,23 @@ opened θ* once, makes the shard in a folder of its own beside the others, moves
 into its place, and answers with the number of its rows. Pixels go through the
 storage that all nodes share, never through Ray.
 
-What a loss costs, as seen with Ray 2.60 (two nodes of one CPU each, one killed):
-Ray restarts the lost actors where there is room, and repeats the task that each had.
-An actor has one task at a time (`max_tasks_in_flight_per_actor`), since tasks wait
-for their own actor: where the room is gone with the node, until another has nothing
-left to do and makes way. Repeating a shard that was committed before its worker was
-lost costs nothing. When Ray gives up on an actor, the rest is begun again, as long as
-each round commits something; `Distributed.make` returns only when all is committed.
+What a loss costs, as seen with Ray 2.60 (two nodes of one CPU each, one killed): Ray
+Data restarts a lost actor without limit, where there is room, and repeats the task
+that it had. An actor has one task at a time (`max_tasks_in_flight_per_actor`), since
+a task waits for its own actor: where the room is gone with the node, until another
+actor has nothing left to do and makes way. Repeating a shard that was committed costs
+nothing. Should Ray give up nevertheless, the rest is begun again as long as each
+round commits something; `Distributed.make` returns only when all is committed.
 """
 
 import contextlib
-import dataclasses
+import logging
 import os
 import pathlib
 import pickle
-import platform
 import shutil
 import signal
 import threading
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,9 +31,8 @@ from rmc_tf import storage
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import HardwareConfig
 from rmc_tf.engine import Advance, Engine, Job, Local, Some
-from rmc_tf.errors import DISK_ERRORS, UserError, first_line
-
-_PRIVATE = ".workers"
+from rmc_tf.errors import UserError, first_line
+from rmc_tf.workers import Task, Worker
 
 
 def engine(hardware: HardwareConfig, deterministic: bool = True) -> Engine:
@@ -69,7 +66,9 @@ class Distributed:
         Raises:
           UserError: Ray isn't installed.
         """
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it is read when Ray is loaded
+        # Read when Ray is loaded. It warns of each pool of actors that Ray Data makes.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
             import ray.data
         except ImportError as error:
@@ -94,7 +93,7 @@ class Distributed:
         self._connect()
         folder = job.folder.absolute()
         with _shared(folder, classifier) as network:
-            task = _Task(
+            task = Task(
                 folder,
                 network,
                 classifier.feature_layer,
@@ -116,7 +115,7 @@ class Distributed:
                     )
                 left = missing
 
-    def _round(self, task: "_Task", works: Sequence[Some], advance: Advance) -> str:
+    def _round(self, task: Task, works: Sequence[Some], advance: Advance) -> str:
         """Has each shard tried; returns why Ray gave up, or ""."""
         ray = self._ray
         blocks = [{"work": pickle.dumps(work)} for work in works]
@@ -126,11 +125,8 @@ class Distributed:
             Worker,
             fn_constructor_args=(task,),
             compute=ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
-            scheduling_strategy="SPREAD",
             runtime_env={"env_vars": {"TF_CPP_MIN_LOG_LEVEL": "3"}},
-            max_restarts=10,  # bounded: a shard that always kills its worker ends here
-            max_task_retries=-1,  # one that its worker's node is lost to is no worse than others
-            **resources,
+            **resources,  # restarts and repetitions: without limit by default, and not to be set
         )
         try:
             for answer in made.iter_rows():
@@ -157,6 +153,7 @@ class Distributed:
                     f"--config.hardware.ray_address={self._address}: no Ray cluster to be had "
                     f"there ({first_line(error)}); start one by ray start --head, or leave it empty"
                 ) from error
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         context.execution_no_progress_timeout_s = -1  # a shard takes as long as it takes
@@ -174,7 +171,7 @@ def _own_sigterm() -> Iterator[None]:
 @contextlib.contextmanager
 def _shared(folder: pathlib.Path, classifier: Classifier) -> Iterator[pathlib.Path]:
     """Puts θ* where all workers find it; what they leave there is removed in the end."""
-    private = folder / _PRIVATE
+    private = folder / ".workers"
     shutil.rmtree(private, ignore_errors=True)
     private.mkdir(parents=True)
     try:
@@ -186,12 +183,9 @@ def _shared(folder: pathlib.Path, classifier: Classifier) -> Iterator[pathlib.Pa
 
 
 def _threads() -> tuple[int, int]:
-    """Returns how many TensorFlow has for an operation and how many operations; 0: its choice."""
-    threading_ = tf.config.threading
-    return (
-        threading_.get_intra_op_parallelism_threads(),
-        threading_.get_inter_op_parallelism_threads(),
-    )
+    """Returns how many TensorFlow has here for an operation, and how many operations at once."""
+    told = tf.config.threading
+    return told.get_intra_op_parallelism_threads(), told.get_inter_op_parallelism_threads()
 
 
 def _workers(
@@ -221,79 +215,3 @@ def _workers(
     number = min(wanted or len(cores), shards)
     share = max(c for c in range(1, max(cores) + 1) if sum(n // c for n in cores) >= number)
     return number, {"num_cpus": share}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Task:
-    """What a worker needs besides the shard to make; small."""
-
-    folder: pathlib.Path
-    """Absolute; the same on all nodes."""
-    network: pathlib.Path
-    """A `.keras` file, θ*."""
-    feature_layer: str
-    jit_compile: bool
-    network_fingerprint: str
-    job: bytes
-    """Pickled: it is opened after the folder has been seen."""
-    threads: tuple[int, int]
-    deterministic: bool
-
-
-class Worker:
-    """An actor that makes shards, each in a folder of its own until it is committed."""
-
-    def __init__(self, task: _Task) -> None:
-        """Opens nothing yet: what can't be opened is told as the answer to the first shard."""
-        self._task = task
-        self._make: Any = None
-
-    def __call__(self, block: Mapping[str, Any]) -> dict[str, Any]:
-        """Makes a shard unless it is there.
-
-        Returns:
-          rows: how many it has; refused: why it isn't made, in a line for the user, or "".
-        """
-        work = pickle.loads(block["work"])
-        try:
-            if not storage.is_committed(self._task.folder / work.shard):
-                self._commit(work)
-        except UserError as error:
-            return {"rows": 0, "refused": f"{error} (on node {platform.node()})"}
-        except OSError as error:
-            if error.errno not in DISK_ERRORS:
-                raise
-            line = f"{error.filename}: {error.strerror} on node {platform.node()}"
-            return {"rows": 0, "refused": f"{line}; free some space, or choose another --workdir"}
-        return {"rows": work.rows, "refused": ""}
-
-    def _commit(self, work: Any) -> None:
-        make = self._make = self._make or self._opened()
-        # Another that does the same, believing this one lost, has another.
-        own = self._task.network.with_name(uuid.uuid4().hex)
-        try:
-            make(work, own, lambda rows: None)
-            storage.put_in_place(own / work.shard, self._task.folder / work.shard)
-        finally:
-            shutil.rmtree(own, ignore_errors=True)
-
-    def _opened(self) -> Any:
-        task = self._task
-        if not task.network.is_file():
-            raise UserError(
-                f"{task.folder}: what the run has put there isn't seen; "
-                "put --workdir on storage that all nodes share, at the same path"
-            )
-        with contextlib.suppress(RuntimeError):  # TensorFlow has begun, in a program of its own
-            tf.config.threading.set_intra_op_parallelism_threads(task.threads[0])
-            tf.config.threading.set_inter_op_parallelism_threads(task.threads[1])
-        if task.deterministic:
-            tf.config.experimental.enable_op_determinism()
-        classifier = Classifier.load(task.network, task.feature_layer, jit_compile=task.jit_compile)
-        if classifier.fingerprint() != task.network_fingerprint:
-            raise UserError(
-                f"{task.network}: the network is another one when it is loaded here; "
-                "install the same versions on all nodes"
-            )
-        job: Job[Any] = pickle.loads(task.job)
-        return job.maker(classifier)

@@ -26,6 +26,7 @@ ROWS = (
     ("classifier",),
     ("export", "mixed_precision", "replicas", "attacks.base", "attacks.pairs", "audit.gradients"),
     ("engine",),
+    ("workers",),
     ("distributed",),
     ("attacks.cw_l2", "attacks.fgsm", "attacks.jsma", "attacks.mim", "attacks.pgd"),
     ("attacks",),
