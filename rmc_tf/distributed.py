@@ -163,9 +163,11 @@ class Distributed:
 def _own_sigterm() -> Iterator[None]:
     """Keeps Ray from taking SIGTERM over, by which a run is to end as by Ctrl-C."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
