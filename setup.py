@@ -39,10 +39,12 @@ setup(
     ],
     extras_require={
         "audit": ["adversarial-robustness-toolbox>=1.20,<2"],  # the black boxes of rmc_tf.threats
+        "distributed": ["ray[data]>=2.50,<3"],  # --config.hardware.engine=ray
         "test": [
             "pytest>=8",
             "adversarial-robustness-toolbox>=1.20,<2",  # our attacks are compared with theirs
             "foolbox>=3.3.4,<4",
+            "ray[data]>=2.50,<3",
         ],
     },
 )

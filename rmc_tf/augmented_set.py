@@ -103,15 +103,34 @@ class AugmentedSet:
         self._details = [
             storage.check(shard, kind=_SHARD, fingerprint=fingerprint) for shard in shards
         ]
-        self.folder = shards[0].parent
+        self._shards = list(shards)
         self.fingerprint = fingerprint
         self.source_names = tuple(source_names)
+        self._load()
+
+    def _load(self) -> None:
+        shards = self._shards
+        self.folder = shards[0].parent
         self._images = [np.load(shard / "image.npy", mmap_mode="r") for shard in shards]
         self._begins = np.cumsum([0] + [len(images) for images in self._images])
         self.labels, self.sources, self.origins, self.targets = (
             np.concatenate([np.load(shard / f"{name}.npy") for shard in shards])
             for name in ("label", "source", "origin", "target")
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without a row of it: as where it is, whatever the reader's own folder."""
+        return {
+            "_details": self._details,
+            "_shards": [shard.absolute() for shard in self._shards],
+            "fingerprint": self.fingerprint,
+            "source_names": self.source_names,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Opened again, not verified again: that would read all of it in each process."""
+        vars(self).update(state)
+        self._load()
 
     def mean_distance(self, source: str) -> float:
         """Returns that of the examples by one attack to their origins, in the attack's norm."""

@@ -11,6 +11,7 @@ import numpy as np
 from rmc_tf import storage
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.classifier import Classifier, softmax
+from rmc_tf.engine import Advance, Engine, Local, Make
 from rmc_tf.progress import progress
 from rmc_tf.provenance import versions
 
@@ -42,8 +43,48 @@ def fingerprint(network: str, feature_layer: str, augmented_set: str) -> str:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """One shard to make."""
+
+    shard: str
+    numbers: range
+    """The rows of D' that it is of."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it will have."""
+        return len(self.numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Extraction:
+    """How the shards of the features of a D' are made."""
+
+    folder: pathlib.Path
+    fingerprint: str
+    augmented_set: AugmentedSet
+
+    def maker(self, classifier: Classifier) -> Make[_Work]:
+        """Returns what makes a shard by a network."""
+
+        def make(work: _Work, folder: pathlib.Path, advance: Advance) -> None:
+            shard = folder / work.shard
+            with storage.committing(shard, kind=_KIND, fingerprint=self.fingerprint) as beside:
+                numbers = np.asarray(work.numbers)
+                features, outputs = of_rows(classifier, self.augmented_set, numbers)
+                np.save(beside / "features.npy", features)
+                np.save(beside / "outputs.npy", outputs)
+            advance(work.rows)
+
+        return make
+
+
 def extract(
-    classifier: Classifier, augmented_set: AugmentedSet, folder: str | pathlib.Path
+    classifier: Classifier,
+    augmented_set: AugmentedSet,
+    folder: str | pathlib.Path,
+    engine: Engine | None = None,
 ) -> StaticFeatures:
     """Computes what isn't there yet, and returns the whole.
 
@@ -52,6 +93,7 @@ def extract(
       augmented_set: D'.
       folder: holds the features of one D' a subfolder, named by the fingerprint of all that
         they are made from.
+      engine: who computes them, shard by shard; None: this process. They are the same.
 
     Raises:
       ArtefactError: a shard is damaged or was made from something else.
@@ -61,19 +103,18 @@ def extract(
     )
     folder = pathlib.Path(folder) / made_from
     ranges = augmented_set.shard_ranges
-    shards = [folder / f"shard-{number:05d}" for number in range(len(ranges))]
-    there = [storage.is_committed(shard) for shard in shards]
-    done = sum(len(rows) for rows, known in zip(ranges, there, strict=True) if known)
-    with progress("PREPARE: features", len(augmented_set), done, "image") as advance:
-        for shard, rows, known in zip(shards, ranges, there, strict=True):
-            if known:
-                storage.check(shard, kind=_KIND, fingerprint=made_from)
-                continue
-            with storage.committing(shard, kind=_KIND, fingerprint=made_from) as beside:
-                features, outputs = of_rows(classifier, augmented_set, np.asarray(rows))
-                np.save(beside / "features.npy", features)
-                np.save(beside / "outputs.npy", outputs)
-            advance(len(rows))
+    plan = [_Work(f"shard-{number:05d}", rows) for number, rows in enumerate(ranges)]
+    todo = [work for work in plan if not storage.is_committed(folder / work.shard)]
+    for name in {work.shard for work in plan} - {work.shard for work in todo}:
+        storage.check(folder / name, kind=_KIND, fingerprint=made_from)
+    if todo:
+        job = _Extraction(folder, made_from, augmented_set)
+        total, left = (sum(work.rows for work in works) for works in (plan, todo))
+        with progress("PREPARE: features", total, total - left, "image") as advance:
+            (engine or Local()).make(job, todo, classifier, advance)
+    for work in todo:
+        storage.check(folder / work.shard, kind=_KIND, fingerprint=made_from)
+    shards = [folder / work.shard for work in plan]
     whole = {
         name: np.concatenate([np.load(shard / f"{name}.npy", mmap_mode="r") for shard in shards])
         for name in ("features", "outputs")

@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from rmc_tf import datasets, defences, features, preparation, report, storage, streams, trained
+from rmc_tf import (
+    datasets,
+    defences,
+    distributed,
+    features,
+    preparation,
+    report,
+    storage,
+    streams,
+    trained,
+)
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import ExperimentConfig
@@ -38,11 +48,15 @@ class Materials:
           workdir: where all artefacts are.
           say: tells the user a line.
           traces: from a name and a fingerprint to where a training is traced.
+
+        Raises:
+          UserError: the engine that makes shards isn't installed.
         """
         self._config = config
         self._workdir = workdir
         self._say = say
         self._traces_of = traces
+        self._engine = distributed.engine(config.hardware, config.deterministic)
         self._classifiers: dict[str, Classifier] = {}
         self._fingerprints: dict[str, str] = {}
         self._streams: dict[tuple[str, str], streams.Stream] = {}
@@ -93,8 +107,10 @@ class Materials:
             config.augmented_set.with_attacks(attack_names),
             seed=derive_seed(config.seed, "augmented set"),
             folder=self._workdir / "prepare",
+            engine=self._engine,
         )
-        static = features.extract(classifier, d_prime, self._workdir / "features")
+        place = self._workdir / "features"
+        static = features.extract(classifier, d_prime, place, self._engine)
         name = "D'" if attack_names else "D"
         self._say(f"{name} of {network}: {len(d_prime):,} rows, in {d_prime.folder}")
         for made in self._made(d_prime, static):
@@ -102,8 +118,7 @@ class Materials:
         k = min(config.rmc.in_effect.k, len(d_prime))
         seed = derive_seed(config.seed, "index")
         index = FeatureIndex(static.features, config.index, k, seed=seed)
-        folder = self._workdir / "features" / static.fingerprint
-        storage.write_json(folder / "index.json", vars(index.report))
+        storage.write_json(place / static.fingerprint / "index.json", vars(index.report))
         self._say(f"index: {index.report}")
         return defences.Prepared(d_prime, static, index)
 

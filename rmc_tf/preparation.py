@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from rmc_tf.augmented_set import (
 )
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, AugmentedSetConfig
+from rmc_tf.engine import Advance, Engine, Local, Make
 from rmc_tf.errors import UserError
 from rmc_tf.progress import progress
 from rmc_tf.provenance import versions
@@ -57,6 +58,7 @@ def prepare(
     *,
     seed: int,
     folder: str | pathlib.Path,
+    engine: Engine | None = None,
 ) -> AugmentedSet:
     """PREPARE (Algorithm 1, lines 1–9): makes D', or what of it isn't there yet.
 
@@ -67,6 +69,7 @@ def prepare(
       config: N', the sampling, and the stored form.
       seed: of the sampling and of the attacks.
       folder: holds one D' a subfolder, named by the fingerprint of all that it is made from.
+      engine: who makes the adversarial shards; None: this process. D' is the same.
 
     Raises:
       UserError: an attack that no model is given of; pixels or perturbations that 8 bits can't
@@ -103,12 +106,10 @@ def prepare(
     if not all(map(storage.is_committed, shards)):
         benign = AugmentedSet(benign_shards, ("benign",), made_from)
         todo = [work for work in plan if not storage.is_committed(folder / work.shard)]
-        craft = {name: attacks.build(model, classifier) for name, model in models.items()}
-        total, left = (sum(len(work.origins) for work in works) for works in (plan, todo))
+        job = _Crafting(folder, made_from, benign, models, config)
+        total, left = (sum(work.rows for work in works) for works in (plan, todo))
         with progress("PREPARE: adversarial examples", total, total - left, "image") as advance:
-            for work in todo:
-                rows, details = _adversarial(work, benign, craft[work.attack], config, advance)
-                write_shard(folder / work.shard, made_from, rows, details)
+            (engine or Local()).make(job, todo, classifier, advance)
     sources = ("benign", *config.attacks)
     if not is_finished(folder):
         write_manifest(folder, made_from, sources, [shard.name for shard in shards])
@@ -150,6 +151,34 @@ class _Work:
     repeated: np.ndarray
     """Which of them begin anywhere in the ball, because the attack would repeat itself."""
     seed: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows it will have."""
+        return len(self.origins)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Crafting:
+    """Lines 3–7: how the adversarial shards of a D' are made."""
+
+    folder: pathlib.Path
+    fingerprint: str
+    benign: AugmentedSet
+    """The rows of D, as they are stored."""
+    models: Mapping[str, AttackConfig]
+    config: AugmentedSetConfig
+
+    def maker(self, classifier: Classifier) -> Make[_Work]:
+        """Compiles the attacks, and returns what makes a shard by one of them."""
+        craft = {name: attacks.build(model, classifier) for name, model in self.models.items()}
+
+        def make(work: _Work, folder: pathlib.Path, advance: Advance) -> None:
+            attack = craft[work.attack]
+            rows, details = _adversarial(work, self.benign, attack, self.config, advance)
+            write_shard(folder / work.shard, self.fingerprint, rows, details)
+
+        return make
 
 
 def _sample(
@@ -203,7 +232,7 @@ def _adversarial(
     benign: AugmentedSet,
     craft: attacks.Craft,
     config: AugmentedSetConfig,
-    advance: Callable[[int], object],
+    advance: Advance,
 ) -> tuple[StoredRows, dict[str, object]]:
     """Line 5, for the rows of a shard."""
     parts, targets, distances = [], [], []

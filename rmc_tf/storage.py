@@ -162,6 +162,24 @@ def _seal(folder: pathlib.Path, kind: str, fingerprint: str, details: dict[str, 
     write_json(folder / _MARKER, marker)
 
 
+def put_in_place(made: pathlib.Path, path: pathlib.Path) -> None:
+    """Moves an artefact that was committed elsewhere on the same disk; the first to come stays.
+
+    So several processes can make the same artefact, each in a folder of its own.
+
+    Raises:
+      ArtefactError: there is something at `path` that is no artefact.
+    """
+    try:
+        made.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
+        if not is_committed(path):
+            raise ArtefactError(f"{path}: it is there, but not finished; delete it") from None
+        shutil.rmtree(made, ignore_errors=True)
+
+
 def is_committed(path: pathlib.Path) -> bool:
     """Says whether an artefact was ever committed at `path`; `check` says if it is sound."""
     return (path / _MARKER).exists()

@@ -14,7 +14,10 @@ import pytest
 import rmc_tf
 
 ROOT = pathlib.Path(__file__).parents[1]
-SLOW = ("tensorflow", "keras", "scann", "tensorflow_datasets", "matplotlib", "sklearn", "scipy")
+SLOW = (
+    *("tensorflow", "keras", "scann", "tensorflow_datasets", "matplotlib", "sklearn", "scipy"),
+    "ray",
+)
 
 
 def _loaded_by(code: str) -> tuple[set[str], str]:
@@ -39,8 +42,16 @@ def test_the_settings_are_used_without_loading_anything_big() -> None:
     assert _loaded_by("import rmc_tf; rmc_tf.RMCConfig(k=3)")[0] == set()
 
 
-def test_a_class_that_computes_loads_tensorflow_when_it_is_first_named() -> None:
-    assert "tensorflow" in _loaded_by("import rmc_tf; rmc_tf.Classifier")[0]
+def test_a_class_that_computes_loads_tensorflow_and_no_engine_that_is_not_asked_for() -> None:
+    code = """
+import rmc_tf
+rmc_tf.Classifier
+from rmc_tf import distributed, materials
+distributed.engine(rmc_tf.config.HardwareConfig())
+"""
+    loaded = _loaded_by(code)[0]
+    assert "tensorflow" in loaded
+    assert "ray" not in loaded
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,10 @@ def main(argv: Sequence[str]) -> None:
     tf.config.experimental.enable_op_determinism()
     out = pathlib.Path(values.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    of = {"experiment": config.to_dict(), "gmsa_points": values.gmsa_points}
+    settings_of_all = config.to_dict()
+    for name in ("engine", "ray_address", "ray_workers"):  # whoever makes D', it is the same
+        del settings_of_all["hardware"][name]
+    of = {"experiment": settings_of_all, "gmsa_points": values.gmsa_points}
     made_by = storage.fingerprint({**of, "rmc_fast": ""})
     found: dict[str, Any] = {"choosing": {}, "reported": {}}
     if out.exists():

@@ -34,9 +34,23 @@ class HardwareConfig(Section):
     attacks cut each batch in as many parts as there are cores. Like the number of cores it
     changes last bits, and isn't in a fingerprint."""
 
+    engine: Literal["local", "ray"] = "local"
+    """Who makes the shards of D' and of its features: this process, or workers of Ray Data, on one
+    machine or several (docs/imagenet.md). What they make is the same; it isn't in a fingerprint."""
+    ray_address: str = ""
+    """Of the Ray cluster to join: "auto", the one that runs on this machine, or HOST:PORT. Empty:
+    one is started on this machine for the run."""
+    ray_workers: int = 0
+    """How many workers share the cluster. 0: one a GPU; without any, one a machine."""
+
     def __post_init__(self) -> None:
         threads = self.threads_per_operation
         require(threads >= 0, "hardware.threads_per_operation", threads, "must be 0 or more")
+        workers = self.ray_workers
+        require(workers >= 0, "hardware.ray_workers", workers, "must be 0 or more")
+        for name in ("ray_address", "ray_workers"):
+            value, rule = getattr(self, name), "add --config.hardware.engine=ray"
+            require(self.engine == "ray" or not value, f"hardware.{name}", value, rule)
 
     def of_training(self) -> dict[str, object]:
         """Returns those that change a trained network, where they aren't the default."""
