@@ -8,6 +8,9 @@ import numpy as np
 from rmc_tf.figures.style import Axes, Look
 from rmc_tf.intervals import wilson
 
+RECENT = 10
+"""Ours: over so many predictions the delay is a median. It leaves out the first, which compiles."""
+
 Record = Mapping[str, Any]
 """What `evaluation` keeps of one test point."""
 
@@ -45,16 +48,15 @@ class Seen(NamedTuple):
     seconds: float
     """Delay of the last of them."""
     recent_seconds: float
-    """Mean delay of the last `recent` of them."""
+    """Median delay of the last `RECENT` of them, or of all where there are fewer."""
 
 
-def course(line: str, records: Sequence[Record], recent: int = 10) -> list[Seen]:
+def course(line: str, records: Sequence[Record]) -> list[Seen]:
     """Returns how RMC does as it sees more points.
 
     Args:
       line: their line of the figure.
       records: in the order of the stream.
-      recent: over how many predictions the delay is averaged.
     """
     right = np.cumsum([record["prediction"] == record["label"] for record in records])
     steps = [int(record["steps"]) for record in records]
@@ -73,7 +75,7 @@ def course(line: str, records: Sequence[Record], recent: int = 10) -> list[Seen]
                 steps[i],
                 float(np.mean(steps[:seen])),
                 seconds[i],
-                float(np.mean(seconds[max(0, seen - recent) : seen])),
+                float(np.median(seconds[max(0, seen - RECENT) : seen])),
             )
         )
     return found
@@ -103,6 +105,7 @@ def draw_intervals(axes: Axes, lines: Mapping[str, Sequence[Seen]], looks: Seque
     Bands around lines that cross each other would hide them; the data has the interval of each.
     """
     longest = max(len(rows) for rows in lines.values())
+    axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= longest])
     for i, (rows, look) in enumerate(zip(lines.values(), looks, strict=True)):
         last, place = rows[-1], longest * (1.04 + 0.03 * i)
         ends = [[last.robustness - last.low], [last.high - last.robustness]]

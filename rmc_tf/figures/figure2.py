@@ -17,7 +17,8 @@ def picture(data: Sequence[Seen]) -> style.Picture:
     """Returns the figure of `rows`."""
     lines = course.lines_of(data)
     figure, (axes,) = style.new(1, (7, 5))
-    course.draw_lines(axes, lines, style.ordered_looks(len(lines)), "recent_seconds")
+    whole = {name: rows[course.RECENT - 1 :] or rows for name, rows in lines.items()}
+    course.draw_lines(axes, whole, style.ordered_looks(len(lines)), "recent_seconds")
     axes.set(xlabel="test instances seen", ylabel="delay of an answer, s", ylim=(0, None))
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside right center", handlelength=2.6)
@@ -35,11 +36,11 @@ def draw(folder: pathlib.Path, measured: Sequence[Measured], dataset: str) -> st
     data = rows(measured)
     streams = " and ".join(dict.fromkeys(place.column for place in measured))
     caption = (
-        f"Figure 2: inference delay against the number of test instances that RMC has seen under "
+        "Figure 2: inference delay against the number of test instances that RMC has seen under "
         f"{streams}, for several K; {dataset}, n = {max(row.seen for row in data)} a line. Each "
-        "point is the mean of the last 10 delays, in seconds on the machine that ran it, without "
-        "the calibration after the answer. The paper's figure shows about 1 s on CIFAR-10 and 20 "
-        "to 40 s on ImageNet, on an NVIDIA V100."
+        f"point is the median of the last {course.RECENT} delays, in seconds on the machine that "
+        "ran it, without the calibration after the answer. The paper's figure shows about 1 s on "
+        "CIFAR-10 and 20 to 40 s on ImageNet, on an NVIDIA V100."
     )
     with style.style():
         style.write(folder, picture(data), {"figure": data}, caption)

@@ -42,10 +42,10 @@ def picture(data: Sequence[Sized]) -> style.Picture:
     sizes = sorted({row.size for row in data})
     for i, (name, look) in enumerate(zip(names, style.looks(len(names)), strict=True)):
         own = sorted((row for row in data if row.attack == name), key=lambda row: row.size)
-        beside = 0.07 * (i - (len(names) - 1) / 2)  # so that no interval hides another
+        beside = 1.025 ** (i - (len(names) - 1) / 2)  # so that no interval hides another
         ends = [[r.robustness - r.low for r in own], [r.high - r.robustness for r in own]]
         axes.errorbar(
-            [row.size + beside for row in own],
+            [row.size * beside for row in own],
             [row.robustness for row in own],
             ends,
             **look._asdict(),
@@ -54,6 +54,8 @@ def picture(data: Sequence[Sized]) -> style.Picture:
             elinewidth=1,
         )
     axes.set(xlabel="size of D', |D'| / |D|", ylabel="robustness, %", ylim=(0, 102))
+    axes.set_xscale("log")
+    axes.minorticks_off()
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, handlelength=2.6)
