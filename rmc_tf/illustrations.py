@@ -30,17 +30,17 @@ def illustrate(
       opponents: of the same experiment.
       records: of a finished cell.
     """
-    dataset = materials.dataset
+    dataset, train = config.dataset.name, materials.dataset.train
     if table.name == "figure1":
         (attack,) = {cell.stream for cell in table.cells}
-        return figure1.draw(folder, neighbourhood(config, materials, attack), dataset.name)
+        return figure1.draw(folder, neighbourhood(config, materials, attack), dataset)
     if table.name not in FIGURES:
         return ""
     measured = []
     for row in table.rows:
         for column, (cell, *_) in zip(table.columns, row.cells, strict=True):
             own = opponents.settings(cell)
-            size = preparation.size(dataset.train, own.augmented_set) / dataset.train.num_rows
+            size = preparation.size(train, own.augmented_set) / train.num_rows
             k = own.rmc.in_effect.k
             measured.append(Measured(row.title, column, k, size, records(cell)))
-    return FIGURES[table.name](folder, measured, dataset.name)
+    return FIGURES[table.name](folder, measured, dataset)

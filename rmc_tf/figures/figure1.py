@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -148,23 +148,27 @@ def picture(
 
 def _map(axes: style.Axes, points: Sequence[Embedded]) -> None:
     looks = {
-        "N'": ("N'(x̂) of Algorithm 1", "s", 14),
-        "naive": ("examples made from N(x̂)", "^", 14),
+        "N'": ("N'(x̂) of Algorithm 1", "s", 34),
+        "naive": ("examples made from N(x̂)", "^", 16),
         "N": ("N(x̂), benign", "o", 12),
-        "x": ("x̂", "*", 380),
+        "x": ("x̂", "*", 220),
     }
     for name, (label, marker, size) in looks.items():
         own = [point for point in points if point.set == name]
-        edge = {"edgecolors": "black", "zorder": 3} if name == "x" else {"linewidths": 0}
+        kind: dict[str, Any] = {"c": _COLOURS[name], "linewidths": 0}
+        if name == "N'":  # frames, for what is in N(x̂), too
+            kind = {"facecolors": "none", "edgecolors": _COLOURS[name], "linewidths": 1.2}
+        elif name == "x":
+            kind = {"c": _COLOURS[name], "edgecolors": "black", "zorder": 3}
         where = [p.first for p in own], [p.second for p in own]
-        axes.scatter(*where, s=size, marker=marker, c=_COLOURS[name], label=label, **edge)
+        axes.scatter(*where, s=size, marker=marker, label=label, **kind)
     axes.set(title="(a) t-SNE of the features", xlabel="first dimension, no unit")
     axes.set(ylabel="second dimension, no unit", xticks=[], yticks=[])
     axes.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, -0.08),
         ncols=2,
-        markerscale=1.6,
+        markerscale=1.3,
         columnspacing=1,
         handletextpad=0.2,
     )
@@ -182,6 +186,7 @@ def _bars(axes: style.Axes, around: Neighbourhood, bars: Sequence[Count]) -> Non
         axes.bar(places, made, bottom=benign, color=_COLOURS["N'"], label="adversarial")
         axes.legend(loc="upper right", fontsize=11)
         axes.set_ylim(0, 1.45 * max(b + m for b, m in zip(benign, made, strict=True)))
+    axes.yaxis.set_major_locator(plt.MaxNLocator(integer=True))
     axes.set_xticks(places, [str(bar.label) for bar in shown])
     for tick, bar in zip(axes.get_xticklabels(), shown, strict=True):
         if bar.label in (around.label, around.answer):
