@@ -186,7 +186,7 @@ def _bars(axes: style.Axes, around: Neighbourhood, bars: Sequence[Count]) -> Non
         axes.bar(places, made, bottom=benign, color=_COLOURS["N'"], label="adversarial")
         axes.legend(loc="upper right", fontsize=11)
         axes.set_ylim(0, 1.45 * max(b + m for b, m in zip(benign, made, strict=True)))
-    axes.yaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(plt.MaxNLocator(5, integer=True))
     axes.set_xticks(places, [str(bar.label) for bar in shown])
     for tick, bar in zip(axes.get_xticklabels(), shown, strict=True):
         if bar.label in (around.label, around.answer):
