@@ -20,6 +20,8 @@ MADE_FROM = {
     **dict.fromkeys(("table3", "table4", "table5a", "table6", "threats"), "table1"),
     **dict.fromkeys(("table5b", "table7"), "table5a"),
     "table2": "imagenet",
+    **dict.fromkeys(("figure1", "figure3", "figure4a", "figure4b"), "table1"),
+    "figure2": "figure4a",
 }
 PAPERS = sorted(CONFIGS.keys() - MADE_FROM.keys())
 
