@@ -32,6 +32,7 @@ setup(
         "ml_collections>=1.1,<2",
         "tensorboard>=2.20,<2.21",
         "scikit-learn>=1.5",
+        "threadpoolctl>=3.1",
         "matplotlib>=3.9",
         "numpy>=2",
         "scipy>=1.14",

@@ -21,6 +21,8 @@ MADE_FROM = {
     **dict.fromkeys(("table5b", "table7"), "table5a"),
     "table2": "imagenet",
     "denoising": "table2",
+    **dict.fromkeys(("figure1", "figure3", "figure4a", "figure4b"), "table1"),
+    "figure2": "figure4a",
 }
 PAPERS = sorted(CONFIGS.keys() - MADE_FROM.keys())
 

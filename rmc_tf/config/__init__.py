@@ -40,6 +40,7 @@ from rmc_tf.config.network import (
     TrainingConfig,
 )
 from rmc_tf.config.threat import MomentConfig, SkipConfig, ThreatConfig
+from rmc_tf.config.variation import VariationConfig
 
 __all__ = [
     "AttackConfig",
@@ -68,6 +69,7 @@ __all__ = [
     "ThreatConfig",
     "TracesConfig",
     "TrainingConfig",
+    "VariationConfig",
     "authors_code",
     "to_flags",
 ]
