@@ -64,7 +64,10 @@ class FeatureIndex:
 
     Attributes:
       report: how it searches, with the recall measured when it was built.
+      quantised: what finds candidates where float32 vectors don't fit in memory; else None.
     """
+
+    quantised: QuantisedVectors | None
 
     def __init__(
         self,
@@ -127,16 +130,16 @@ class FeatureIndex:
                 kind, recall = "exact", 1.0
                 self._prepare(kind)
         report = IndexReport(kind, size, dimensions, self._k, recall, queries, reason)
-        if self._quantised:
-            share, leaves = self._quantised.share, self._quantised.leaves_searched
+        if self.quantised:
+            share, leaves = self.quantised.share, self.quantised.leaves_searched
             report = dataclasses.replace(report, candidates=share, leaves_searched=leaves)
         self.report = report
 
     def _prepare(self, kind: str) -> None:
         self._kind = kind
-        self._searcher = self._quantised = None  # before there is another: memory holds one
+        self._searcher, self.quantised = None, None  # first: memory holds one
         if kind == "quantised":
-            self._quantised = QuantisedVectors(self._features, self._k, self._config)
+            self.quantised = QuantisedVectors(self._features, self._k, self._config)
         else:
             self._searcher = searchers.searcher(
                 self._features, self._k, self._config, tree=kind == "tree"
@@ -152,7 +155,7 @@ class FeatureIndex:
             ]
             recall = float(np.mean(shares))
             enough = recall >= self._config.least_recall
-            if enough or not self._quantised or not self._quantised.widen():
+            if enough or not self.quantised or not self.quantised.widen():
                 return recall
 
     def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -183,10 +186,10 @@ class FeatureIndex:
 
     def _candidates(self, query: np.ndarray, k: int) -> np.ndarray:
         """Returns where those are that are compared exactly, [k or more]."""
-        if not self._quantised:
+        if not self.quantised:
             found, _ = self._searcher.search(query, final_num_neighbors=k + _SPARE)
             return np.asarray(found)
-        found = self._quantised.candidates(query, k, besides=len(self._moved))
+        found = self.quantised.candidates(query, k, besides=len(self._moved))
         return np.concatenate([found[~self._moved.have(found)], self._moved.rows])
 
     @property
