@@ -18,6 +18,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,7 @@ class FeatureIndex:
     """
 
     quantised: QuantisedVectors | None
+    _searcher: Any  # ScaNN's, which has no types; None where `quantised` searches
 
     def __init__(
         self,
