@@ -63,7 +63,8 @@ def nearest(features: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
         least = np.hstack([least, squared])
         if found.shape[1] > k:
             kept = np.argpartition(least, k - 1, axis=1)[:, :k]
-            found, least = (np.take_along_axis(each, kept, axis=1) for each in (found, least))
+            found = np.take_along_axis(found, kept, axis=1)
+            least = np.take_along_axis(least, kept, axis=1)
     return found
 
 

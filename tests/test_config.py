@@ -178,6 +178,8 @@ def test_a_missing_setting_that_has_no_default_is_named(field: str) -> None:
         ("rmc.k", 1, "at least 2"),
         ("index.exact_rows", [1000], "two numbers"),
         ("index.exact_rows", [0, 0], ""),
+        *(("index.memory_gib", value, "0 or more") for value in (-1, math.inf, math.nan)),
+        *(("index.candidates", value, "1 or more") for value in (0.9, math.inf, math.nan)),
         *((field, -1, "") for field in ("seed", "dataset.image_size", "rmc.calibration.rows")),
         *((field, [], "at least one") for field in LISTS[1:]),
         *((field, ["pgd", "pgd"], "each once") for field in LISTS),

@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from rmc_tf import quantised, searchers
-from rmc_tf.config import IndexConfig
+from rmc_tf import defences, quantised, searchers
+from rmc_tf.config import ExperimentConfig, IndexConfig
 from rmc_tf.errors import UserError
 from rmc_tf.features import StaticFeatures
 from rmc_tf.index import FeatureIndex
@@ -182,9 +182,24 @@ def test_exact_neighbours_are_the_oracles_in_blocks_of_any_size(
             np.testing.assert_allclose(np.sort(exact), expected, atol=1e-4)
 
 
-def test_a_feature_far_into_a_file_that_is_not_finite_is_named(tmp_path: pathlib.Path) -> None:
+def test_a_feature_far_into_a_file_that_is_not_finite_is_named(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searchers, "_AT_ONCE", 800)  # the fifth of five blocks
     points = uniform(500, 8)
     points[417, 3] = np.nan
     np.save(tmp_path / "points.npy", points)
     with pytest.raises(UserError, match="features of row 417 are not finite"):
         FeatureIndex(np.load(tmp_path / "points.npy", mmap_mode="r"), BYTES, 5)
+
+
+@pytest.mark.parametrize("defence", ["rmc", "web_nn"])
+def test_results_from_before_there_was_a_budget_stay_and_a_budget_makes_others(
+    defence: str,
+) -> None:
+    config = ExperimentConfig()
+    bounded = dataclasses.replace(config, index=IndexConfig(memory_gib=1.0))
+    settings = [defences.kind(defence).depends_on(each) for each in (config, bounded)]
+    before = {"kind", "exact_rows", "leaves_searched", "least_recall", "recall_queries"}
+    assert settings[0][1].keys() == before
+    assert settings[1][1] == settings[0][1] | {"memory_gib": 1.0}

@@ -9,6 +9,7 @@ out of a D' on disk, and the authors' full sort run in turn for each query. Size
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
@@ -73,11 +74,12 @@ def measure(given: argparse.Namespace, folder: pathlib.Path) -> Iterator[dict[st
     deployed = deployments.deploy(deployments.settings()["digits"], folder / "digits", console.say)
     small = many_rows.digits(deployed)
     unseen, _ = deployed.network.forward(deployed.queries[: given.queries])
-    sizes = [tuple(map(int, size.split("x"))) for size in given.sizes.split(",")]
-    plans = [(rows, d, IndexConfig(least_recall=given.least_recall)) for rows, d in sizes]
+    sizes = [size.split("x") for size in given.sizes.split(",")]
+    free = IndexConfig(least_recall=given.least_recall)
+    plans = [(int(rows), int(dimensions), free) for rows, dimensions in sizes]
     if given.memory_gib:
-        bounded = IndexConfig(memory_gib=given.memory_gib, least_recall=given.least_recall)
-        plans.append((*sizes[-1], bounded))
+        bounded = dataclasses.replace(free, memory_gib=given.memory_gib)
+        plans.append((*plans[-1][:2], bounded))
     searches: list[dict[str, Any]] = []
     for rows, dimensions, config in plans:
         enlarged = EnlargedFeatures(deployed.static.features, dimensions)
@@ -96,7 +98,7 @@ def measure(given: argparse.Namespace, folder: pathlib.Path) -> Iterator[dict[st
             k=min(given.k_wide if dimensions >= _WIDE else given.k, rows),
         )
         target = None if config.memory_gib else _TARGETS.get((rows, dimensions))
-        about = {"float32_mb": rows * dimensions * 4 / 1e6, "target": target}
+        about: dict[str, Any] = {"float32_mb": rows * dimensions * 4 / 1e6, "target": target}
         about |= {"index": task.index, "least_recall": given.least_recall}
         searches.append(alone.run(task) | about)
         console.say(scale_page.line(searches[-1]))
