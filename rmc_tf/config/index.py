@@ -27,8 +27,8 @@ class IndexConfig(Section):
     machine's own, less what the network takes. 0: no bound."""
     candidates: float = 1.5
     """How many rows a quantised search compares exactly, as a multiple of K; it is doubled up to
-    three times, with the leaves, where recall falls short. Measured: 1.25 is enough for .9999
-    (docs/search_at_scale.md)."""
+    three times, with the leaves, where recall falls short. Measured at 10⁵ × 2,048, K = 2,048: 1
+    loses .002 of the neighbours, 1.25 none."""
 
     def __post_init__(self) -> None:
         require(0 <= self.memory_gib < math.inf, "index.memory_gib", self.memory_gib, "0 or more")
