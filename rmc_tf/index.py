@@ -1,32 +1,32 @@
 """Top-K search for N'(x): Euclidean distance between deep features (section 3).
 
 ScaNN searches exactly in float32 while D' is small enough, and through a tree
-whose leaves are scored exactly above that. K is large here (1,024 and more), so
-quantised scoring would lose neighbours; whether the tree does is *measured* on
-the features themselves when the index is built, and exact search takes its
-place where recall@K falls short.
+whose leaves are scored exactly above that. Where float32 vectors don't fit in the
+memory that they are given, it scores quantised ones, and the best are compared
+exactly, read from the file (`rmc_tf.quantised`). K is large here (1,024 and more), so
+either may lose neighbours; whether it does is *measured* on the features themselves
+when the index is built, and exact search takes its place where recall@K falls short.
 
 RMC⁺ moves rows (Algorithm 2, line 6): ScaNN's upsert, in place, some 10 µs a
-row. What a search returns then depends on where the rows are, and on the
-vectors that a tree was built over, but not on the way that led there; so a
-state that is restored answers to the bit as it did before.
+row. Quantised vectors can't be upserted: rows that move leave them, and are compared
+exactly by every search from then on. What a search returns then depends on where the
+rows are, and on the vectors that a tree was built over, but not on the way that led
+there; so a state that is restored answers to the bit as it did before.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
-import math
-import os
-import pathlib
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from scann.scann_ops.py import scann_ops_pybind
 
+from rmc_tf import searchers
 from rmc_tf.config import IndexConfig
 from rmc_tf.errors import UserError
+from rmc_tf.moved_vectors import MovedVectors
+from rmc_tf.quantised import QuantisedVectors
 from rmc_tf.seeding import generator
 
 _SPARE = 32
@@ -38,7 +38,7 @@ class IndexReport:
     """How an index searches, and how well."""
 
     kind: str
-    """"exact" or "tree"."""
+    """"exact", "tree" or "quantised"."""
     rows: int
     dimensions: int
     k: int
@@ -47,6 +47,10 @@ class IndexReport:
     queries: int
     reason: str
     """Why this kind, for the user."""
+    candidates: float = 0.0
+    """How many rows a quantised search compares exactly, as a multiple of K."""
+    leaves_searched: float = 0.0
+    """The share of the leaves that a quantised search by trees scores."""
 
     def __str__(self) -> str:
         """One line for the user."""
@@ -61,8 +65,11 @@ class FeatureIndex:
 
     Attributes:
       report: how it searches, with the recall measured when it was built.
-      moved_rows: how many rows `update` has moved since; a tree's recall falls with them.
+      quantised: what finds candidates where float32 vectors don't fit in memory; else None.
     """
+
+    quantised: QuantisedVectors | None
+    _searcher: Any  # ScaNN's, which has no types; None where `quantised` searches
 
     def __init__(
         self,
@@ -76,16 +83,18 @@ class FeatureIndex:
         """Builds an index.
 
         Args:
-          features: [N, d] float32; only read, also by `update`.
-          config: exact or tree, and the bar for recall.
+          features: [N, d] float32; only read, also by `update`. A memory map isn't copied, but
+            for what ScaNN keeps.
+          config: exact, tree or quantised, the memory for it, and the bar for recall.
           k: the K that will be asked for; recall is measured at it.
           rows: [N] the numbers that `search` returns; by default 0 to N-1.
           seed: of the choice of queries for the recall.
 
         Raises:
-          UserError: a feature is not finite, or K is larger than N.
+          UserError: a feature is not finite, K is larger than N, or no search has the recall in
+            the memory that is allowed.
         """
-        _check_finite(features, np.arange(len(features)))
+        searchers.check_finite(features)
         if k > len(features):
             raise UserError(
                 f"K = {k} is larger than the {len(features)} rows to choose from; "
@@ -100,43 +109,95 @@ class FeatureIndex:
         """Makes the searcher over vectors of which none has moved yet."""
         self._features = features
         size, dimensions = features.shape
-        self._moved = np.zeros(size, bool)
-        self._vectors = np.zeros(features.shape, np.float32)  # takes memory where rows move only
-        self.moved_rows = 0
-        kind, reason = _choose(size, dimensions, self._config)
-        self._searcher = _searcher(features, self._k, kind, self._config)
+        self._moved = MovedVectors(size, dimensions)
+        kind, reason = searchers.choose(size, dimensions, self._config)
+        self._prepare(kind)
         recall, queries = 1.0, 0
-        if kind == "tree":
+        if kind != "exact":
             chosen = generator(self._seed, "recall").permutation(size)
-            chosen = chosen[: self._config.recall_queries]
-            recall, queries = self._recall(features[chosen], self._k), len(chosen)
+            chosen = np.sort(chosen[: self._config.recall_queries])
+            recall, queries = self._recall(features[chosen]), len(chosen)
             if recall < self._config.least_recall:
                 reason = (
-                    f"a tree finds only {recall:.3f} of the {self._k} nearest here, "
+                    f"a {'tree' if kind == 'tree' else 'quantised search'} finds only "
+                    f"{recall:.3f} of the {self._k} nearest here, "
                     f"less than {self._config.least_recall}"
                 )
+                if not searchers.fits("exact", size, dimensions, self._config):
+                    raise UserError(
+                        f"--config.index.memory_gib={self._config.memory_gib:g}: {reason}, and "
+                        f"exact search takes {4 * features.size / searchers.GIB:.3g} GiB; allow "
+                        "that, or lower --config.index.least_recall"
+                    )
                 kind, recall = "exact", 1.0
-                self._searcher = _searcher(features, self._k, kind, self._config)
-        self.report = IndexReport(kind, size, dimensions, self._k, recall, queries, reason)
+                self._prepare(kind)
+        report = IndexReport(kind, size, dimensions, self._k, recall, queries, reason)
+        if self.quantised:
+            share, leaves = self.quantised.share, self.quantised.leaves_searched
+            report = dataclasses.replace(report, candidates=share, leaves_searched=leaves)
+        self.report = report
+
+    def _prepare(self, kind: str) -> None:
+        self._kind = kind
+        self._searcher, self.quantised = None, None  # first: memory holds one
+        if kind == "quantised":
+            self.quantised = QuantisedVectors(self._features, self._k, self._config)
+        else:
+            self._searcher = searchers.searcher(
+                self._features, self._k, self._config, tree=kind == "tree"
+            )
+
+    def _recall(self, queries: np.ndarray) -> float:
+        """Returns recall@K; a quantised search is widened until it is enough."""
+        expected = searchers.nearest(self._features, queries, self._k)
+        while True:
+            shares = [
+                len(np.intersect1d(self._nearest(query, self._k)[0], rows)) / self._k
+                for query, rows in zip(queries, expected, strict=True)
+            ]
+            recall = float(np.mean(shares))
+            enough = recall >= self._config.least_recall
+            if enough or not self.quantised or not self.quantised.widen():
+                return recall
 
     def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the rows [k] and Euclidean distances [k] of the nearest vectors, nearest first.
-
-        The last bit of ScaNN's distances in a tree depends on the order in which rows came into
-        their leaf. So a tree is asked for some rows more, and the distances are computed here.
 
         Args:
           query: [d] float32.
           k: at most the number of rows.
         """
-        if self.report.kind == "tree":
-            found, _ = self._searcher.search(query, final_num_neighbors=k + _SPARE)
-            squared = ((self._at(found) - query) ** 2).sum(axis=1)
-        else:
+        found, squared = self._nearest(query, k)
+        return self._rows[found], np.sqrt(np.maximum(squared, 0))
+
+    def _nearest(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns where the nearest are [k], and their squared distances.
+
+        The last bit of ScaNN's distances in a tree depends on the order in which rows came into
+        their leaf. So a tree is asked for some rows more, and the distances are computed here.
+        """
+        if self._kind == "exact":
             found, squared = self._searcher.search(query, final_num_neighbors=k)
+        else:
+            found = self._candidates(query, k)
+            vectors = self._at(found)
+            vectors -= query
+            squared = np.einsum("ij,ij->i", vectors, vectors)
         order = np.lexsort((found, squared))[:k]
-        distances = np.sqrt(np.maximum(squared[order], 0))
-        return self._rows[found[order]], distances
+        return found[order], squared[order]
+
+    def _candidates(self, query: np.ndarray, k: int) -> np.ndarray:
+        """Returns where those are that are compared exactly, [k or more]."""
+        if not self.quantised:
+            found, _ = self._searcher.search(query, final_num_neighbors=k + _SPARE)
+            return np.asarray(found)
+        found = self.quantised.candidates(query, k, besides=len(self._moved))
+        return np.concatenate([found[~self._moved.have(found)], self._moved.rows])
+
+    @property
+    def moved_rows(self) -> int:
+        """How many rows `update` has moved since it was built; a tree's recall falls with them."""
+        return len(self._moved)
 
     def update(self, rows: np.ndarray, features: np.ndarray) -> None:
         """Moves rows to other vectors, in place; the next search finds them there.
@@ -151,8 +212,6 @@ class FeatureIndex:
         self.check(rows, features)
         positions = self._positions(rows)
         self._place(positions, np.ascontiguousarray(features, np.float32))
-        self.moved_rows += int((~self._moved[positions]).sum())
-        self._moved[positions] = True
 
     def check(self, rows: np.ndarray, features: np.ndarray) -> None:
         """Refuses what `update` would refuse.
@@ -165,10 +224,10 @@ class FeatureIndex:
                 f"features of shape {list(features.shape)} for {len(rows)} rows of an index of "
                 f"{self.report.dimensions} dimensions; compute them by the same network"
             )
-        _check_finite(features, rows)
+        searchers.check_finite(features, rows)
 
     def rebalance(self) -> None:
-        """Builds a tree anew, over where the rows are now; exact search needs none.
+        """Builds a tree anew, over where the rows are now; others search moved rows exactly.
 
         ScaNN's own `rebalance` makes the same tree; here its recall is measured too, and exact
         search takes its place where that falls short.
@@ -186,7 +245,7 @@ class FeatureIndex:
         `built_rows` and `built_features` are those in which the last `rebalance` found other
         vectors than were given; `moved_rows` and `moved_features` are the updates since.
         """
-        moved = np.flatnonzero(self._moved)
+        moved = np.sort(self._moved.rows)
         built = np.empty(0, np.int64)
         if self._features is not self._given:
             built = np.flatnonzero((self._features != self._given).any(axis=1))
@@ -194,16 +253,16 @@ class FeatureIndex:
             "built_rows": self._rows[built],
             "built_features": self._features[built],
             "moved_rows": self._rows[moved],
-            "moved_features": self._vectors[moved],
+            "moved_features": self._moved.at(moved),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes back to what `snapshot` returned; searches then answer as then, to the bit."""
         built = self._positions(state["built_rows"])
-        if self.report.kind == "exact" and self._features is self._given and not len(built):
-            moved = np.flatnonzero(self._moved)
-            self._place(moved, self._given[moved])
-            self._moved[moved], self.moved_rows = False, 0
+        if self._kind != "tree" and self._features is self._given and not len(built):
+            moved = self._moved.rows
+            self._upsert(moved, self._given[moved])
+            self._moved.forget()
         elif self.moved_rows or self._features is not self._given or len(built):
             # Not by moving rows back: a tree built over them may have them in another leaf.
             features = self._given
@@ -222,82 +281,18 @@ class FeatureIndex:
         return np.asarray(np.argsort(self._rows))
 
     def _place(self, positions: np.ndarray, vectors: np.ndarray) -> None:
-        if len(positions):
+        self._upsert(positions, vectors)
+        self._moved.put(positions, vectors)
+
+    def _upsert(self, positions: np.ndarray, vectors: np.ndarray) -> None:
+        """Moves rows where ScaNN has them; of quantised vectors, none."""
+        if len(positions) and self._searcher is not None:
             # The wrapper's own `upsert` wants a dictionary of all rows; the one below it doesn't.
             self._searcher.searcher.upsert(positions.tolist(), vectors, 1)
-            self._vectors[positions] = vectors
 
     def _at(self, positions: np.ndarray) -> np.ndarray:
         """Returns the vectors [n, d] as they are now."""
         vectors: np.ndarray = self._features[positions]
-        moved = self._moved[positions]
-        vectors[moved] = self._vectors[positions[moved]]
+        moved = self._moved.have(positions)
+        vectors[moved] = self._moved.at(positions[moved])
         return vectors
-
-    def _recall(self, queries: np.ndarray, k: int) -> float:
-        exact = _searcher(self._features, k, "exact", IndexConfig())
-        shares = [
-            len(np.intersect1d(self._searcher.search(q)[0], exact.search(q)[0])) / k
-            for q in queries
-        ]
-        return float(np.mean(shares))
-
-
-def _check_finite(features: np.ndarray, rows: np.ndarray) -> None:
-    """Refuses features [n, d] that ScaNN would abort the process for.
-
-    Raises:
-      UserError: one is NaN or infinite; its row is named.
-    """
-    finite = np.isfinite(features).all(axis=1)
-    if not finite.all():
-        raise UserError(
-            f"features of row {int(rows[np.argmin(finite)])} are not finite; "
-            "the network or that row is broken, train again or drop the row"
-        )
-
-
-def exact_rows(dimensions: int, config: IndexConfig) -> int:
-    """Returns the number of rows up to which exact search is preferred, for d dimensions."""
-    at_64, at_2048 = config.exact_rows
-    exponent = math.log(at_2048 / at_64) / math.log(2048 / 64)
-    return round(float(at_64 * (dimensions / 64) ** exponent))
-
-
-def _choose(rows: int, dimensions: int, config: IndexConfig) -> tuple[str, str]:
-    if config.kind != "auto":
-        return config.kind, "as --config.index.kind says"
-    most = exact_rows(dimensions, config)
-    if rows <= most:
-        return "exact", f"for up to {most:,} rows"
-    return "tree", f"for more than {most:,} rows"
-
-
-def _searcher(
-    features: np.ndarray, k: int, kind: str, config: IndexConfig
-) -> scann_ops_pybind.ScannSearcher:
-    builder = scann_ops_pybind.builder(features, k, "squared_l2")
-    if kind == "tree":
-        leaves = max(1, math.isqrt(len(features)))
-        searched = max(1, round(leaves * config.leaves_searched))
-        sample = min(len(features), 100_000)  # ScaNN's own default bound
-        # ScaNN's random first centres can't be seeded; those of k-means++ can, in its config only.
-        builder = builder.tree(leaves, searched, training_sample_size=sample, random_init=False)
-    settings = builder.score_brute_force(quantize=False).create_config()
-    settings = settings.replace("partitioning {", "partitioning { clustering_seed: 1", 1)
-    with _silence():  # one thread: more would sum in varying order
-        return scann_ops_pybind.create_searcher(features, settings, 1)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keeps ScaNN's build messages, which no log level stops, from standard error."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with pathlib.Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)

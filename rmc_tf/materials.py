@@ -139,7 +139,7 @@ class Materials:
 
     def _made(self, d_prime: AugmentedSet, static: features.StaticFeatures) -> list[dict[str, Any]]:
         """How each attack did that D' holds examples of, as they are stored."""
-        answers = static.outputs.argmax(axis=1)
+        answers = static.answers
         reached = np.where(
             d_prime.targets < 0, answers != d_prime.labels, answers == d_prime.targets
         )

@@ -92,6 +92,22 @@ def test_only_what_is_lost_is_worked_out_again(
     assert forwarded == [len(d_prime.shard_ranges[shard]) for shard in lost]
 
 
+def test_shards_that_nobody_joined_yet_are_used_and_joined_into_maps(
+    static: StaticFeatures,
+    d_prime: AugmentedSet,
+    classifier: Classifier,
+    copied: Path,
+    forwarded: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.rmtree(copied / "whole")  # as all were left before there was one
+    monkeypatch.setattr(features, "_ROWS_AT_ONCE", 77)
+    found = features.extract(classifier, d_prime, copied.parent)
+    assert same(found, static) and not forwarded
+    assert isinstance(found.features, np.memmap) and isinstance(found.outputs, np.memmap)
+    np.testing.assert_array_equal(found.answers, static.outputs.argmax(axis=1))
+
+
 def test_a_killed_extraction_goes_on_where_it_was(
     static: StaticFeatures,
     d_prime: AugmentedSet,
@@ -142,6 +158,7 @@ def flip_a_bit(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink])
 @pytest.mark.parametrize("file", ["features.npy", "outputs.npy"])
+@pytest.mark.parametrize("part", ["shard-00001", "whole"])
 def test_a_damaged_shard_is_named_in_one_line_whose_remedy_works(
     static: StaticFeatures,
     d_prime: AugmentedSet,
@@ -149,8 +166,9 @@ def test_a_damaged_shard_is_named_in_one_line_whose_remedy_works(
     copied: Path,
     damage: Callable[[Path], None],
     file: str,
+    part: str,
 ) -> None:
-    shard = copied / "shard-00001"
+    shard = copied / part
     damage(shard / file)
     with pytest.raises(ArtefactError) as caught:
         features.extract(classifier, d_prime, copied.parent)

@@ -14,11 +14,15 @@ import pytest
 from rmc_tf.config import IndexConfig
 from rmc_tf.errors import UserError
 from rmc_tf.features import StaticFeatures
-from rmc_tf.index import FeatureIndex, exact_rows
+from rmc_tf.index import FeatureIndex
+from rmc_tf.searchers import exact_rows
 
 Array = np.ndarray
 ROOT = pathlib.Path(__file__).parents[1]
 EXACT, TREE = IndexConfig(kind="exact"), IndexConfig(kind="tree", least_recall=0.05)
+QUANTISED = IndexConfig(kind="quantised", least_recall=0.05)
+QUANTISED_TREE = dataclasses.replace(QUANTISED, exact_rows=(100, 10))
+CONFIGS = {"exact": EXACT, "tree": TREE, "quantised": QUANTISED, "in trees": QUANTISED_TREE}
 
 
 def uniform(rows: int, dimensions: int, seed: int = 0) -> Array:
@@ -132,7 +136,7 @@ import sys, numpy as np
 from rmc_tf.config import IndexConfig
 from rmc_tf.index import FeatureIndex
 points, queries = np.load(sys.argv[1] + "/points.npy"), np.load(sys.argv[1] + "/queries.npy")
-for kind in ("exact", "tree"):
+for kind in ("exact", "tree", "quantised"):
     index = FeatureIndex(points, IndexConfig(kind=kind, least_recall=0.05), 50)
     np.save(sys.argv[1] + f"/{kind}.npy", [index.search(query, 50) for query in queries])
 """
@@ -143,13 +147,13 @@ def test_an_index_built_by_another_process_answers_the_same(tmp_path: pathlib.Pa
     np.save(tmp_path / "points.npy", points)
     np.save(tmp_path / "queries.npy", queries)
     subprocess.run([sys.executable, "-c", BUILD, str(tmp_path)], check=True, cwd=ROOT)
-    for kind, config in (("exact", EXACT), ("tree", TREE)):
+    for kind, config in (("exact", EXACT), ("tree", TREE), ("quantised", QUANTISED)):
         index = FeatureIndex(points, config, 50)
         answers = np.array([index.search(query, 50) for query in queries])
         np.testing.assert_array_equal(answers, np.load(tmp_path / f"{kind}.npy"))
 
 
-@pytest.mark.parametrize("config", [EXACT, TREE], ids=["exact", "tree"])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_fewer_neighbours_than_planned_are_the_nearest_of_them(config: IndexConfig) -> None:
     index = FeatureIndex(uniform(1000, 16), config, 100)
     for query in uniform(10, 16, seed=1):
@@ -158,7 +162,7 @@ def test_fewer_neighbours_than_planned_are_the_nearest_of_them(config: IndexConf
         np.testing.assert_array_equal(few[1], many[1][:7])
 
 
-@pytest.mark.parametrize("config", [EXACT, TREE], ids=["exact", "tree"])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_answers_are_in_the_numbers_that_rows_have(config: IndexConfig) -> None:
     points, numbers = uniform(500, 16), np.random.default_rng(0).permutation(10_000)[:500]
     index = FeatureIndex(points, config, 9, rows=numbers)
@@ -195,7 +199,7 @@ def test_more_neighbours_than_rows_are_refused() -> None:
         FeatureIndex(uniform(100, 8), EXACT, 101)
 
 
-@pytest.mark.parametrize("config", [EXACT, TREE], ids=["exact", "tree"])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_a_build_prints_nothing_and_leaves_standard_error_open(
     config: IndexConfig, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -227,7 +231,9 @@ def equal(one: list[tuple[Array, Array]], other: list[tuple[Array, Array]]) -> b
 ALL_LEAVES = IndexConfig(kind="tree", leaves_searched=1.0)
 
 
-@pytest.mark.parametrize("config", [EXACT, ALL_LEAVES], ids=["exact", "tree"])
+@pytest.mark.parametrize(
+    "config", [EXACT, ALL_LEAVES, QUANTISED], ids=["exact", "tree", "quantised"]
+)
 def test_rows_that_moved_are_found_where_they_are_now(config: IndexConfig) -> None:
     points = uniform(2000, 16)
     given, present = points.copy(), points.copy()
@@ -284,7 +290,7 @@ def test_a_tree_that_lost_recall_as_rows_moved_regains_it_when_it_is_rebalanced(
     assert equal(answers(index, others, 50), answers(FeatureIndex(others, config, 50), others, 50))
 
 
-@pytest.mark.parametrize("config", [EXACT, TREE], ids=["exact", "tree"])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 @pytest.mark.parametrize("rebalanced", [False, True])
 def test_a_restored_index_answers_as_it_did_to_the_bit(
     config: IndexConfig, rebalanced: bool
@@ -313,7 +319,7 @@ def test_a_restored_index_answers_as_it_did_to_the_bit(
         assert restored.moved_rows == 0
 
 
-@pytest.mark.parametrize("config", [EXACT, TREE], ids=["exact", "tree"])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 def test_the_way_that_rows_came_where_they_are_makes_no_difference(config: IndexConfig) -> None:
     points = uniform(2000, 16)
     (rows, vectors), order = moved(points), np.random.default_rng(0).permutation(250)

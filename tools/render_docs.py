@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))  # runs from a checkout
 
 from rmc_tf import report, storage
 from rmc_tf.audit import page as audit_page
-from tools.performance import plots, search_page, step_page
+from tools.performance import plots, scale_page, search_page, step_page
 
 _PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 _FIGURE = "growth"
@@ -50,6 +50,8 @@ def of_results(name: str) -> str:
         return f"\n{search_page.table(values)}\n{picture}\n\n*Made by `{values['command']}`.*\n"
     if "forward_flop" in values:
         return f"\n{step_page.tables(values)}\n*Made by `{values['command']}`.*\n"
+    if "searches" in values:
+        return f"\n{scale_page.tables(values)}"
     if "pairs" in values:
         return of_pairs(values["pairs"])
     stored = report.Table.from_json(values)

@@ -21,12 +21,12 @@ from rmc_tf.config.experiment import (
     to_flags,
 )
 from rmc_tf.config.hardware import HardwareConfig
+from rmc_tf.config.index import IndexConfig
 from rmc_tf.config.method import (
     AugmentedSetConfig,
     CalibrationConfig,
     EarlyStopConfig,
     FastConfig,
-    IndexConfig,
     RefreshConfig,
     RMCConfig,
     authors_code,

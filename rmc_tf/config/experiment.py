@@ -8,7 +8,8 @@ import ml_collections
 from rmc_tf.config.attack import AttackConfig
 from rmc_tf.config.audit import AuditConfig
 from rmc_tf.config.hardware import HardwareConfig
-from rmc_tf.config.method import AugmentedSetConfig, IndexConfig, RefreshConfig, RMCConfig
+from rmc_tf.config.index import IndexConfig
+from rmc_tf.config.method import AugmentedSetConfig, RefreshConfig, RMCConfig
 from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
 from rmc_tf.config.section import Section, require
 from rmc_tf.config.threat import MomentConfig, ThreatConfig

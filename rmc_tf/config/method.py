@@ -1,4 +1,4 @@
-"""The method: D', the search over it, and PREDICT."""
+"""The method: D' and PREDICT."""
 
 import dataclasses
 import math
@@ -53,38 +53,6 @@ class AugmentedSetConfig(Section):
             return dataclasses.replace(self, attacks=attacks)
         kept = {name: getattr(self, name) for name in ("pixels", "batch_size", "shard_rows")}
         return AugmentedSetConfig(attacks=(), **kept)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class IndexConfig(Section):
-    """How the nearest rows of D' are found. All numbers are ours, measured on two cores."""
-
-    kind: Literal["auto", "exact", "tree"] = "auto"
-    """"auto": exact up to `exact_rows`, a tree above."""
-    exact_rows: tuple[int, ...] = (250_000, 50_000)
-    """Rows up to which exact search is fast enough (some 3 and 16 ms), at 64 and at 2,048
-    dimensions; in between, along the power law through both."""
-    leaves_searched: float = 0.2
-    """Share of the tree's √N leaves whose rows are scored, exactly, in float32."""
-    least_recall: float = 0.99
-    """Below this recall@K on the features themselves, exact search is used instead."""
-    recall_queries: int = 100
-
-    def __post_init__(self) -> None:
-        require(
-            len(self.exact_rows) == 2 and min(self.exact_rows) >= 1,
-            "index.exact_rows",
-            self.exact_rows,
-            "must be two numbers of rows",
-        )
-        require(
-            0 < self.leaves_searched <= 1,
-            "index.leaves_searched",
-            self.leaves_searched,
-            "in (0, 1]",
-        )
-        require(0 < self.least_recall <= 1, "index.least_recall", self.least_recall, "in (0, 1]")
-        require(self.recall_queries >= 1, "index.recall_queries", self.recall_queries, "at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.classifier import Classifier
-from rmc_tf.config import ExperimentConfig
+from rmc_tf.config import ExperimentConfig, IndexConfig
 from rmc_tf.defences.base import Defence
 from rmc_tf.defences.nearest import NearestNeighbours, Vote
 from rmc_tf.defences.non_masking import NonMasking
@@ -105,15 +105,24 @@ def _rmc_plus(setting: Setting) -> Defence:
 
 
 def _search_settings(config: ExperimentConfig) -> Any:
-    return [config.rmc.in_effect.k, config.index.to_dict(), config.seed]
+    return [config.rmc.in_effect.k, _index_settings(config), config.seed]
+
+
+def _index_settings(config: ExperimentConfig) -> Any:
+    """Without those that are as if they weren't: what was answered before they were stays."""
+    chosen, default = config.index.to_dict(), IndexConfig()
+    for name in ("memory_gib", "candidates"):
+        if chosen[name] == getattr(default, name):
+            del chosen[name]
+    return chosen
 
 
 def _rmc_settings(config: ExperimentConfig) -> Any:
     method = config.rmc.in_effect.to_dict()
     if not config.rmc.micro_batch:
         del method["micro_batch"]  # what was answered before there was such a setting stays
-    hardware = config.hardware.of_adaptation()
-    return [method, config.index.to_dict(), config.seed, *([hardware] if hardware else [])]
+    index, hardware = _index_settings(config), config.hardware.of_adaptation()
+    return [method, index, config.seed, *([hardware] if hardware else [])]
 
 
 def _rmc_plus_settings(config: ExperimentConfig) -> Any:

@@ -27,6 +27,7 @@ from rmc_tf.errors import UserError
 from rmc_tf.index import FeatureIndex
 from rmc_tf.rows import ArraySplit
 from rmc_tf.traces import NoTraces
+from tools.performance import searching
 from tools.performance.measuring import beside, timed
 from tools.performance.memory import Peak, resident
 
@@ -128,10 +129,11 @@ class Training:
         return {"ratios": beside(lambda: train("one"), lambda: train("all"), self.repeats)}
 
 
-_TASKS = {"Predicting": Predicting, "Preparing": Preparing, "Training": Training}
+Task = Predicting | Preparing | Training | searching.Searching
+_TASKS = {kind.__name__: kind for kind in (Predicting, Preparing, Training, searching.Searching)}
 
 
-def run(task: Predicting | Preparing | Training) -> dict[str, Any]:
+def run(task: Task) -> dict[str, Any]:
     """Returns what a task returns that a new process runs.
 
     Raises:

@@ -46,7 +46,7 @@ class AuthorsScheme:
         self._config = config
         self._static, self._adapted = classifier, classifier.clone()
         self._labels = d_prime.labels
-        self._features = tf.data.Dataset.from_tensor_slices(features).batch(_BLOCK).prefetch(-1)
+        self._features = in_blocks(features)
         self._rows = d_prime.stored_images(np.arange(len(d_prime)))
         self._from_files = folder is not None
         if folder is not None:
@@ -74,7 +74,7 @@ class AuthorsScheme:
           epochs: of local adaptation.
         """
         query, _ = self._static.forward(image[None])
-        distances = np.hstack([tf.norm(query - part, axis=1).numpy() for part in self._features])
+        distances = distances_to(query, self._features)
         held_out = self._config.validation_rows
         validation = self._batches(distances.argsort()[:held_out], shuffle=False)
         train = self._batches(distances.argsort()[held_out : self._config.k], shuffle=True)
@@ -128,6 +128,16 @@ class AuthorsScheme:
         mean, accuracy = self._metrics[name]
         mean.update_state(loss)
         accuracy.update_state(labels, logits)
+
+
+def in_blocks(features: np.ndarray) -> tf.data.Dataset:
+    """Returns features [N, d] as blocks of rows, copied."""
+    return tf.data.Dataset.from_tensor_slices(features).batch(_BLOCK).prefetch(-1)
+
+
+def distances_to(query: np.ndarray, blocks: tf.data.Dataset) -> np.ndarray:
+    """Returns the distances [N] of a query [1, d] to all rows; they sort these in full."""
+    return np.hstack([tf.norm(query - part, axis=1).numpy() for part in blocks])
 
 
 def _scale(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
