@@ -17,7 +17,6 @@ which is told in one line, 130 after Ctrl-C, 143 after SIGTERM.
 # Flags in, stages run, one line a stage out. Nothing is computed here.
 
 import contextlib
-import difflib
 import fcntl
 import inspect
 import os
@@ -35,7 +34,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from rmc_tf.config import ExperimentConfig
+from rmc_tf.config import ExperimentConfig, shipped
 from rmc_tf.errors import DISK_ERRORS, UserError, did_you_mean, first_line
 
 _MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "all")
@@ -197,7 +196,7 @@ def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
     flags.DEFINE_string("config", None, "", flag_values=first)
     first(list(arguments), known_only=True)
     if first.config is None:
-        return list(arguments), str(_shipped(first.dataset))
+        return list(arguments), str(shipped.path_of(first.dataset))
     given = (first.config, f"--config={first.config}", f"-config={first.config}", "--config")
     rest = [argument for argument in arguments if argument not in given]
     file = pathlib.Path(first.config.partition(":")[0])
@@ -205,23 +204,6 @@ def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
         raise UserError(f"--config={file}: no such file; the shipped ones are picked by --dataset")
     takes_dataset = ":" not in first.config and not first["dataset"].using_default_value
     return rest, f"{first.config}:{first.dataset}" if takes_dataset else first.config
-
-
-def _shipped(name: str) -> pathlib.Path:
-    """Returns a shipped config, in the checkout or in the installed package."""
-    package = pathlib.Path(__file__).parent
-    folder = next(f for f in (package / "configs", package.parent / "configs") if f.is_dir())
-    if not (folder / f"{name}.py").is_file() or name == "__init__":
-        files = [file for file in sorted(folder.glob("*.py")) if file.stem != "__init__"]
-        names = [file.stem for file in files if "get_config(dataset" not in file.read_text()]
-        near = difflib.get_close_matches(name, names, 1)
-        mean = f" (did you mean {near[0]}?)" if near else ""
-        raise UserError(
-            f"--dataset={name}: no config of that name; known: {', '.join(names)}{mean}. For "
-            "another data set of "
-            f"TFDS, take a like one's: --dataset=cifar10 --config.dataset.name={name}"
-        )
-    return folder / f"{name}.py"
 
 
 def _load(config: str) -> tuple[ml_collections.ConfigDict, str]:

@@ -13,6 +13,7 @@ ROWS = (
     ("config.attack", "config.audit", "config.hardware", "config.network", "config.threat"),
     ("config.method",),
     ("config.experiment",),
+    ("config.shipped",),
     ("config",),
     ("report",),
     ("claims",),

@@ -39,6 +39,7 @@ from rmc_tf.config.network import (
     NetworkConfig,
     TrainingConfig,
 )
+from rmc_tf.config.shipped import on_dataset
 from rmc_tf.config.threat import MomentConfig, SkipConfig, ThreatConfig
 
 __all__ = [
@@ -69,5 +70,6 @@ __all__ = [
     "TracesConfig",
     "TrainingConfig",
     "authors_code",
+    "on_dataset",
     "to_flags",
 ]
