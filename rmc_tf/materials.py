@@ -4,6 +4,7 @@ Everything is asked for by name, and is made when it is first needed: read from
 the work directory where it is there, under the fingerprint of all that made it.
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
@@ -21,6 +22,16 @@ from rmc_tf.seeding import derive_seed
 from rmc_tf.traces import Traces
 
 
+@dataclasses.dataclass
+class Shelf:
+    """What experiments of one process share, each under all settings that it is made of."""
+
+    datasets: dict[str, datasets.Dataset] = dataclasses.field(default_factory=dict)
+    classifiers: dict[str, Classifier] = dataclasses.field(default_factory=dict)
+    fingerprints: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Of the classifiers: to compute one reads all the weights."""
+
+
 class Materials:
     """The networks, augmented sets and streams of one experiment in one work directory."""
 
@@ -30,6 +41,7 @@ class Materials:
         workdir: pathlib.Path,
         say: Callable[[str], object],
         traces: Callable[[str, str], Traces],
+        shelf: Shelf | None = None,
     ) -> None:
         """Prepares to make them; nothing is read or written yet.
 
@@ -38,13 +50,13 @@ class Materials:
           workdir: where all artefacts are.
           say: tells the user a line.
           traces: from a name and a fingerprint to where a training is traced.
+          shelf: of the experiments before, in the same work directory, if there were any.
         """
         self._config = config
         self._workdir = workdir
         self._say = say
         self._traces_of = traces
-        self._classifiers: dict[str, Classifier] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._shelf = shelf or Shelf()
         self._streams: dict[tuple[str, str], streams.Stream] = {}
         # Only the last is kept: a table has dozens of D', each with the features of all its rows.
         self._prepared: tuple[tuple[str, tuple[str, ...]], defences.Prepared] | None = None
@@ -52,9 +64,13 @@ class Materials:
     @functools.cached_property
     def dataset(self) -> datasets.Dataset:
         """The data set of the config."""
-        data = datasets.load(self._config.dataset)
-        rows = f"{data.train.num_rows:,} rows of D, {data.test.num_rows:,} of the test set"
-        self._say(f"data set {data.name}: {rows}, {data.num_classes} classes")
+        key, known = storage.fingerprint(self._config.dataset.to_dict()), self._shelf.datasets
+        if key not in known:
+            known[key] = datasets.load(self._config.dataset)
+            rows = f"{known[key].train.num_rows:,} rows of D, {known[key].test.num_rows:,} of"
+            of = f"{rows} the test set, {known[key].num_classes} classes"
+            self._say(f"data set {known[key].name}: {of}")
+        data = known[key]
         k, n_prime = self._config.rmc.k, preparation.size(data.train, self._config.augmented_set)
         if k > n_prime:
             raise UserError(
@@ -65,8 +81,9 @@ class Materials:
 
     def classifier(self, name: str = "target") -> Classifier:
         """f(·; θ*) of that name, trained or the user's own."""
-        if name not in self._classifiers:
-            self._classifiers[name] = trained.network(
+        key, known = self._made_of(name), self._shelf.classifiers
+        if key not in known:
+            known[key] = trained.network(
                 name,
                 self._config,
                 self.dataset,
@@ -74,7 +91,19 @@ class Materials:
                 say=self._say,
                 traces=lambda fingerprint: self._traces_of(f"train-{name}", fingerprint),
             )
-        return self._classifiers[name]
+        return known[key]
+
+    def _made_of(self, name: str) -> str:
+        """What a network is made of, by which other experiments find it."""
+        config = self._config
+        attack = config.network(name)[1].loss.attack
+        number = config.networks[name].number if name in config.networks else 0
+        return storage.fingerprint(
+            [config.dataset.to_dict(), config.hardware.to_dict(), config.deterministic],
+            [part.to_dict() for part in config.network(name)],
+            attack and config.attacks[attack].to_dict(),
+            [config.seed, number],
+        )
 
     def prepared(self, network: str, attack_names: tuple[str, ...]) -> defences.Prepared:
         """D' of some attacks on a network (of none: D), its rows' features, and their index."""
@@ -178,9 +207,10 @@ class Materials:
 
     def fingerprint_of(self, network: str) -> str:
         """That of a classifier, computed once: it reads all the weights."""
-        if network not in self._fingerprints:
-            self._fingerprints[network] = self.classifier(network).fingerprint()
-        return self._fingerprints[network]
+        key, known = self._made_of(network), self._shelf.fingerprints
+        if key not in known:
+            known[key] = self.classifier(network).fingerprint()
+        return known[key]
 
     def features_of(self, network: str, attack_names: tuple[str, ...]) -> str:
         """The fingerprint of the features of D' of some attacks, without opening it."""

@@ -11,10 +11,11 @@ fingerprint is of all that made it. So a stage runs if, and only if, something
 that it depends on has changed; and an earlier setting finds its work again.
 """
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -35,7 +36,7 @@ from rmc_tf.config import ExperimentConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.export import export
 from rmc_tf.hardware import share_cores
-from rmc_tf.materials import Materials
+from rmc_tf.materials import Materials, Shelf
 from rmc_tf.opponents import Opponents
 from rmc_tf.provenance import provenance, revision
 from rmc_tf.seeding import derive_seed
@@ -45,6 +46,8 @@ from rmc_tf.threats import runner
 from rmc_tf.traces import NoTraces, RedirectedTraces, TensorBoardTraces, Traces
 
 Say = Callable[[str], object]
+Watch = Callable[["Pipeline", Cell], contextlib.AbstractContextManager[Callable[[float], object]]]
+"""Looks on while a cell of a table is evaluated; what it yields is told the accuracy."""
 
 
 class Finished(NamedTuple):
@@ -59,13 +62,23 @@ class Finished(NamedTuple):
 class Pipeline:
     """One experiment in one work directory. Each stage is asked for by what it gives."""
 
-    def __init__(self, config: ExperimentConfig, workdir: pathlib.Path, say: Say) -> None:
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        workdir: pathlib.Path,
+        say: Say,
+        *,
+        shelf: Shelf | None = None,
+        watch: Watch | None = None,
+    ) -> None:
         """Prepares to run; nothing is read or written yet.
 
         Args:
           config: every setting.
           workdir: where all artefacts are.
           say: tells the user a line.
+          shelf: what the experiments before have left for this one.
+          watch: looks on at each cell; by default it is told in two lines.
 
         Raises:
           UserError: a defence or an attack is unknown, or asked for what it can't do.
@@ -81,7 +94,8 @@ class Pipeline:
         share_cores(config.hardware)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
-        self.materials = Materials(config, workdir, say, self._traces_of)
+        self.materials = Materials(config, workdir, say, self._traces_of, shelf)
+        self._watch = watch or partial(_tell, say)
         self._traces = RedirectedTraces()
         self._opponents = Opponents(config, self.materials, self._traces)
         self._strikes = Strikes(
@@ -181,13 +195,11 @@ class Pipeline:
 
     def evaluate(self) -> dict[Cell, dict[str, Any]]:
         """Every cell of the table; those that share a network or a D' one after another."""
-        cells = self.table.cells
         results = {}
-        for number, cell in enumerate(cells, start=1):
-            if len(cells) > 1:
-                self._say(f"cell {number} of {len(cells)}: {cell}")
-            results[cell] = self.result(cell)
-            self._say(f"  {100 * results[cell]['accuracy']:.1f} % right")
+        for cell in self.table.cells:
+            with self._watch(self, cell) as seen:
+                results[cell] = self.result(cell)
+                seen(results[cell]["accuracy"])
         return results
 
     def finished_path(self, cell: Cell) -> pathlib.Path:
@@ -263,6 +275,15 @@ class Pipeline:
         """Trains every network of the table; returns their names."""
         names = dict.fromkeys(n for c in self.table.cells for n in (c.network, c.source) if n)
         return [f"{name}: {self.materials.classifier(name).model.name}" for name in names]
+
+
+@contextlib.contextmanager
+def _tell(say: Say, pipeline: Pipeline, cell: Cell) -> Iterator[Callable[[float], object]]:
+    """Tells which cell is begun, and what came of it."""
+    cells = pipeline.table.cells
+    if len(cells) > 1:
+        say(f"cell {cells.index(cell) + 1} of {len(cells)}: {cell}")
+    yield lambda accuracy: say(f"  {100 * accuracy:.1f} % right")
 
 
 def stages(pipeline: Pipeline, command: str) -> Mapping[str, Callable[[], object]]:

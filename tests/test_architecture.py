@@ -16,6 +16,8 @@ ROWS = (
     ("config.shipped",),
     ("config",),
     ("report",),
+    ("claims.base",),
+    ("claims.figures", "claims.section4", "claims.section5", "claims.section6"),
     ("claims",),
     ("audit", "audit.checks", "audit.page"),
     ("images", "augmentation", "hardware", "traces", "provenance"),
