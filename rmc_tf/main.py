@@ -6,6 +6,7 @@
   python -m rmc_tf.main --config=my.py --mode=prepare
   python -m rmc_tf.main --config=configs/table1.py --dataset=mnist  a table of the paper
   python -m rmc_tf.main --mode=audit             what the defences withstand, on a page
+  python -m rmc_tf.main --mode=reproduce         every table and figure of the paper, on a page
 
 What is valid of an earlier run in the same work directory is used again; a run
 that was stopped goes on where it stopped.
@@ -36,8 +37,9 @@ from ml_collections import config_flags
 
 from rmc_tf.config import ExperimentConfig, shipped
 from rmc_tf.errors import DISK_ERRORS, UserError, did_you_mean, first_line
+from rmc_tf.reproduction import plan
 
-_MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "all")
+_MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "reproduce", "all")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,6 +98,9 @@ def run(arguments: Sequence[str]) -> None:
     config = ExperimentConfig.from_dict(_overridden(values))
     workdir = pathlib.Path(values.workdir or f"runs/{name}")
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
+    if values.mode == "reproduce":
+        given = config_flags.get_override_values(values["config"])
+        paper = plan.experiments(config, given.get("evaluation.points"))
 
     workdir.mkdir(parents=True, exist_ok=True)
     with _only_run_in(workdir):
@@ -103,12 +108,17 @@ def run(arguments: Sequence[str]) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
         from rmc_tf import console, pipeline
         from rmc_tf.audit.run import Audit
+        from rmc_tf.reproduction.run import Reproduction
 
         console.quieten()
         with console.disk_errors():
             if values.mode == "audit":
                 path, verdicts = Audit(config, workdir, console.say).write(command)
                 console.say(f"audit: {path}\n\n{verdicts}")
+                return
+            if values.mode == "reproduce":
+                page = Reproduction(config, *paper, workdir).write(command)
+                console.say(f"reproduce: {page}, and report.md beside it")
                 return
             experiment = pipeline.Pipeline(config, workdir, console.say)
             made = pipeline.stages(experiment, command)[values.mode]()
