@@ -26,7 +26,7 @@ from rmc_tf.traces import Traces
 class Shelf:
     """What experiments of one process share, each under all settings that it is made of."""
 
-    datasets: dict[str, datasets.Dataset] = dataclasses.field(default_factory=dict)
+    data: dict[str, datasets.Dataset] = dataclasses.field(default_factory=dict)
     classifiers: dict[str, Classifier] = dataclasses.field(default_factory=dict)
     fingerprints: dict[str, str] = dataclasses.field(default_factory=dict)
     """Of the classifiers: to compute one reads all the weights."""
@@ -64,7 +64,7 @@ class Materials:
     @functools.cached_property
     def dataset(self) -> datasets.Dataset:
         """The data set of the config."""
-        key, known = storage.fingerprint(self._config.dataset.to_dict()), self._shelf.datasets
+        key, known = storage.fingerprint(self._config.dataset.to_dict()), self._shelf.data
         if key not in known:
             known[key] = datasets.load(self._config.dataset)
             rows = f"{known[key].train.num_rows:,} rows of D, {known[key].test.num_rows:,} of"

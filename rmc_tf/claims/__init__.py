@@ -35,6 +35,7 @@ __all__ = [
     "Share",
     "Verdict",
     "judged",
+    "judged_by",
     "number_table",
     "of_the_paper",
     "verdict_table",

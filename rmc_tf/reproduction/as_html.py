@@ -102,7 +102,7 @@ def _grid(grid: Grid) -> str:
     label = html.escape(re.sub(r"[*`]", "", grid.caption))
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n<table{kind}>\n'
-        f"<caption>{_words(grid.caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
+        f"<caption><span>{_words(grid.caption)}</span></caption>\n<thead><tr>{head}</tr></thead>\n"
         + "\n".join(parts)
         + "\n</table>\n</div>"
     )

@@ -8,6 +8,7 @@ from rmc_tf.report import Result, Row, Table, mean_accuracy
 from rmc_tf.reproduction.blocks import Grid, Line, Place
 
 _RADIUS = "ε = "
+_TOGETHER = "\N{NO-BREAK SPACE}"
 
 
 class _Title(NamedTuple):
@@ -124,4 +125,5 @@ def _measured(results: Sequence[Result]) -> tuple[str, str]:
     """Returns an accuracy, its interval and on how many points."""
     share, (low, high), points = mean_accuracy(results)
     several = f", mean of {len(results)} D'" if len(results) > 1 else ""
-    return f"{100 * share:.1f}", f"{100 * low:.1f}–{100 * high:.1f}, n = {points}{several}"
+    number = f"n = {points}".replace(" ", _TOGETHER)
+    return f"{100 * share:.1f}", f"{100 * low:.1f}–{100 * high:.1f}, {number}{several}"

@@ -59,10 +59,10 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     answers = sum(result["points"] for result in _every_result(results))
     items = [
         f"**What:** {', '.join(shown) or 'nothing'} of Wu, Yuan & Wu, ICML 2020; "
-        f"{len(_every_result(results))} places, {answers:,} answers.",
+        f"{len(_every_result(results))} results, {answers:,} answers.",
         f"**On what:** {results['dataset']}, seed {results['seed']}.",
         f"**How long:** {_how_long(results['runs'])}",
-        f"**Claims:** of {len(judged)} empirical claims of sections 4 to 6, {_counted(judged)}.",
+        f"**Claims:** {len(judged)} empirical ones of sections 4 to 6. {_counted(judged)}.",
     ]
     for each in results["skipped"]:
         items.append(f"**Not run:** {_short(each['name'])}: {each['reason']}.")
@@ -70,8 +70,8 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
         Items(items),
         Paragraph(
             "Each place of a table has what was measured here, its 95 % interval and the number of "
-            "points n; below it, in the colour of this report's second ink and after the word "
-            '"paper", what the paper prints. No number here says that a defence is safe.'
+            'points n; below it, after the word "paper", what the paper prints. No number here '
+            "says that a defence is safe."
         ),
     ]
 
@@ -110,7 +110,7 @@ def _duration(seconds: float) -> str:
 
 def _counted(judged: Sequence[Verdict]) -> str:
     words = [verdict.word for verdict in judged]
-    return "; ".join(f"{words.count(w)} **{w}**" for w in claims.WORDS if w in words)
+    return "; ".join(f"{w}: {words.count(w)}" for w in claims.WORDS if w in words)
 
 
 def _tables(results: Results) -> list[Block]:
@@ -160,14 +160,14 @@ def _figures(results: Results) -> list[Block]:
 
 def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     """Returns every claim with its verdict and the number that decides it."""
-    head = [Place("The paper says"), Place("where"), Place("here"), Place("decided by")]
+    head = [Place("The paper says"), Place("here"), Place("decided by"), Place("where")]
     lines = [
         Line(
             Place(verdict.claim.text),
             [
-                Place(verdict.claim.source),
                 Place(f"**{verdict.word}**", verdict.text if verdict.word != verdict.text else ""),
                 Place(verdict.deciding or _why_not(verdict, results)),
+                Place(verdict.claim.source),
             ],
         )
         for verdict in judged
