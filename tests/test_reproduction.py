@@ -3,7 +3,6 @@
 import json
 import pathlib
 import shutil
-from collections.abc import Iterator
 
 import pytest
 
@@ -92,24 +91,17 @@ def test_a_config_is_made_of_what_its_argument_names(name: str) -> None:
 
 
 def run(data_dir: pathlib.Path, workdir: pathlib.Path, *flags: str) -> int:
+    """Runs two of the tables: all of them take minutes even with two points a cell."""
     where = (f"--data_dir={data_dir}", f"--workdir={workdir}")
-    return main.main(["main.py", "--dataset=digits", *where, *TOY, *flags])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def two_tables() -> Iterator[None]:
-    """Two of the tables: all of them take minutes even with two points a cell."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "TABLES", tuple(CELLS))
         patch.setattr(plan, "FIGURES", ())
-        patch.setattr(shipped, "folder", lambda: CONFIGS)
-        yield
+        patch.setattr(plan, "_more", list)
+        return main.main(["main.py", "--dataset=digits", *where, *TOY, *flags])
 
 
 @pytest.fixture(scope="module")
-def finished(
-    data_dir: pathlib.Path, two_tables: None, tmp_path_factory: pytest.TempPathFactory
-) -> pathlib.Path:
+def finished(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The work directory of an undisturbed run."""
     workdir = tmp_path_factory.mktemp("finished")
     assert run(data_dir, workdir, "--mode=reproduce") == 0

@@ -3,9 +3,11 @@ shows; from the stored results of the tables."""
 
 import collections
 import html.parser
+import importlib.util
 import json
 import pathlib
 import re
+import shutil
 
 import pytest
 
@@ -179,6 +181,22 @@ def test_what_only_one_side_has_says_so(results: gather.Found) -> None:
 def test_what_was_not_run_is_named_with_its_reason(folder: pathlib.Path) -> None:
     assert "**Not run:** Figure 1: no <reason> & none." in (folder / "report.md").read_text()
     assert "no &lt;reason&gt; &amp; none" in (folder / "index.html").read_text()
+
+
+def test_a_page_of_the_docs_has_the_summary_and_the_claims_of_a_stored_report(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    tool = STORED.parents[1] / "tools" / "render_docs.py"
+    spec = importlib.util.spec_from_file_location("render_docs", tool)
+    assert spec is not None and spec.loader is not None
+    render_docs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(render_docs)
+    shutil.copytree(folder, tmp_path / "docs" / "results" / "reproduction")
+    monkeypatch.setattr(render_docs, "ROOT", tmp_path)
+    text = render_docs.render("<!-- results: reproduction -->\n<!-- end -->\n")
+    assert "**How long:** 1 h 7 min for 9 cells." in text
+    assert "| PGD-Skip defeats RMC | **holds** |" in text
+    assert "[the whole report](/docs/results/reproduction/report.md)" in text
 
 
 def test_a_figures_data_decides_its_claims(folder: pathlib.Path) -> None:

@@ -52,10 +52,8 @@ def experiments(
             "--config out, or give the config of a data set"
         )
     wanted, skipped = [], []
-    folder = shipped.folder()
-    more = sorted({path.stem for path in folder.glob("figure*.py")} - set(FIGURES))
-    for name in (*TABLES, *FIGURES, *more):
-        path = folder / f"{name}.py"
+    for name in (*TABLES, *FIGURES, *_more()):
+        path = shipped.folder() / f"{name}.py"
         if not path.is_file():
             skipped.append(Skipped(name, f"there is no configs/{name}.py yet"))
         elif "table1" in (name, *shipped.lineage(path)) and not {"fgsm", "pgd"} <= set(
@@ -67,6 +65,11 @@ def experiments(
         else:
             wanted.append(Experiment(name, _with(shipped.made_of(path, base), points)))
     return wanted, skipped
+
+
+def _more() -> list[str]:
+    """Returns the figures that there are besides."""
+    return sorted({path.stem for path in shipped.folder().glob("figure*.py")} - set(FIGURES))
 
 
 def _with(config: ExperimentConfig, points: int | None) -> ExperimentConfig:
