@@ -12,10 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from rmc_tf import datasets, defences, features, preparation, report, storage, streams, trained
+from rmc_tf import (
+    datasets,
+    defences,
+    features,
+    preparation,
+    report,
+    storage,
+    streams,
+    trained,
+    variations,
+)
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.classifier import Classifier
-from rmc_tf.config import ExperimentConfig
+from rmc_tf.config import ExperimentConfig, VariationConfig
 from rmc_tf.errors import UserError
 from rmc_tf.index import FeatureIndex
 from rmc_tf.seeding import derive_seed
@@ -59,7 +69,9 @@ class Materials:
         self._shelf = shelf or Shelf()
         self._streams: dict[tuple[str, str], streams.Stream] = {}
         # Only the last is kept: a table has dozens of D', each with the features of all its rows.
-        self._prepared: tuple[tuple[str, tuple[str, ...]], defences.Prepared] | None = None
+        self._prepared: (
+            tuple[tuple[str, tuple[str, ...], VariationConfig], defences.Prepared] | None
+        ) = None
 
     @functools.cached_property
     def dataset(self) -> datasets.Dataset:
@@ -71,12 +83,14 @@ class Materials:
             of = f"{rows} the test set, {known[key].num_classes} classes"
             self._say(f"data set {known[key].name}: {of}")
         data = known[key]
-        k, n_prime = self._config.rmc.k, preparation.size(data.train, self._config.augmented_set)
-        if k > n_prime:
-            raise UserError(
-                f"--config.rmc.k={k}: larger than D', which will have {n_prime} rows; lower it, "
-                "or enlarge D' by --config.augmented_set.adversarial_per_row"
-            )
+        for vary in dict.fromkeys([VariationConfig(), *(r.vary for r in self._config.table.rows)]):
+            config = variations.varied(self._config, vary)
+            k, n_prime = config.rmc.k, preparation.size(data.train, config.augmented_set)
+            if k > n_prime:
+                raise UserError(
+                    f"--config.rmc.k={k}: larger than D', which will have {n_prime} rows; lower "
+                    "it, or enlarge D' by --config.augmented_set.adversarial_per_row"
+                )
         return data
 
     def classifier(self, name: str = "target") -> Classifier:
@@ -105,16 +119,26 @@ class Materials:
             [config.seed, number],
         )
 
-    def prepared(self, network: str, attack_names: tuple[str, ...]) -> defences.Prepared:
-        """D' of some attacks on a network (of none: D), its rows' features, and their index."""
-        key = network, attack_names
+    def prepared(
+        self,
+        network: str,
+        attack_names: tuple[str, ...],
+        vary: VariationConfig = VariationConfig(),  # noqa: B008  it is frozen
+    ) -> defences.Prepared:
+        """D' of some attacks on a network (of none: D), its rows' features, and their index.
+
+        `vary` is what is another than in the experiment: N', and the K that the index is for.
+        """
+        key = network, attack_names, vary
         if self._prepared is None or self._prepared[0] != key:
             self._prepared = None  # before the next one is made: memory holds one
-            self._prepared = key, self._prepare(network, attack_names)
+            self._prepared = key, self._prepare(*key)
         return self._prepared[1]
 
-    def _prepare(self, network: str, attack_names: tuple[str, ...]) -> defences.Prepared:
-        config, classifier = self._config, self.classifier(network)
+    def _prepare(
+        self, network: str, attack_names: tuple[str, ...], vary: VariationConfig
+    ) -> defences.Prepared:
+        config, classifier = variations.varied(self._config, vary), self.classifier(network)
         d_prime = preparation.prepare(
             self.dataset.train,
             classifier,
@@ -212,14 +236,20 @@ class Materials:
             known[key] = self.classifier(network).fingerprint()
         return known[key]
 
-    def features_of(self, network: str, attack_names: tuple[str, ...]) -> str:
-        """The fingerprint of the features of D' of some attacks, without opening it."""
+    def features_of(
+        self,
+        network: str,
+        attack_names: tuple[str, ...],
+        vary: VariationConfig = VariationConfig(),  # noqa: B008  it is frozen
+    ) -> str:
+        """The fingerprint of the features of D' as `prepared` makes it, without opening it."""
+        config = variations.varied(self._config, vary)
         d_prime = preparation.fingerprint(
             self.dataset.train,
             self.fingerprint_of(network),
-            self._config.attacks,
-            self._config.augmented_set.with_attacks(attack_names),
-            derive_seed(self._config.seed, "augmented set"),
+            config.attacks,
+            config.augmented_set.with_attacks(attack_names),
+            derive_seed(config.seed, "augmented set"),
         )
         layer = self.classifier(network).feature_layer
         return features.fingerprint(self.fingerprint_of(network), layer, d_prime)

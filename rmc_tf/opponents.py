@@ -4,7 +4,7 @@ import collections
 import dataclasses
 from typing import Any
 
-from rmc_tf import defences, tables, threats
+from rmc_tf import defences, tables, threats, variations
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.materials import Materials
@@ -39,13 +39,14 @@ class Opponents:
         self._threat: tuple[Any, Threat] | None = None
 
     def settings(self, cell: Cell, another: str = "") -> ExperimentConfig:
-        """Returns the settings of a cell's defence, with its δ.
+        """Returns the settings of a cell's defence, with its K, N' and δ.
 
         Args:
           cell: any.
           another: names a defence that draws otherwise than the one that is evaluated.
         """
-        config = tables.with_share(self._config, cell.refresh_share)
+        config = variations.varied(self._config, cell.vary)
+        config = tables.with_share(config, cell.refresh_share)
         if not another:
             return config
         return dataclasses.replace(config, seed=derive_seed(config.seed, another))
@@ -65,7 +66,7 @@ class Opponents:
             setting = defences.Setting(
                 self.settings(cell, another),
                 self._materials.classifier(cell.network),
-                lambda: self._materials.prepared(cell.network, cell.d_prime),
+                lambda: self._materials.prepared(cell.network, cell.d_prime, cell.vary),
                 self._traces,
             )
             made = defences.kind(cell.defence).make(setting)
@@ -76,9 +77,10 @@ class Opponents:
     def made_from(self, cell: Cell, another: str = "") -> list[Any]:
         """Returns all that a cell's defence is made from, as JSON, without making it."""
         kind, materials = defences.kind(cell.defence), self._materials
+        searched = cell.network, cell.d_prime, cell.vary
         return [
             materials.fingerprint_of(cell.network),
-            kind.searches != "nothing" and materials.features_of(cell.network, cell.d_prime),
+            kind.searches != "nothing" and materials.features_of(*searched),
             kind.depends_on(self.settings(cell, another)),
             self._config.deterministic,
             versions("tensorflow", "keras", "scann"),
@@ -89,8 +91,8 @@ class Opponents:
         config, searched_set = self._config.threats[cell.stream], self._searched_set(cell)
         kind, searched = threats.find(config), None
         if searched_set is not None:
-            features = self._materials.features_of(cell.network, searched_set)
-            searched = [features, self._config.rmc.in_effect.k]
+            features = self._materials.features_of(cell.network, searched_set, cell.vary)
+            searched = [features, self.settings(cell).rmc.in_effect.k]
         model = self._config.attacks[config.attack]
         made_by = [kind.revision, versions(*kind.packages)]
         return [config.to_dict(), model.to_dict(), searched, made_by]
@@ -104,17 +106,17 @@ class Opponents:
         """Returns the threat of a cell, with what it knows before the first query."""
         config = self._config.threats[cell.stream]
         searched_set = self._searched_set(cell)
-        key = cell.stream, cell.network, searched_set
+        key = cell.stream, cell.network, searched_set, cell.vary
         if self._threat is None or self._threat[0] != key:
             self._threat = None
             classifier, searched = self._materials.classifier(cell.network), None
             if searched_set is not None:
-                prepared = self._materials.prepared(cell.network, searched_set)
+                prepared = self._materials.prepared(cell.network, searched_set, cell.vary)
                 searched = Searched(
                     prepared.static.features,
                     prepared.static.outputs,
                     prepared.augmented_set.labels,
-                    self._config.rmc.in_effect.k,
+                    self.settings(cell).rmc.in_effect.k,
                 )
             self._threat = (
                 key,

@@ -32,10 +32,11 @@ from rmc_tf import (
     tables,
     threats,
 )
-from rmc_tf.config import ExperimentConfig
+from rmc_tf.config import ExperimentConfig, VariationConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.export import export
 from rmc_tf.hardware import share_cores
+from rmc_tf.illustrations import illustrate
 from rmc_tf.materials import Materials, Shelf
 from rmc_tf.opponents import Opponents
 from rmc_tf.provenance import provenance, revision
@@ -167,7 +168,7 @@ class Pipeline:
         """How the rows are found that a cell searches, for the report."""
         if defences.kind(cell.defence).searches == "nothing":
             return None
-        return str(self.materials.prepared(cell.network, cell.d_prime).index.report)
+        return str(self.materials.prepared(cell.network, cell.d_prime, cell.vary).index.report)
 
     def _asked(self, cell: Cell) -> streams.Stream:
         """The queries of a cell: its stream, or what a threat crafted against the same defence."""
@@ -228,11 +229,21 @@ class Pipeline:
         made_by = sorted({result["revision"] for result in results.values()})
         facts.append(f"answers computed at revision {', '.join(made_by)}")
         table = report.Table(self.table.title, self.table.columns, rows)
+        folder = self._workdir / self.table.name
+        caption = illustrate(
+            folder,
+            self.table,
+            self._config,
+            self.materials,
+            self._opponents,
+            lambda cell: evaluation.read_records(self.finished_path(cell)),
+        )
         return report.write(
-            self._workdir / self.table.name,
+            folder,
             table,
             self._records_of_rmc(),
             self.materials.attacked,
+            caption=caption,
             printed=paper.printed(self.table.name),
             verdicts=claims.verdict_table(claims.judged(self.table.name, table)),
             facts=facts,
@@ -266,9 +277,9 @@ class Pipeline:
     def prepare_all(self) -> list[pathlib.Path]:
         """PREPARE for every D' of the table; returns their folders."""
         searching = [c for c in self.table.cells if defences.kind(c.defence).searches != "nothing"]
-        wanted = dict.fromkeys(cell.work[:2] for cell in searching)
+        wanted = dict.fromkeys(cell.work[:3] for cell in searching)
         if not wanted:
-            wanted = {("target", self._config.augmented_set.attacks): None}
+            wanted = {("target", self._config.augmented_set.attacks, VariationConfig()): None}
         return [self.materials.prepared(*key).augmented_set.folder for key in wanted]
 
     def train_all(self) -> list[str]:

@@ -1,18 +1,14 @@
 """Results to tables and figures. Reads what the evaluation wrote; needs no TensorFlow."""
 
-import io
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from rmc_tf import storage
+from rmc_tf.figures import style
 from rmc_tf.intervals import wilson
 from rmc_tf.paper import Printed
 
@@ -201,7 +197,8 @@ def accuracy_figure(path: pathlib.Path, table: Table) -> None:
         axes.set_xlabel("stream U")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
-    _save(figure, path)
+    style.save(figure, path)
+    plt.close(figure)
 
 
 def course_figure(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -> None:
@@ -213,25 +210,19 @@ def course_figure(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -
     """
     figure, panels = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
     for i, (stream, points) in enumerate(records.items()):
-        style = {"label": stream, "color": plt.get_cmap("cividis")(0.9 * i / len(records))}
+        look = {"label": stream, "color": plt.get_cmap("cividis")(0.9 * i / len(records))}
         seen = np.arange(1, len(points) + 1)
         right = np.array([point["prediction"] == point["label"] for point in points])
-        panels[0].plot(seen, 100 * np.cumsum(right) / seen, **style)
-        panels[1].plot(seen, np.cumsum([p["steps"] for p in points]) / seen, **style)
-        panels[2].plot(seen, 1e3 * np.cumsum([p["seconds"] for p in points]) / seen, **style)
+        panels[0].plot(seen, 100 * np.cumsum(right) / seen, **look)
+        panels[1].plot(seen, np.cumsum([p["steps"] for p in points]) / seen, **look)
+        panels[2].plot(seen, 1e3 * np.cumsum([p["seconds"] for p in points]) / seen, **look)
     for axes, what in zip(
         panels, ("accuracy so far, %", "steps a prediction", "delay a prediction, ms"), strict=True
     ):
         axes.set(xlabel="test points seen", ylabel=what, ylim=(0, None))
     panels[0].legend(frameon=False)
-    _save(figure, path)
-
-
-def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
+    style.save(figure, path)
     plt.close(figure)
-    storage.write_bytes(path, picture.getvalue())
 
 
 def write(
@@ -240,6 +231,7 @@ def write(
     records: Mapping[str, Sequence[Record]],
     attacked: Sequence[Mapping[str, Any]],
     *,
+    caption: str = "",
     printed: Printed | None = None,
     verdicts: str = "",
     facts: Sequence[str],
@@ -252,6 +244,7 @@ def write(
       table: filled.
       records: column to the records of RMC.
       attacked: how each attack did that made a stream.
+      caption: of the figure of the paper that is in the folder and shows this table, if any.
       printed: the table of the paper that this one is after, if any.
       verdicts: how the paper's claims about this table stand, in Markdown, if it makes any.
       facts: sentences about the run, such as the index' recall.
@@ -263,7 +256,10 @@ def write(
     storage.write_json(folder / "provenance.json", provenance)
     storage.write_json(folder / "results.json", {**table.to_json(), "attacks": list(attacked)})
     accuracy_figure(folder / "accuracy.png", table)
-    text = [f"# {table.title}\n", accuracy, "![Accuracy of each defence](accuracy.png)\n"]
+    text = [f"# {table.title}\n"]
+    if caption:
+        text.append(f"![{table.title}](figure.png)\n\n{caption}\n")
+    text += [accuracy, "![Accuracy of each defence](accuracy.png)\n"]
     if targeted := target_table(table):
         text.append("## How often the attacker had its way\n")
         text.append(targeted)

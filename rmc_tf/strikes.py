@@ -149,7 +149,7 @@ class Strikes:
 
     def _tuned(self, cell: Cell, count: int, history: Stream) -> Classifier:
         """Returns the network of a cell after hindsight training on the first points."""
-        config, train = self._config, self._materials.dataset.train
+        config, train = self._opponents.settings(cell), self._materials.dataset.train
         return hindsight.network(
             self._materials.classifier(cell.network),
             history,

@@ -8,8 +8,15 @@ paper averages (clean accuracy over the D' of each attack, section 4.1).
 import dataclasses
 from collections.abc import Sequence
 
-from rmc_tf import defences, moments, threats
-from rmc_tf.config import ColumnConfig, ExperimentConfig, MomentConfig, RowConfig, SkipConfig
+from rmc_tf import defences, moments, threats, variations
+from rmc_tf.config import (
+    ColumnConfig,
+    ExperimentConfig,
+    MomentConfig,
+    RowConfig,
+    SkipConfig,
+    VariationConfig,
+)
 from rmc_tf.config.section import require
 from rmc_tf.errors import UserError
 
@@ -33,6 +40,8 @@ class Cell:
     """When the threat strikes, after a history of other points; None: at each point in turn."""
     refresh_share: float | None = None
     """δ, where it is another than that of `refresh`."""
+    vary: VariationConfig = dataclasses.field(default_factory=VariationConfig)
+    """What is another than in the experiment of its defence, and of its threat."""
 
     def __str__(self) -> str:
         """One line for the user."""
@@ -41,12 +50,13 @@ class Cell:
         again = ", replayed" if self.replay else ""
         at = MomentConfig(refresh_share=self.refresh_share, **vars(self.skip) if self.skip else {})
         when = f" at {moments.title_of(at)}" if at != MomentConfig() else ""
-        return f"{self.defence} of {self.network}{by} on {self.stream}{against}{again}{when}"
+        also = f" with {variations.title_of(self.vary)}" if self.vary != VariationConfig() else ""
+        return f"{self.defence} of {self.network}{by} on {self.stream}{against}{again}{when}{also}"
 
     @property
-    def work(self) -> tuple[str, tuple[str, ...], str, float | None]:
-        """What it shares with others: network, D', and the defence made of both, with its δ."""
-        return self.network, self.d_prime, self.defence, self.refresh_share
+    def work(self) -> tuple[str, tuple[str, ...], VariationConfig, str, float | None]:
+        """What it shares with others: network, D', K and N', the defence of them, with its δ."""
+        return self.network, self.d_prime, self.vary, self.defence, self.refresh_share
 
     @property
     def moment(self) -> tuple[int, int, float]:
@@ -77,9 +87,8 @@ class Table:
     def cells(self) -> list[Cell]:
         """Every cell once, those that share work beside each other."""
         every = dict.fromkeys(c for row in self.rows for place in row.cells for c in place)
-        first = {cell.work: i for i, cell in reversed(list(enumerate(every)))}
-        parts = {cell.work[:2]: i for i, cell in reversed(list(enumerate(every)))}
-        return sorted(every, key=lambda c: (parts[c.work[:2]], first[c.work], c.moment))
+        first = {c.work[:n]: i for i, c in reversed(list(enumerate(every))) for n in (2, 3, 5)}
+        return sorted(every, key=lambda c: ([first[c.work[:n]] for n in (2, 3, 5)], c.moment))
 
     @property
     def longest_history(self) -> int:
@@ -116,7 +125,7 @@ def lay_out(config: ExperimentConfig, history_rows: int | None = None) -> Table:
         tuple(
             Row(
                 row.block,
-                row.title or moments.title_of(row.at),
+                row.title or _title(row),
                 tuple(_cells(row, c, attacks, config) for c in columns),
             )
             for row in rows
@@ -140,10 +149,17 @@ def _cells(
     share = at.refresh_share
     if share is not None and not _has_share(row.defence, config):
         share = None  # so that it is the same cell under each δ
+    vary = variations.felt(row.vary, row.defence, stream, config)
     return tuple(
-        Cell(row.network, row.defence, each, stream, source, column.replay, skip, share)
+        Cell(row.network, row.defence, each, stream, source, column.replay, skip, share, vary)
         for each in every
     )
+
+
+def _title(row: RowConfig) -> str:
+    """Returns what a row without a title is about."""
+    said = variations.title_of(row.vary), moments.title_of(row.at)
+    return ", ".join(part for part in said if part)
 
 
 def with_share(config: ExperimentConfig, share: float | None) -> ExperimentConfig:

@@ -196,6 +196,32 @@ def skip(before: int, delay: int, known_share: float = 1.0) -> SkipConfig:
     return SkipConfig(before=before, delay=delay, known_share=known_share)
 
 
+def test_figures_3_and_4_share_the_cells_that_they_have_in_common() -> None:
+    three, a, b = (set(laid_out(name).cells) for name in ("figure3", "figure4a", "figure4b"))
+    own = {Cell("target", "rmc", ("pgd",), "pgd", "target")}
+    assert own == three & a and set(laid_out("figure2").cells) == a
+    assert b & set(laid_out("table1").cells) == three, "N' = 5|D|, under each attack"
+    assert set(laid_out("figure1").cells) <= set(laid_out("table1").cells)
+
+
+def test_figure_4_crosses_k_and_n_prime_with_the_attacks() -> None:
+    a, b = laid_out("figure4a"), laid_out("figure4b")
+    assert [r.title for r in a.rows] == [f"K = {k}" for k in (64, 128, 256, 512, 1024)]
+    assert [r.title for r in b.rows] == [f"|D'|/|D| = {size}" for size in (2, 3, 5, 9)]
+    assert [c.vary.k for c in a.cells] == [64, 128, 256, None, 1024]
+    assert len(b.cells) == 4 * 5 and all(c.d_prime == (c.stream,) for c in b.cells)
+
+
+@pytest.mark.parametrize("name", ["figure1", "figure2", "figure3", "figure4a", "figure4b"])
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "fashion_mnist", "cifar10"])
+def test_every_figure_is_made_for_every_data_set(name: str, dataset: str) -> None:
+    file = CONFIGS / f"{name}.py"
+    config = ExperimentConfig.from_dict(runpy.run_path(str(file))["get_config"](dataset).to_dict())
+    assert config.table.name == name and tables.lay_out(config).cells
+    few = 50 if name in ("figure1", "figure4b") else 100
+    assert config.evaluation.points == (10_000 if dataset == "cifar10" else few)
+
+
 def test_table_4_turns_the_papers_over() -> None:
     table, printed = laid_out("table4"), paper.printed("table4")
     assert printed is not None

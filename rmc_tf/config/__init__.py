@@ -41,6 +41,7 @@ from rmc_tf.config.network import (
 )
 from rmc_tf.config.shipped import on_dataset
 from rmc_tf.config.threat import MomentConfig, SkipConfig, ThreatConfig
+from rmc_tf.config.variation import VariationConfig
 
 __all__ = [
     "AttackConfig",
@@ -69,6 +70,7 @@ __all__ = [
     "ThreatConfig",
     "TracesConfig",
     "TrainingConfig",
+    "VariationConfig",
     "authors_code",
     "on_dataset",
     "to_flags",

@@ -12,6 +12,7 @@ from rmc_tf.config.method import AugmentedSetConfig, IndexConfig, RefreshConfig,
 from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
 from rmc_tf.config.section import Section, require
 from rmc_tf.config.threat import MomentConfig, ThreatConfig
+from rmc_tf.config.variation import VariationConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class RowConfig(Section):
     """One row of a table: a network behind a defence."""
 
     title: str
-    """Empty: what `at` says."""
+    """Empty: what `vary` and `at` say."""
     defence: str
     """A name of `rmc_tf.defences`."""
     network: str = "target"
@@ -58,6 +59,8 @@ class RowConfig(Section):
     """A heading above the rows that share it (Table 1)."""
     at: MomentConfig = MomentConfig()
     """What this row says of when a threat strikes (Tables 5 and 7); the column says the rest."""
+    vary: VariationConfig = VariationConfig()
+    """What this row changes of the method (Figure 4)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

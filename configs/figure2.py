@@ -1,0 +1,22 @@
+"""Figure 2: the delay of an answer as RMC sees more test points, for several K (section 6).
+
+  python -m rmc_tf.main --config=configs/figure2.py
+  python -m rmc_tf.main --config=configs/figure2.py --dataset=imagenet
+
+Drawn from Figure 4(a)'s answers: "according to Figure 2, one should not use a too large K because
+it incurs a high delay" (section 6). Delays are those of the machine that computed them.
+"""
+
+import dataclasses
+
+from rmc_tf import config
+
+
+def experiment(figure4a: config.ExperimentConfig) -> config.ExperimentConfig:
+    """Returns Figure 4(a)'s experiment as Figure 2."""
+    title = f"Figure 2: delay as RMC sees more test points, on {figure4a.dataset.name}"
+    table = dataclasses.replace(figure4a.table, name="figure2", title=title)
+    return dataclasses.replace(figure4a, table=table)
+
+
+get_config = config.on_dataset(__file__)
