@@ -52,7 +52,7 @@ ROWS = (
     ("threats",),
     ("evaluation", "moments"),
     ("tables",),
-    ("threats.runner", "materials", "audit.plan"),
+    ("threats.runner", "materials", "audit.plan", "watching"),
     ("opponents", "reproduction.costs"),
     ("strikes",),
     ("console", "pipeline"),
