@@ -11,10 +11,9 @@ fingerprint is of all that made it. So a stage runs if, and only if, something
 that it depends on has changed; and an earlier setting finds its work again.
 """
 
-import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -45,10 +44,9 @@ from rmc_tf.strikes import Strikes
 from rmc_tf.tables import Cell
 from rmc_tf.threats import runner
 from rmc_tf.traces import NoTraces, RedirectedTraces, TensorBoardTraces, Traces
+from rmc_tf.watching import Watch, told
 
 Say = Callable[[str], object]
-Watch = Callable[["Pipeline", Cell], contextlib.AbstractContextManager[Callable[[float], object]]]
-"""Looks on while a cell of a table is evaluated; what it yields is told the accuracy."""
 
 
 class Finished(NamedTuple):
@@ -96,7 +94,7 @@ class Pipeline:
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
         self.materials = Materials(config, workdir, say, self._traces_of, shelf)
-        self._watch = watch or partial(_tell, say)
+        self._watch = watch or told(say)
         self._traces = RedirectedTraces()
         self._opponents = Opponents(config, self.materials, self._traces)
         self._strikes = Strikes(
@@ -196,12 +194,15 @@ class Pipeline:
 
     def evaluate(self) -> dict[Cell, dict[str, Any]]:
         """Every cell of the table; those that share a network or a D' one after another."""
-        results = {}
-        for cell in self.table.cells:
-            with self._watch(self, cell) as seen:
+        results, cells = {}, self.table.cells
+        for cell in cells:
+            with self._watch(cell, cells, partial(self._is_finished, cell)) as seen:
                 results[cell] = self.result(cell)
                 seen(results[cell]["accuracy"])
         return results
+
+    def _is_finished(self, cell: Cell) -> bool:
+        return storage.is_committed(self.finished_path(cell))
 
     def finished_path(self, cell: Cell) -> pathlib.Path:
         """Where the result of a finished cell is."""
@@ -286,15 +287,6 @@ class Pipeline:
         """Trains every network of the table; returns their names."""
         names = dict.fromkeys(n for c in self.table.cells for n in (c.network, c.source) if n)
         return [f"{name}: {self.materials.classifier(name).model.name}" for name in names]
-
-
-@contextlib.contextmanager
-def _tell(say: Say, pipeline: Pipeline, cell: Cell) -> Iterator[Callable[[float], object]]:
-    """Tells which cell is begun, and what came of it."""
-    cells = pipeline.table.cells
-    if len(cells) > 1:
-        say(f"cell {cells.index(cell) + 1} of {len(cells)}: {cell}")
-    yield lambda accuracy: say(f"  {100 * accuracy:.1f} % right")
 
 
 def stages(pipeline: Pipeline, command: str) -> Mapping[str, Callable[[], object]]:

@@ -63,7 +63,7 @@ ROWS = (
     ("threats",),
     ("evaluation", "moments", "variations"),
     ("tables",),
-    ("threats.runner", "materials", "audit.plan"),
+    ("threats.runner", "materials", "audit.plan", "watching"),
     ("neighbourhood", "opponents", "reproduction.costs"),
     ("illustrations", "strikes"),
     ("console", "pipeline"),

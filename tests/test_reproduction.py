@@ -169,7 +169,8 @@ def test_a_killed_reproduction_goes_on_to_the_same_numbers(
     workdir = tmp_path / "killed"
     for shared in ("train", "prepare", "features", "streams"):
         shutil.copytree(finished / shared, workdir / shared)
-    finish, done = evaluation.evaluate, []
+    finish = evaluation.evaluate
+    done: list[object] = []
 
     def killed(*args: object, **named: object) -> object:
         if len(done) == 18:  # all of the first table, and some of the second

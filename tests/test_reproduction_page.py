@@ -13,6 +13,7 @@ import pytest
 
 from rmc_tf import paper, report, storage
 from rmc_tf.reproduction import gather, layout, page, plan
+from rmc_tf.reproduction.blocks import Paragraph
 from rmc_tf.reproduction.write import write
 
 STORED = pathlib.Path(__file__).parents[1] / "docs" / "results"
@@ -124,7 +125,7 @@ def test_every_printed_value_is_there_as_printed_and_apart_from_ours(
 def test_every_measured_value_is_there_with_its_interval_and_n(
     parsed: Page, results: gather.Found
 ) -> None:
-    expected = collections.Counter()
+    expected: collections.Counter[str] = collections.Counter()
     for table in gather.tables_of(results).values():
         for place in (place for row in table.rows for place in row.cells):
             share, (low, high), points = report.mean_accuracy(place)
@@ -148,7 +149,7 @@ def test_values_of_another_data_set_are_said_to_be_so(results: gather.Found) -> 
 
     def notes(dataset: str) -> list[str]:
         blocks = page.blocks({**results, "dataset": dataset}, made_by)
-        return [b.text for b in blocks if isinstance(b, page.Paragraph) and said in b.text]
+        return [b.text for b in blocks if isinstance(b, Paragraph) and said in b.text]
 
     assert len(notes("digits")) == len(results["tables"])
     assert notes("cifar10") == []

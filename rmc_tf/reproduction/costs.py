@@ -41,7 +41,9 @@ class Costs:
         key = cell, config.evaluation.points
         if key in self._made:
             return 0.0
-        made = {(cell.network,): _TRAINING, (cell.source or cell.network,): _TRAINING}
+        made: dict[Any, float] = dict.fromkeys(
+            ((cell.network,), (cell.source or cell.network,)), _TRAINING
+        )
         if cell.d_prime:
             made[(cell.network, cell.d_prime)] = _PREPARING * len(cell.d_prime)
         first = sum(cost for what, cost in made.items() if what not in self._made)

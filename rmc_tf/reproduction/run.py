@@ -94,11 +94,13 @@ class Reproduction:
                 overall.say(line)
 
         @contextlib.contextmanager
-        def watch(pipeline: Pipeline, cell: Cell) -> Iterator[Callable[[float], object]]:
+        def watch(
+            cell: Cell, cells: Sequence[Cell], finished: Callable[[], bool]
+        ) -> Iterator[Callable[[float], object]]:
             if len(left) == len(expected):  # the first: now it is known what the test set allows
-                self._correct(left, pipeline.table.cells, overall)
+                self._correct(left, cells, overall)
             begun = time.monotonic()
-            found = storage.is_committed(pipeline.finished_path(cell))
+            found = finished()
             seen: list[float] = []
             yield seen.append
             cost = left.pop(cell)
