@@ -83,6 +83,7 @@ class Overall:
         pieces: int,
         unit: str = "cell",
         *,
+        trust: float = 0.0,
         stream: TextIO | None = None,
         line_seconds: float = 5.0,
     ) -> None:
@@ -93,14 +94,16 @@ class Overall:
           expected: what all of it costs, in any unit: only proportions count.
           pieces: how many there are.
           unit: the name of a piece.
+          trust: how much of what is expected, in seconds, is believed before it is seen, so that
+            the first pieces alone don't make the time left.
           stream: where to write; standard error by default.
           line_seconds: without a terminal, seconds between two lines.
         """
         stream = sys.stderr if stream is None else stream
         self._terminal = stream.isatty()
         self._what, self._unit, self._pieces = what, unit, pieces
-        self._gone, self._worked = 0, 0
-        picture = "|{bar}| {elapsed}, " if self._terminal else ", "
+        self._gone, self._worked, self._cost, self._trust = 0, 0, 0.0, trust
+        picture = " |{bar}| {elapsed}" if self._terminal else ""
         self._bar = tqdm(
             desc=self._title,
             total=expected,
@@ -108,12 +111,10 @@ class Overall:
             mininterval=0.2 if self._terminal else line_seconds,
             maxinterval=float("inf"),
             miniters=0,
-            smoothing=0,  # the rate is that of the whole run: pieces differ too much
             delay=0.0 if self._terminal else line_seconds,
             dynamic_ncols=self._terminal,
             position=0,
-            bar_format="{desc}: {percentage:.0f} % of the work" + picture + "{remaining} left"
-            "{postfix}",
+            bar_format="{desc}: {percentage:.0f} % of the work" + picture + "{postfix}",
         )
 
     def __enter__(self) -> Self:
@@ -134,17 +135,19 @@ class Overall:
     def done(self, expected: float) -> None:
         """A piece of work is done."""
         self._gone, self._worked = self._gone + 1, self._worked + 1
-        minutes = self._bar.format_dict["elapsed"] / 60
-        if minutes > 0:
-            rate = f"{self._worked / minutes:.1f} {self._unit}s/min"
-            self._bar.set_postfix_str(rate, refresh=False)
+        self._cost += expected
+        elapsed = self._bar.format_dict["elapsed"]
+        if elapsed > 0 and self._cost + self._trust > 0:
+            slower = (elapsed + self._trust) / (self._cost + self._trust)
+            left = tqdm.format_interval(slower * (self._bar.total - self._bar.n - expected))
+            rate = f"{60 * self._worked / elapsed:.1f} {self._unit}s/min"
+            self._bar.set_postfix_str(f"{left} left, {rate}", refresh=False)
         self._bar.set_description_str(self._title, refresh=False)
         self._bar.update(expected)
 
     def found(self, expected: float) -> None:
         """A piece was done by an earlier run: it counts as done, and not for the rate."""
         self._gone += 1
-        self._bar.initial += expected
         self._bar.set_description_str(self._title, refresh=False)
         self._bar.update(expected)
 

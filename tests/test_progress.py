@@ -162,6 +162,16 @@ def test_what_an_earlier_run_has_done_counts_as_done_and_not_for_the_rate(clock:
         assert "3 of 3 cells: 88 % of the work, 01:00 left" in last_line(stream)
 
 
+def test_what_is_expected_is_believed_before_much_is_seen(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Overall("reproduce", expected=1000, pieces=9, trust=60, stream=stream) as overall:
+        clock.now += 30
+        overall.done(1)  # thirty times slower than was thought: not all will be
+        left = re.search(r"(\d+):(\d+) left", last_line(stream))
+        assert left is not None
+        assert int(999 * 90 / 61) == 60 * int(left[1]) + int(left[2])
+
+
 def test_the_bar_of_a_piece_leaves_plain_lines_below_the_display_of_all(clock: Clock) -> None:
     stream = io.StringIO()
     with Overall("reproduce", expected=2, pieces=2, stream=stream) as overall:

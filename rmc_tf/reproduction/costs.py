@@ -15,8 +15,8 @@ _SECONDS_A_POINT = {"nothing": 0.01, "training_set": 0.02, "augmented_set": 0.02
 _ADAPTING = {"rmc": 0.4, "rmc_plus": 0.8, "non_masking": 0.1}
 _STRIKE = 0.3
 """Of a threat, a point."""
-_TRAINING, _PREPARING = 40.0, 15.0
-"""Of a network; of a D', for each attack that it holds examples of."""
+_TRAINING, _PREPARING, _CRAFTING = 40.0, 15.0, 5.0
+"""Of a network; of a D', for each attack that it holds examples of; of a stream."""
 
 
 class Costs:
@@ -44,6 +44,8 @@ class Costs:
         made: dict[Any, float] = dict.fromkeys(
             ((cell.network,), (cell.source or cell.network,)), _TRAINING
         )
+        if cell.source:
+            made[(cell.source, cell.stream, config.evaluation.points)] = _CRAFTING
         if cell.d_prime:
             made[(cell.network, cell.d_prime)] = _PREPARING * len(cell.d_prime)
         first = sum(cost for what, cost in made.items() if what not in self._made)

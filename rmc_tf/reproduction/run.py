@@ -62,7 +62,7 @@ class Reproduction:
         pieces = sum(map(len, expected.values()))
         begun = time.monotonic()
         try:
-            with Overall("reproduce", total, pieces) as overall:
+            with Overall("reproduce", total, pieces, trust=60.0) as overall:
                 for each in self._experiments:
                     self._run(each, expected[each.name], overall, command)
         finally:
