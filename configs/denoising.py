@@ -10,20 +10,8 @@ and what it needs: docs/imagenet.md.
 """
 
 import dataclasses
-import pathlib
-import runpy
-
-import ml_collections
 
 from rmc_tf import config
-
-
-def get_config(dataset: str = "imagenet") -> ml_collections.ConfigDict:
-    """Returns Table 2 with DB on the data set of configs/DATASET.py."""
-    folder = pathlib.Path(__file__).parent
-    base = runpy.run_path(str(folder / f"{dataset}.py"))["experiment"]()
-    table2 = runpy.run_path(str(folder / "table2.py"))["experiment"](base)
-    return config.to_flags(experiment(table2))
 
 
 def experiment(table2: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -51,3 +39,6 @@ def experiment(table2: config.ExperimentConfig) -> config.ExperimentConfig:
         networks={**table2.networks, "denoising": network},
         table=dataclasses.replace(table2.table, rows=(first, row, *others)),
     )
+
+
+get_config = config.on_dataset(__file__, default="imagenet")

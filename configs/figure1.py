@@ -8,20 +8,8 @@ bare network does under PGD: a cell of Table 1.
 """
 
 import dataclasses
-import pathlib
-import runpy
-
-import ml_collections
 
 from rmc_tf import config
-
-
-def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
-    """Returns Figure 1 on the data set of configs/DATASET.py."""
-    folder = pathlib.Path(__file__).parent
-    base = runpy.run_path(str(folder / f"{dataset}.py"))["experiment"]()
-    table1 = runpy.run_path(str(folder / "table1.py"))["experiment"](base)
-    return config.to_flags(experiment(table1))
 
 
 def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -36,3 +24,6 @@ def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
             columns=tuple(c for c in table1.table.columns if c.stream == "pgd"),
         ),
     )
+
+
+get_config = config.on_dataset(__file__)

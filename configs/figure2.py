@@ -8,22 +8,8 @@ it incurs a high delay" (section 6). Delays are those of the machine that comput
 """
 
 import dataclasses
-import pathlib
-import runpy
-
-import ml_collections
 
 from rmc_tf import config
-
-
-def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
-    """Returns Figure 2 on the data set of configs/DATASET.py."""
-    folder = pathlib.Path(__file__).parent
-    base = runpy.run_path(str(folder / f"{dataset}.py"))["experiment"]()
-    table1 = runpy.run_path(str(folder / "table1.py"))["experiment"](base)
-    return config.to_flags(
-        experiment(runpy.run_path(str(folder / "figure4a.py"))["experiment"](table1))
-    )
 
 
 def experiment(figure4a: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -31,3 +17,6 @@ def experiment(figure4a: config.ExperimentConfig) -> config.ExperimentConfig:
     title = f"Figure 2: delay as RMC sees more test points, on {figure4a.dataset.name}"
     table = dataclasses.replace(figure4a.table, name="figure2", title=title)
     return dataclasses.replace(figure4a, table=table)
+
+
+get_config = config.on_dataset(__file__)

@@ -7,20 +7,8 @@ RMC alone, under each attack of Table 1, with D' of the same attack.
 """
 
 import dataclasses
-import pathlib
-import runpy
-
-import ml_collections
 
 from rmc_tf import config
-
-
-def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
-    """Returns Figure 3 on the data set of configs/DATASET.py."""
-    folder = pathlib.Path(__file__).parent
-    base = runpy.run_path(str(folder / f"{dataset}.py"))["experiment"]()
-    table1 = runpy.run_path(str(folder / "table1.py"))["experiment"](base)
-    return config.to_flags(experiment(table1))
 
 
 def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -45,3 +33,6 @@ def points(table1: config.ExperimentConfig) -> int:
     would barely outlast.
     """
     return max(table1.evaluation.points, 100)
+
+
+get_config = config.on_dataset(__file__)

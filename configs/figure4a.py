@@ -7,20 +7,8 @@ Its row of the data set's own K is Figure 3's PGD.
 """
 
 import dataclasses
-import pathlib
-import runpy
-
-import ml_collections
 
 from rmc_tf import config
-
-
-def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
-    """Returns Figure 4(a) on the data set of configs/DATASET.py."""
-    folder = pathlib.Path(__file__).parent
-    base = runpy.run_path(str(folder / f"{dataset}.py"))["experiment"]()
-    table1 = runpy.run_path(str(folder / "table1.py"))["experiment"](base)
-    return config.to_flags(experiment(table1))
 
 
 def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -52,3 +40,6 @@ def neighbours(table1: config.ExperimentConfig) -> tuple[int, ...]:
 def points(table1: config.ExperimentConfig) -> int:
     """Returns how many test points RMC sees: those of Figure 3."""
     return max(table1.evaluation.points, 100)
+
+
+get_config = config.on_dataset(__file__)

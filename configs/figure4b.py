@@ -7,23 +7,11 @@ Its row of |D'| = 5|D| is Table 1's, of RMC on the regularly trained network.
 """
 
 import dataclasses
-import pathlib
-import runpy
-
-import ml_collections
 
 from rmc_tf import config
 
 PER_ROW = (1.0, 2.0, 4.0, 8.0)
 """(N' − |D|)/|D|, ours around the paper's 4 (section 4.1): its text names no other."""
-
-
-def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
-    """Returns Figure 4(b) on the data set of configs/DATASET.py."""
-    folder = pathlib.Path(__file__).parent
-    base = runpy.run_path(str(folder / f"{dataset}.py"))["experiment"]()
-    table1 = runpy.run_path(str(folder / "table1.py"))["experiment"](base)
-    return config.to_flags(experiment(table1))
 
 
 def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -42,3 +30,6 @@ def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
             columns=tuple(c for c in table1.table.columns if c.stream != "clean"),
         ),
     )
+
+
+get_config = config.on_dataset(__file__)

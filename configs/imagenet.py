@@ -61,11 +61,13 @@ def experiment() -> config.ExperimentConfig:
     )
 
 
-def targeted(iterations: int, epsilon: float = 8 / 255) -> config.AttackConfig:
+def targeted(
+    iterations: int, epsilon: float = 8 / 255, least_step: float = 1 / 255
+) -> config.AttackConfig:
     """Returns targeted PGD (section 4.1); its target is drawn from the other classes."""
     # The step isn't given: 1/255, but far enough to cross the ball, as Xie et al. 2019, whose
     # settings the paper follows (section 4.1).
-    step = max(1 / 255, epsilon / iterations)
+    step = max(least_step, epsilon / iterations)
     return config.AttackConfig(
         attack="pgd", targeted=True, epsilon=epsilon, step_size=step, iterations=iterations
     )

@@ -9,10 +9,6 @@ accuracy of WebNN and RMC is the average over the D' of the five attacks.
 """
 
 import dataclasses
-import pathlib
-import runpy
-
-import ml_collections
 
 from rmc_tf import config
 
@@ -31,12 +27,6 @@ DEFENCES = {
     "web_nn_vote": "WebNN, label vote",
     "rmc": "RMC",
 }
-
-
-def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
-    """Returns Table 1 on the data set of configs/DATASET.py."""
-    base = runpy.run_path(str(pathlib.Path(__file__).with_name(f"{dataset}.py")))
-    return config.to_flags(experiment(base["experiment"]()))
 
 
 def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -129,3 +119,6 @@ def networks(base: config.ExperimentConfig) -> dict[str, config.NetworkConfig]:
             )
         ),
     }
+
+
+get_config = config.on_dataset(__file__)

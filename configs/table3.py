@@ -8,10 +8,6 @@ The sources are a regularly trained ResNet of other weights than the target's
 """
 
 import dataclasses
-import pathlib
-import runpy
-
-import ml_collections
 
 from rmc_tf import config
 
@@ -25,14 +21,6 @@ ROWS = {
     "RMC": ("target", "rmc"),
 }
 SOURCES = {"resnet": "Reg. ResNet", "wide_resnet": "Reg. wResNet"}
-
-
-def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
-    """Returns Table 3 on the data set of configs/DATASET.py."""
-    folder = pathlib.Path(__file__).parent
-    base = runpy.run_path(str(folder / f"{dataset}.py"))["experiment"]()
-    table1 = runpy.run_path(str(folder / "table1.py"))["experiment"](base)
-    return config.to_flags(experiment(table1))
 
 
 def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -69,3 +57,6 @@ def widen(table1: config.ExperimentConfig) -> tuple[int, ...]:
     first alone, so that two cores train it in minutes.
     """
     return (10, 10, 10) if table1.dataset.name == "cifar10" else (10, 1, 1)
+
+
+get_config = config.on_dataset(__file__)

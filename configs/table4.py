@@ -8,20 +8,8 @@ and both attackers have its ε and its steps.
 """
 
 import dataclasses
-import pathlib
-import runpy
-
-import ml_collections
 
 from rmc_tf import config
-
-
-def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
-    """Returns Table 4 on the data set of configs/DATASET.py."""
-    folder = pathlib.Path(__file__).parent
-    base = runpy.run_path(str(folder / f"{dataset}.py"))["experiment"]()
-    table1 = runpy.run_path(str(folder / "table1.py"))["experiment"](base)
-    return config.to_flags(experiment(table1))
 
 
 def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -46,3 +34,6 @@ def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
             ),
         ),
     )
+
+
+get_config = config.on_dataset(__file__)

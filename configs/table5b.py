@@ -9,25 +9,12 @@ The defender's histories are those of Table 5(a), as far as these go.
 """
 
 import dataclasses
-import pathlib
-import runpy
-
-import ml_collections
 
 from rmc_tf import config
 
 SHARES = (0.5, 0.75, 1.0)  # δ: Table 5
 BEFORE = (50, 100, 150)  # p: Table 5(b)
 KNOWN = (0.3, 0.5, 0.7)  # Table 5(b)
-
-
-def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
-    """Returns Table 5(b) on the data set of configs/DATASET.py."""
-    folder = pathlib.Path(__file__).parent
-    base = runpy.run_path(str(folder / f"{dataset}.py"))["experiment"]()
-    table1 = runpy.run_path(str(folder / "table1.py"))["experiment"](base)
-    table5a = runpy.run_path(str(folder / "table5a.py"))["experiment"](table1)
-    return config.to_flags(experiment(table5a))
 
 
 def experiment(table5a: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -51,3 +38,6 @@ def experiment(table5a: config.ExperimentConfig) -> config.ExperimentConfig:
             ),
         ),
     )
+
+
+get_config = config.on_dataset(__file__)

@@ -8,10 +8,6 @@ that has fewer points than p gives as many as it has: digits 350.
 """
 
 import dataclasses
-import pathlib
-import runpy
-
-import ml_collections
 
 from rmc_tf import config
 
@@ -22,15 +18,6 @@ ROWS = {
     # Ours: section 5.2 has one number for it, 14.9 %, and gives no p.
     "RMC": "rmc",
 }
-
-
-def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
-    """Returns Table 7 on the data set of configs/DATASET.py."""
-    folder = pathlib.Path(__file__).parent
-    base = runpy.run_path(str(folder / f"{dataset}.py"))["experiment"]()
-    table1 = runpy.run_path(str(folder / "table1.py"))["experiment"](base)
-    table5a = runpy.run_path(str(folder / "table5a.py"))["experiment"](table1)
-    return config.to_flags(experiment(table5a))
 
 
 def experiment(table5a: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -48,3 +35,6 @@ def experiment(table5a: config.ExperimentConfig) -> config.ExperimentConfig:
             ),
         ),
     )
+
+
+get_config = config.on_dataset(__file__)

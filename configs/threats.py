@@ -11,10 +11,6 @@ that a defence is safe, and each that is low says that it isn't.
 """
 
 import dataclasses
-import pathlib
-import runpy
-
-import ml_collections
 
 from rmc_tf import config
 
@@ -33,14 +29,6 @@ THREATS = {
     "gmsa_avg": "GMSA-AVG",
     "gmsa_min": "GMSA-MIN",
 }
-
-
-def get_config(dataset: str = "digits") -> ml_collections.ConfigDict:
-    """Returns the table of threats on the data set of configs/DATASET.py."""
-    folder = pathlib.Path(__file__).parent
-    base = runpy.run_path(str(folder / f"{dataset}.py"))["experiment"]()
-    table1 = runpy.run_path(str(folder / "table1.py"))["experiment"](base)
-    return config.to_flags(experiment(table1))
 
 
 def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -78,3 +66,6 @@ def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
             columns=tuple(columns),
         ),
     )
+
+
+get_config = config.on_dataset(__file__)

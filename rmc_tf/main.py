@@ -6,6 +6,7 @@
   python -m rmc_tf.main --config=my.py --mode=prepare
   python -m rmc_tf.main --config=configs/table1.py --dataset=mnist  a table of the paper
   python -m rmc_tf.main --mode=audit             what the defences withstand, on a page
+  python -m rmc_tf.main --mode=reproduce         every table and figure of the paper, on a page
 
 What is valid of an earlier run in the same work directory is used again; a run
 that was stopped goes on where it stopped.
@@ -17,7 +18,6 @@ which is told in one line, 130 after Ctrl-C, 143 after SIGTERM.
 # Flags in, stages run, one line a stage out. Nothing is computed here.
 
 import contextlib
-import difflib
 import fcntl
 import inspect
 import os
@@ -35,10 +35,11 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from rmc_tf.config import ExperimentConfig
+from rmc_tf.config import ExperimentConfig, shipped
 from rmc_tf.errors import DISK_ERRORS, UserError, did_you_mean, first_line
+from rmc_tf.reproduction import plan
 
-_MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "all")
+_MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "reproduce", "all")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,6 +98,9 @@ def run(arguments: Sequence[str]) -> None:
     config = ExperimentConfig.from_dict(_overridden(values))
     workdir = pathlib.Path(values.workdir or f"runs/{name}")
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
+    if values.mode == "reproduce":
+        given = config_flags.get_override_values(values["config"])
+        paper = plan.experiments(config, given.get("evaluation.points"))
 
     workdir.mkdir(parents=True, exist_ok=True)
     with _only_run_in(workdir):
@@ -104,12 +108,17 @@ def run(arguments: Sequence[str]) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
         from rmc_tf import console, pipeline
         from rmc_tf.audit.run import Audit
+        from rmc_tf.reproduction.run import Reproduction
 
         console.quieten()
         with console.disk_errors():
             if values.mode == "audit":
                 path, verdicts = Audit(config, workdir, console.say).write(command)
                 console.say(f"audit: {path}\n\n{verdicts}")
+                return
+            if values.mode == "reproduce":
+                page = Reproduction(config, *paper, workdir).write(command)
+                console.say(f"reproduce: {page}, and report.md beside it")
                 return
             experiment = pipeline.Pipeline(config, workdir, console.say)
             made = pipeline.stages(experiment, command)[values.mode]()
@@ -197,7 +206,7 @@ def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
     flags.DEFINE_string("config", None, "", flag_values=first)
     first(list(arguments), known_only=True)
     if first.config is None:
-        return list(arguments), str(_shipped(first.dataset))
+        return list(arguments), str(shipped.path_of(first.dataset))
     given = (first.config, f"--config={first.config}", f"-config={first.config}", "--config")
     rest = [argument for argument in arguments if argument not in given]
     file = pathlib.Path(first.config.partition(":")[0])
@@ -205,23 +214,6 @@ def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
         raise UserError(f"--config={file}: no such file; the shipped ones are picked by --dataset")
     takes_dataset = ":" not in first.config and not first["dataset"].using_default_value
     return rest, f"{first.config}:{first.dataset}" if takes_dataset else first.config
-
-
-def _shipped(name: str) -> pathlib.Path:
-    """Returns a shipped config, in the checkout or in the installed package."""
-    package = pathlib.Path(__file__).parent
-    folder = next(f for f in (package / "configs", package.parent / "configs") if f.is_dir())
-    if not (folder / f"{name}.py").is_file() or name == "__init__":
-        files = [file for file in sorted(folder.glob("*.py")) if file.stem != "__init__"]
-        names = [file.stem for file in files if "get_config(dataset" not in file.read_text()]
-        near = difflib.get_close_matches(name, names, 1)
-        mean = f" (did you mean {near[0]}?)" if near else ""
-        raise UserError(
-            f"--dataset={name}: no config of that name; known: {', '.join(names)}{mean}. For "
-            "another data set of "
-            f"TFDS, take a like one's: --dataset=cifar10 --config.dataset.name={name}"
-        )
-    return folder / f"{name}.py"
 
 
 def _load(config: str) -> tuple[ml_collections.ConfigDict, str]:

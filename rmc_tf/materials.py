@@ -4,6 +4,7 @@ Everything is asked for by name, and is made when it is first needed: read from
 the work directory where it is there, under the fingerprint of all that made it.
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
@@ -32,6 +33,16 @@ from rmc_tf.seeding import derive_seed
 from rmc_tf.traces import Traces
 
 
+@dataclasses.dataclass
+class Shelf:
+    """What experiments of one process share, each under all settings that it is made of."""
+
+    data: dict[str, datasets.Dataset] = dataclasses.field(default_factory=dict)
+    classifiers: dict[str, Classifier] = dataclasses.field(default_factory=dict)
+    fingerprints: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Of the classifiers: to compute one reads all the weights."""
+
+
 class Materials:
     """The networks, augmented sets and streams of one experiment in one work directory."""
 
@@ -41,6 +52,7 @@ class Materials:
         workdir: pathlib.Path,
         say: Callable[[str], object],
         traces: Callable[[str, str], Traces],
+        shelf: Shelf | None = None,
     ) -> None:
         """Prepares to make them; nothing is read or written yet.
 
@@ -49,6 +61,7 @@ class Materials:
           workdir: where all artefacts are.
           say: tells the user a line.
           traces: from a name and a fingerprint to where a training is traced.
+          shelf: of the experiments before, in the same work directory, if there were any.
 
         Raises:
           UserError: the engine that makes shards isn't installed.
@@ -58,8 +71,7 @@ class Materials:
         self._say = say
         self._traces_of = traces
         self._engine = distributed.engine(config.hardware, config.deterministic)
-        self._classifiers: dict[str, Classifier] = {}
-        self._fingerprints: dict[str, str] = {}
+        self._shelf = shelf or Shelf()
         self._streams: dict[tuple[str, str], streams.Stream] = {}
         # Only the last is kept: a table has dozens of D', each with the features of all its rows.
         self._prepared: (
@@ -69,9 +81,13 @@ class Materials:
     @functools.cached_property
     def dataset(self) -> datasets.Dataset:
         """The data set of the config."""
-        data = datasets.load(self._config.dataset)
-        rows = f"{data.train.num_rows:,} rows of D, {data.test.num_rows:,} of the test set"
-        self._say(f"data set {data.name}: {rows}, {data.num_classes} classes")
+        key, known = storage.fingerprint(self._config.dataset.to_dict()), self._shelf.data
+        if key not in known:
+            known[key] = datasets.load(self._config.dataset)
+            rows = f"{known[key].train.num_rows:,} rows of D, {known[key].test.num_rows:,} of"
+            of = f"{rows} the test set, {known[key].num_classes} classes"
+            self._say(f"data set {known[key].name}: {of}")
+        data = known[key]
         for vary in dict.fromkeys([VariationConfig(), *(r.vary for r in self._config.table.rows)]):
             config = variations.varied(self._config, vary)
             k, n_prime = config.rmc.k, preparation.size(data.train, config.augmented_set)
@@ -84,8 +100,9 @@ class Materials:
 
     def classifier(self, name: str = "target") -> Classifier:
         """f(·; θ*) of that name, trained or the user's own."""
-        if name not in self._classifiers:
-            self._classifiers[name] = trained.network(
+        key, known = self._made_of(name), self._shelf.classifiers
+        if key not in known:
+            known[key] = trained.network(
                 name,
                 self._config,
                 self.dataset,
@@ -93,7 +110,19 @@ class Materials:
                 say=self._say,
                 traces=lambda fingerprint: self._traces_of(f"train-{name}", fingerprint),
             )
-        return self._classifiers[name]
+        return known[key]
+
+    def _made_of(self, name: str) -> str:
+        """What a network is made of, by which other experiments find it."""
+        config = self._config
+        attack = config.network(name)[1].loss.attack
+        number = config.networks[name].number if name in config.networks else 0
+        return storage.fingerprint(
+            [config.dataset.to_dict(), config.hardware.to_dict(), config.deterministic],
+            [part.to_dict() for part in config.network(name)],
+            attack and config.attacks[attack].to_dict(),
+            [config.seed, number],
+        )
 
     def prepared(
         self,
@@ -208,9 +237,10 @@ class Materials:
 
     def fingerprint_of(self, network: str) -> str:
         """That of a classifier, computed once: it reads all the weights."""
-        if network not in self._fingerprints:
-            self._fingerprints[network] = self.classifier(network).fingerprint()
-        return self._fingerprints[network]
+        key, known = self._made_of(network), self._shelf.fingerprints
+        if key not in known:
+            known[key] = self.classifier(network).fingerprint()
+        return known[key]
 
     def features_of(
         self,

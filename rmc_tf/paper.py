@@ -25,9 +25,20 @@ class Printed(NamedTuple):
     """Which table."""
     dataset: str
     """What it was measured on."""
+    tfds: str
+    """The name of that data set in TFDS, and in our configs."""
     columns: list[str]
     rows: list[PrintedRow]
     footnotes: list[str]
+    marks: list[list[list[int]]]
+    """Of each footnote, which places it is about: [row, column] each; of a whole row, [row]."""
+
+    def place(self, number: int, column: int) -> str:
+        """Returns what is printed in a column of a row, with the marks of its footnotes."""
+        value = self.rows[number].values[column]
+        text = "N/A" if value is None else f"{value:g}"
+        own = [i for i, places in enumerate(self.marks, 1) if [number, column] in places]
+        return text + "".join(f" [{i}]" for i in own)
 
 
 def printed(name: str) -> Printed | None:

@@ -14,7 +14,7 @@ that it depends on has changed; and an earlier setting finds its work again.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -37,7 +37,7 @@ from rmc_tf.defences.base import Defence, State
 from rmc_tf.export import export
 from rmc_tf.hardware import share_cores
 from rmc_tf.illustrations import illustrate
-from rmc_tf.materials import Materials
+from rmc_tf.materials import Materials, Shelf
 from rmc_tf.opponents import Opponents
 from rmc_tf.provenance import provenance, revision
 from rmc_tf.seeding import derive_seed
@@ -45,6 +45,7 @@ from rmc_tf.strikes import Strikes
 from rmc_tf.tables import Cell
 from rmc_tf.threats import runner
 from rmc_tf.traces import NoTraces, RedirectedTraces, TensorBoardTraces, Traces
+from rmc_tf.watching import Watch, told
 
 Say = Callable[[str], object]
 
@@ -61,13 +62,23 @@ class Finished(NamedTuple):
 class Pipeline:
     """One experiment in one work directory. Each stage is asked for by what it gives."""
 
-    def __init__(self, config: ExperimentConfig, workdir: pathlib.Path, say: Say) -> None:
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        workdir: pathlib.Path,
+        say: Say,
+        *,
+        shelf: Shelf | None = None,
+        watch: Watch | None = None,
+    ) -> None:
         """Prepares to run; nothing is read or written yet.
 
         Args:
           config: every setting.
           workdir: where all artefacts are.
           say: tells the user a line.
+          shelf: what the experiments before have left for this one.
+          watch: looks on at each cell; by default it is told in two lines.
 
         Raises:
           UserError: a defence or an attack is unknown, or asked for what it can't do.
@@ -83,7 +94,8 @@ class Pipeline:
         share_cores(config.hardware)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
-        self.materials = Materials(config, workdir, say, self._traces_of)
+        self.materials = Materials(config, workdir, say, self._traces_of, shelf)
+        self._watch = watch or told(say)
         self._traces = RedirectedTraces()
         self._opponents = Opponents(config, self.materials, self._traces)
         self._strikes = Strikes(
@@ -189,14 +201,15 @@ class Pipeline:
 
     def evaluate(self) -> dict[Cell, dict[str, Any]]:
         """Every cell of the table; those that share a network or a D' one after another."""
-        cells = self.table.cells
-        results = {}
-        for number, cell in enumerate(cells, start=1):
-            if len(cells) > 1:
-                self._say(f"cell {number} of {len(cells)}: {cell}")
-            results[cell] = self.result(cell)
-            self._say(f"  {100 * results[cell]['accuracy']:.1f} % right")
+        results, cells = {}, self.table.cells
+        for cell in cells:
+            with self._watch(cell, cells, partial(self._is_finished, cell)) as seen:
+                results[cell] = self.result(cell)
+                seen(results[cell]["accuracy"])
         return results
+
+    def _is_finished(self, cell: Cell) -> bool:
+        return storage.is_committed(self.finished_path(cell))
 
     def finished_path(self, cell: Cell) -> pathlib.Path:
         """Where the result of a finished cell is."""

@@ -2,13 +2,15 @@
 
 tqdm draws the bar and reckons rate and time left; where the output is a file
 or a pipe, the same numbers come as one line every few seconds, and work that is
-done within one interval says nothing.
+done within one interval says nothing. Many pieces of work of unequal cost have one
+display, `Overall`, below which each piece shows its own while it lasts.
 """
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import TextIO
+from types import TracebackType
+from typing import Self, TextIO
 
 from tqdm import tqdm
 
@@ -60,9 +62,104 @@ def progress(
         miniters=1,
         delay=0.0 if terminal else line_seconds,
         dynamic_ncols=terminal,
+        # Below another bar it goes when it is full; lines have no below.
+        leave=None,
+        position=None if terminal else 0,
         bar_format=None
         if terminal
         else "{desc}: {n_fmt} of {total_fmt} {unit} "
         "({percentage:.0f} %), {rate_fmt}, {remaining} left",
     ) as bar:
         yield bar.update
+
+
+class Overall:
+    """One display of many pieces of work, each as large as it is expected to cost."""
+
+    def __init__(
+        self,
+        what: str,
+        expected: float,
+        pieces: int,
+        unit: str = "cell",
+        *,
+        trust: float = 0.0,
+        stream: TextIO | None = None,
+        line_seconds: float = 5.0,
+    ) -> None:
+        """Shows that nothing is done yet.
+
+        Args:
+          what: the work, as a reader would name it.
+          expected: what all of it costs, in any unit: only proportions count.
+          pieces: how many there are.
+          unit: the name of a piece.
+          trust: how much of what is expected, in seconds, is believed before it is seen, so that
+            the first pieces alone don't make the time left.
+          stream: where to write; standard error by default.
+          line_seconds: without a terminal, seconds between two lines.
+        """
+        stream = sys.stderr if stream is None else stream
+        self._terminal = stream.isatty()
+        self._what, self._unit, self._pieces = what, unit, pieces
+        self._gone, self._worked, self._cost, self._trust = 0, 0, 0.0, trust
+        picture = " |{bar}| {elapsed}" if self._terminal else ""
+        self._bar = tqdm(
+            desc=self._title,
+            total=expected,
+            file=stream if self._terminal else _Lines(stream),
+            mininterval=0.2 if self._terminal else line_seconds,
+            maxinterval=float("inf"),
+            miniters=0,
+            delay=0.0 if self._terminal else line_seconds,
+            dynamic_ncols=self._terminal,
+            position=0,
+            bar_format="{desc}: {percentage:.0f} % of the work" + picture + "{postfix}",
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.close()
+
+    @property
+    def _title(self) -> str:
+        return f"{self._what}, {self._gone} of {self._pieces} {self._unit}s"
+
+    def done(self, expected: float) -> None:
+        """A piece of work is done."""
+        self._gone, self._worked = self._gone + 1, self._worked + 1
+        self._cost += expected
+        elapsed = self._bar.format_dict["elapsed"]
+        if elapsed > 0 and self._cost + self._trust > 0:
+            slower = (elapsed + self._trust) / (self._cost + self._trust)
+            left = tqdm.format_interval(slower * (self._bar.total - self._bar.n - expected))
+            rate = f"{60 * self._worked / elapsed:.1f} {self._unit}s/min"
+            self._bar.set_postfix_str(f"{left} left, {rate}", refresh=False)
+        self._bar.set_description_str(self._title, refresh=False)
+        self._bar.update(expected)
+
+    def found(self, expected: float) -> None:
+        """A piece was done by an earlier run: it counts as done, and not for the rate."""
+        self._gone += 1
+        self._bar.set_description_str(self._title, refresh=False)
+        self._bar.update(expected)
+
+    def plan(self, expected: float, pieces: int) -> None:
+        """Some more work than was thought, or less."""
+        self._bar.total = max(self._bar.total + expected, self._bar.n)
+        self._pieces += pieces
+        self._bar.set_description_str(self._title, refresh=False)
+
+    def say(self, line: str) -> None:
+        """Prints a line, above the display where that is on a terminal."""
+        if self._terminal:
+            tqdm.write(line)
+        else:
+            print(line, flush=True)

@@ -99,3 +99,75 @@ def test_a_report_says_what_decides_a_claim() -> None:
     assert claims.verdict_table(claims.judged("report", filled)) == ""
     untested = claims.verdict_table(claims.judged("threats", table(["clean"], {"None": [90.0]})))
     assert "**not tested**" in untested and "Decided by" not in untested
+
+
+def _printed(name: str) -> report.Table:
+    """A table of the paper as if it had been measured here."""
+    source = paper.printed(name)
+    assert source is not None
+    points = 10_000
+    rows = []
+    for row in source.rows:
+        block = row.block.replace("Trained", "trained").replace("Reg.", "reg.")
+        cells = [[{"accuracy": (value or 0) / 100, "points": points}] for value in row.values]
+        rows.append(report.Row(block, row.title, cells))
+    if name == "table7":  # section 5.2 has it
+        shares = (0.875, 0.149, 0.149, 0.149)
+        rows.append(report.Row("", "RMC", [[{"accuracy": s, "points": points}] for s in shares]))
+    if name == "table4":
+        turned = [
+            report.Row("", title, [row.cells[i] for row in rows])
+            for i, title in enumerate(source.columns)
+        ]
+        return report.Table("T", [row.title for row in source.rows], turned)
+    return report.Table("T", source.columns, rows)
+
+
+TABLES = ("table1", "table2", "table3", "table4", "table5a", "table5b", "table6", "table7")
+
+
+@pytest.mark.parametrize("claim", claims.CLAIMS, ids=lambda claim: claim.text[:40])
+def test_every_claim_is_decided_by_something_or_says_why_not(claim: claims.Claim) -> None:
+    filled = {name: _printed(name) for name in TABLES}
+    filled["threats"] = table(["transfer", "PGD-Skip"], {"None": [9.0, 7.0], "RMC": [90.0, 30.0]})
+    filled["figure4b"] = table(["FGSM", "PGD"], {"|D'|/|D| = 2": [9.0, 7.0], "9": [90.0, 80.0]})
+    line = [claims.Point(n > 9, 30 if n < 9 else 3, 0.1) for n in range(100)]
+    course = {"K = 64": line, "K = 512": line, "K = 1024": line}
+    courses = dict.fromkeys(("figure2", "figure3", "figure4a"), course)
+    verdict = claims.judged_by(claim, filled, courses)
+    assert bool(verdict.differences) != bool(claim.untested)
+    assert verdict.word in claims.WORDS and verdict.deciding
+    assert claim.text and claim.source and claim.needs
+
+
+def test_claims_of_the_paper_hold_in_the_papers_own_numbers_where_it_says_so() -> None:
+    stand = {
+        v.claim.text: v.word for v in claims.of_the_paper({n: _printed(n) for n in TABLES}, {})
+    }
+    held = (
+        "DeepNN and WebNN are not on par with RMC (against the better of them)",
+        "PGD-Skip defeats RMC",
+        "Under PGD-Skip RMC is still better than no defence",
+        "Leave-One-Out D' is worse against FGSM and JSMA",
+        "RMC withstands PGD-NN (it is more robust than None)",
+    )
+    assert {text: stand[text] for text in held} == dict.fromkeys(held, "holds")
+
+
+@pytest.mark.parametrize(
+    ("share", "margin", "both", "verdict"),
+    [
+        ((0.0, -0.04, 0.04), 0.05, False, "holds"),
+        ((-0.02, -0.08, 0.04), 0.05, False, "holds, within the interval"),
+        ((-0.2, -0.3, -0.1), 0.05, False, "does not hold"),
+        ((0.0, -0.04, 0.04), 0.05, True, "holds"),
+        ((0.2, 0.1, 0.3), 0.05, True, "does not hold"),
+        ((-0.2, -0.3, -0.1), 0.05, True, "does not hold"),
+        ((0.06, 0.01, 0.11), 0.05, True, "not seen"),
+        ((0.02, -0.1, 0.14), 0.05, True, "holds, within the interval"),
+    ],
+)
+def test_a_claim_of_not_worse_or_about_the_same_has_a_margin(
+    share: tuple[float, float, float], margin: float, both: bool, verdict: str
+) -> None:
+    assert claims.Difference("d", "", Share(*share), margin, both).verdict == verdict

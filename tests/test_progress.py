@@ -11,7 +11,7 @@ from typing import TextIO
 
 import pytest
 
-from rmc_tf.progress import progress
+from rmc_tf.progress import Overall, progress
 
 
 class Clock:
@@ -129,3 +129,53 @@ def test_a_terminal_shows_one_bar_that_is_drawn_over(
     assert [int(share) for share in bars] == [*range(0, 101, 10), 100]
     assert drawn.count("\n") == 1  # at the end
     assert re.search(r"100%\|█+\| 10/10 \[.*1\.0\d images/s", drawn)
+
+
+def last_line(stream: io.StringIO) -> str:
+    return stream.getvalue().strip().splitlines()[-1]
+
+
+def test_the_display_of_all_reckons_by_what_each_piece_costs(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Overall("reproduce", expected=100, pieces=3, stream=stream) as overall:
+        clock.now += 60
+        overall.done(25)
+        assert last_line(stream) == (
+            "reproduce, 1 of 3 cells: 25 % of the work, 03:00 left, 1.0 cells/min"
+        )
+        clock.now += 120
+        overall.done(50)
+        assert "2 of 3 cells: 75 % of the work, 01:00 left" in last_line(stream)
+
+
+def test_what_an_earlier_run_has_done_counts_as_done_and_not_for_the_rate(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Overall("reproduce", expected=100, pieces=4, stream=stream) as overall:
+        clock.now += 6
+        overall.found(50)
+        clock.now += 54
+        overall.done(10)
+        assert "2 of 4 cells: 60 % of the work, 04:00 left, 1.0 cells/min" in last_line(stream)
+        overall.plan(-20, -1)  # less than was thought
+        clock.now += 60
+        overall.done(10)
+        assert "3 of 3 cells: 88 % of the work, 01:00 left" in last_line(stream)
+
+
+def test_what_is_expected_is_believed_before_much_is_seen(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Overall("reproduce", expected=1000, pieces=9, trust=60, stream=stream) as overall:
+        clock.now += 30
+        overall.done(1)  # thirty times slower than was thought: not all will be
+        left = re.search(r"(\d+):(\d+) left", last_line(stream))
+        assert left is not None
+        assert int(999 * 90 / 61) == 60 * int(left[1]) + int(left[2])
+
+
+def test_the_bar_of_a_piece_leaves_plain_lines_below_the_display_of_all(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Overall("reproduce", expected=2, pieces=2, stream=stream) as overall:
+        for _ in range(2):
+            work(stream, clock, 100, 1.0)
+            overall.done(1)
+    assert re.fullmatch(r"((PREPARE: |reproduce, )[ -~]+\n)+", stream.getvalue())

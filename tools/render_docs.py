@@ -18,6 +18,8 @@ sys.path.insert(0, str(ROOT))  # runs from a checkout
 
 from rmc_tf import report, storage
 from rmc_tf.audit import page as audit_page
+from rmc_tf.reproduction import as_markdown
+from rmc_tf.reproduction import page as reproduction_page
 from tools.performance import plots, scale_page, search_page, step_page
 
 _PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
@@ -52,6 +54,8 @@ def of_results(name: str) -> str:
         return f"\n{step_page.tables(values)}\n*Made by `{values['command']}`.*\n"
     if "searches" in values:
         return f"\n{scale_page.tables(values)}"
+    if "claims" in values:
+        return of_reproduction(values, name)
     if "pairs" in values:
         return of_pairs(values["pairs"])
     stored = report.Table.from_json(values)
@@ -69,6 +73,18 @@ def of_audit(name: str) -> str:
     made = f"`{provenance['command']}`, seed {provenance['seed']}"
     link = f"[the whole page](/docs/results/{name}/audit.md)"
     return f"{audit_page.verdicts(found)}\n{audit_page.summary(found)}\n*Made by {made}; {link}.*\n"
+
+
+def of_reproduction(values: dict[str, Any], name: str) -> str:
+    """Returns the summary and the claims of a reproduction, with the command that made it."""
+    folder = ROOT / "docs" / "results" / name
+    provenance = storage.read_json(folder / "provenance.json")
+    judged = reproduction_page.verdicts(values)
+    listed = reproduction_page.claim_list(values, judged)[:2]  # without each difference
+    blocks = [*reproduction_page.summary(values, judged), *listed]
+    made = f"`{provenance['command']}`, seed {provenance['seed']}"
+    link = f"[the whole report](/docs/results/{name}/report.md)"
+    return f"{as_markdown.render(blocks)}\n*Made by {made}; {link}.*\n"
 
 
 def of_pairs(pairs: list[dict[str, Any]]) -> str:

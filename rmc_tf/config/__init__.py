@@ -39,6 +39,7 @@ from rmc_tf.config.network import (
     NetworkConfig,
     TrainingConfig,
 )
+from rmc_tf.config.shipped import on_dataset
 from rmc_tf.config.threat import MomentConfig, SkipConfig, ThreatConfig
 from rmc_tf.config.variation import VariationConfig
 
@@ -71,5 +72,6 @@ __all__ = [
     "TrainingConfig",
     "VariationConfig",
     "authors_code",
+    "on_dataset",
     "to_flags",
 ]

@@ -1,0 +1,73 @@
+"""What the experiments have left in a work directory, as the one JSON that a report is made of."""
+
+import csv
+import pathlib
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any
+
+from rmc_tf import storage
+from rmc_tf.claims import Course, Point
+from rmc_tf.errors import ArtefactError
+from rmc_tf.report import Table
+
+_COURSES = ("figure2", "figure3", "figure4a")
+"""Figures whose data is a course: a line's answers one after another."""
+Found = dict[str, Any]
+"""What `found` returns; `results.json` holds it, and what else a report says."""
+
+
+def found(root: pathlib.Path, names: Iterable[str]) -> Found:
+    """Returns what there is of some tables and figures, each in the folder of its name.
+
+    Raises:
+      ArtefactError: something of it is damaged.
+    """
+    tables, figures, courses = {}, {}, {}
+    for name in names:
+        folder = root / name
+        if not (folder / "results.json").exists():
+            continue
+        tables[name] = storage.read_json(folder / "results.json")
+        if (folder / "figure.svg").exists():
+            data = sorted(path.name for path in folder.glob("*.csv"))
+            caption = (folder / "caption.md").read_text(encoding="utf-8").strip()
+            figures[name] = {"title": tables[name]["title"], "caption": caption, "data": data}
+            if name in _COURSES:
+                courses[name] = _course(folder / "figure.csv")
+    return {"tables": tables, "figures": figures, "courses": courses}
+
+
+def tables_of(results: Mapping[str, Any]) -> dict[str, Table]:
+    """Returns the tables, by name."""
+    return {name: Table.from_json(values) for name, values in results["tables"].items()}
+
+
+def courses_of(results: Mapping[str, Any]) -> dict[str, Course]:
+    """Returns the answers behind the figures that show how RMC goes on, by name."""
+    return {
+        name: {line: [Point(*point) for point in points] for line, points in lines.items()}
+        for name, lines in results["courses"].items()
+    }
+
+
+def _course(path: pathlib.Path) -> dict[str, list[list[Any]]]:
+    """Returns, for each line of a figure, its answers: right, steps, seconds."""
+    lines: dict[str, list[dict[str, str]]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                lines.setdefault(row["line"], []).append(row)
+        return {line: _points(rows) for line, rows in lines.items()}
+    except (OSError, KeyError, ValueError) as error:
+        raise ArtefactError(f"{path}: not a figure's data ({error}); delete it") from None
+
+
+def _points(rows: list[dict[str, str]]) -> list[list[Any]]:
+    """Undoes what the figure sums up: the share that was right so far, in %."""
+    right = [0, *(round(float(row["robustness"]) * int(row["seen"]) / 100) for row in rows)]
+    answers = [later > before for before, later in pairwise(right)]
+    return [
+        [answer, int(row["steps"]), float(row["seconds"])]
+        for answer, row in zip(answers, rows, strict=True)
+    ]

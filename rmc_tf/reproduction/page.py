@@ -1,0 +1,224 @@
+"""What the report of a reproduction says, from its `results.json` alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rmc_tf import claims, paper
+from rmc_tf.claims import Verdict
+from rmc_tf.paper import Printed
+from rmc_tf.reproduction import gather, layout
+from rmc_tf.reproduction.blocks import (
+    Block,
+    Folded,
+    Grid,
+    Heading,
+    Items,
+    Line,
+    Paragraph,
+    Picture,
+    Place,
+)
+
+Results = Mapping[str, Any]
+TABLES = ("table1", "table2", "table3", "table4", "table5a", "table5b", "table6", "table7")
+"""In the order of the paper."""
+
+
+def verdicts(results: Results) -> list[Verdict]:
+    """Returns how every claim of sections 4 to 6 stands."""
+    return claims.of_the_paper(gather.tables_of(results), gather.courses_of(results))
+
+
+def blocks(results: Results, provenance: Mapping[str, Any]) -> list[Block]:
+    """Returns the whole report.
+
+    Args:
+      results: as `results.json` holds them.
+      provenance: command, seed, revision, versions.
+    """
+    judged = verdicts(results)
+    return [
+        Heading(1, f"Runtime Masking and Cleansing, reproduced on {results['dataset']}"),
+        *summary(results, judged),
+        Heading(2, "Tables"),
+        *_tables(results),
+        Heading(2, "Figures"),
+        *_figures(results),
+        Heading(2, "Claims"),
+        *claim_list(results, judged),
+        Heading(2, "What produced this"),
+        *_made_by(provenance),
+    ]
+
+
+def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
+    """Returns what was run, for how long, and how the claims stand."""
+    tables, figures = results["tables"], results["figures"]
+    shown = [_short(name) for name in TABLES if name in tables]
+    shown += [_short(name) for name in sorted(figures)]
+    answers = sum(result["points"] for result in _every_result(results))
+    items = [
+        f"**What:** {', '.join(shown) or 'nothing'} of Wu, Yuan & Wu, ICML 2020; "
+        f"{len(_every_result(results))} results, {answers:,} answers.",
+        f"**On what:** {results['dataset']}, seed {results['seed']}.",
+        f"**How long:** {_how_long(results['runs'])}",
+        f"**Claims:** {len(judged)} empirical ones of sections 4 to 6. {_counted(judged)}.",
+    ]
+    for each in results["skipped"]:
+        items.append(f"**Not run:** {_short(each['name'])}: {each['reason']}.")
+    return [
+        Items(items),
+        Paragraph(
+            "Each place of a table has what was measured here, its 95 % interval and the number of "
+            'points n; below it, after the word "paper", what the paper prints. No number here '
+            "says that a defence is safe."
+        ),
+    ]
+
+
+def _every_result(results: Results) -> list[Mapping[str, Any]]:
+    rows = [row for table in results["tables"].values() for row in table["rows"]]
+    return [result for row in rows for place in row["cells"] for result in place]
+
+
+def _short(name: str) -> str:
+    """Returns "Table 5(a)" for "table5a"."""
+    kind = "Table" if name.startswith("table") else "Figure"
+    number = name.removeprefix(kind.lower())
+    return f"{kind} {number[0]}" + (f"({number[1:]})" if number[1:] else "")
+
+
+def _how_long(runs: Sequence[Mapping[str, Any]]) -> str:
+    working = [run for run in runs if run["computed"]]
+    if not working:
+        return "not recorded: all of it was found ready."
+    computed = sum(run["computed"] for run in working)
+    seconds = sum(run["seconds"] for run in working)
+    several = f" in {len(working)} runs" if len(working) > 1 else ""
+    found = working[0]["reused"]
+    before = f"; {found} cells were there before" if found else ""
+    return f"{_duration(seconds)}{several} for {computed} cells{before}."
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _counted(judged: Sequence[Verdict]) -> str:
+    words = [verdict.word for verdict in judged]
+    return "; ".join(f"{w}: {words.count(w)}" for w in claims.WORDS if w in words)
+
+
+def _tables(results: Results) -> list[Block]:
+    found: list[Block] = []
+    filled, skipped = gather.tables_of(results), {s["name"] for s in results["skipped"]}
+    for name in TABLES:
+        printed = paper.printed(name)
+        assert printed is not None  # a test reads them all
+        found.append(Heading(3, printed.source))
+        if name not in filled:
+            why = ": see the summary" if name in skipped else ""
+            found.append(Paragraph(f"Not run{why}."))
+            continue
+        found.append(layout.grid(filled[name], printed))
+        found += _notes(printed, results["dataset"])
+    return found
+
+
+def _notes(printed: Printed, dataset: str) -> list[Block]:
+    found: list[Block] = []
+    if not dataset.startswith(printed.tfds):
+        found.append(
+            Paragraph(
+                f"The paper's values are for another data set ({printed.dataset}) and can't be "
+                f"put beside those of {dataset}; what can is in [the claims](#claims).",
+                note=True,
+            )
+        )
+    for number, text in enumerate(printed.footnotes, start=1):
+        found.append(Paragraph(f"[{number}] {text}", note=True))
+    return found
+
+
+def _figures(results: Results) -> list[Block]:
+    found: list[Block] = []
+    for name, figure in sorted(results["figures"].items()):
+        first = f"{figure['caption'].partition('. ')[0]}. The numbers are in the CSV."
+        files = [f"{name}.png", f"{name}.svg", *(f"{name}-{data}" for data in figure["data"])]
+        links = ", ".join(f"[{file}]({file})" for file in files)
+        found += [
+            Heading(3, _short(name)),
+            Picture(f"{name}{results['shown'].get(name, '.svg')}", first, figure["caption"]),
+            Paragraph(f"Files: {links}", note=True),
+        ]
+    return found or [Paragraph("None was made.")]
+
+
+def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
+    """Returns every claim with its verdict and the number that decides it."""
+    head = [Place("The paper says"), Place("here"), Place("decided by"), Place("where")]
+    lines = [
+        Line(
+            Place(verdict.claim.text),
+            [
+                Place(f"**{verdict.word}**", verdict.text if verdict.word != verdict.text else ""),
+                Place(verdict.deciding or _why_not(verdict, results)),
+                Place(verdict.claim.source),
+            ],
+        )
+        for verdict in judged
+    ]
+    numbers: list[Block] = [
+        Folded(
+            f"{verdict.claim.text}: {len(verdict.differences)} differences",
+            [_numbers(verdict)],
+        )
+        for verdict in judged
+        if len(verdict.differences) > 1
+    ]
+    return [
+        Grid("Every empirical claim of sections 4 to 6", head, [("", lines)], words=True),
+        Paragraph(
+            f"{claims.LEGEND} A claim about several places has a difference for each; what is "
+            "shown is the least favourable, and a claim holds if all of them do.",
+            note=True,
+        ),
+        Folded("Every difference", numbers),
+    ]
+
+
+def _why_not(verdict: Verdict, results: Results) -> str:
+    """Returns why a claim is not tested that could be."""
+    given = results["courses"] if verdict.claim.courses else results["tables"]
+    missing = [_short(name) for name in verdict.claim.needs if name not in given]
+    if missing:
+        return f"{' and '.join(missing)} not run"
+    return "too few points, or no row of ours that it is about"
+
+
+def _numbers(verdict: Verdict) -> Grid:
+    head = [Place("difference"), Place("of"), Place("95 % interval"), Place("")]
+    lines = [
+        Line(Place(what), [Place(parts), Place(number), Place(word)])
+        for what, parts, number, word in claims.number_table(verdict.differences)
+    ]
+    return Grid(verdict.claim.text, head, [("", lines)], words=True)
+
+
+def _made_by(provenance: Mapping[str, Any]) -> list[Block]:
+    versions = ", ".join(f"{name} {v}" for name, v in provenance["versions"].items())
+    return [
+        Items(
+            [
+                f"command: `{provenance['command']}`",
+                f"seed {provenance['seed']}; report at revision {provenance['revision']}",
+                versions,
+                "every number: [results.json](results.json); every setting: "
+                "[provenance.json](provenance.json); as Markdown: [report.md](report.md)",
+            ]
+        )
+    ]

@@ -1,0 +1,79 @@
+"""Which experiments of the paper are run on a data set, with what settings, in which order.
+
+Each is a shipped config, made of the data set's experiment as the user has it: so an
+override of the method, of the training or of an attack reaches all of them, and what a
+table is about (its D', its K, its p) stays its own. The number of points is the one
+setting that tables choose without being about it: where the user gives one, all have it.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+from rmc_tf.config import ExperimentConfig, shipped
+from rmc_tf.errors import UserError
+
+TABLES = ("table1", "table6", "table3", "table4", "table5a", "table5b", "table7", "table2")
+"""In an order in which later ones find what earlier ones have made: Table 1 trains and attacks
+most of all; Tables 4, 5 and 7 go on from the same D', and from each other's histories."""
+FIGURES = ("figure1", "figure3", "figure4a", "figure2", "figure4b")
+"""Figure 2 shows the answers of 4(a)."""
+
+
+class Experiment(NamedTuple):
+    """A table or a figure."""
+
+    name: str
+    """Of its config, and of its folder in the work directory."""
+    config: ExperimentConfig
+
+
+class Skipped(NamedTuple):
+    """One that is not run."""
+
+    name: str
+    reason: str
+
+
+def experiments(
+    base: ExperimentConfig, points: int | None = None
+) -> tuple[list[Experiment], list[Skipped]]:
+    """Returns what is run, in order, and what isn't.
+
+    Args:
+      base: the data set's experiment, with whatever the user has changed.
+      points: of each cell, where the user gives it.
+
+    Raises:
+      UserError: it is a table itself, or a table can't be made of it.
+    """
+    if base.table.rows:
+        raise UserError(
+            f"--config={base.table.name}: --mode=reproduce runs every table by itself; leave "
+            "--config out, or give the config of a data set"
+        )
+    wanted, skipped = [], []
+    for name in (*TABLES, *FIGURES, *_more()):
+        path = shipped.folder() / f"{name}.py"
+        if not path.is_file():
+            skipped.append(Skipped(name, f"there is no configs/{name}.py yet"))
+        elif "table1" in (name, *shipped.lineage(path)) and not {"fgsm", "pgd"} <= set(
+            base.attacks
+        ):
+            known = ", ".join(base.attacks)
+            reason = f"its attacks are made of `fgsm` and `pgd`; this data set has {known}"
+            skipped.append(Skipped(name, reason))
+        else:
+            wanted.append(Experiment(name, _with(shipped.made_of(path, base), points)))
+    return wanted, skipped
+
+
+def _more() -> list[str]:
+    """Returns the figures that there are besides."""
+    return sorted({path.stem for path in shipped.folder().glob("figure*.py")} - set(FIGURES))
+
+
+def _with(config: ExperimentConfig, points: int | None) -> ExperimentConfig:
+    if points is None:
+        return config
+    evaluation = dataclasses.replace(config.evaluation, points=points)
+    return dataclasses.replace(config, evaluation=evaluation)

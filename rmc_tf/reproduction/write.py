@@ -1,0 +1,58 @@
+"""Writes the report of a reproduction, in both forms, and everything beside it."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from rmc_tf import storage
+from rmc_tf.reproduction import as_html, as_markdown, page
+from rmc_tf.reproduction.gather import Found
+
+_LARGEST = 1_500_000
+"""Ours: bytes of an SVG that is still shown as it is; a larger one gives way to its PNG."""
+
+
+def write(
+    folder: pathlib.Path, root: pathlib.Path, results: Found, provenance: Mapping[str, Any]
+) -> pathlib.Path:
+    """Writes report.md, index.html, results.json, provenance.json, the figures and their data.
+
+    Args:
+      folder: where to; files of an earlier report are replaced.
+      root: where the folders of the experiments are, with their figures.
+      results: as `gather.found` returns them, with "dataset", "seed", "runs" and "skipped".
+      provenance: of the whole.
+
+    Returns:
+      the path of index.html.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = {}
+    for name, figure in results["figures"].items():
+        for form in (".png", ".svg"):
+            picture = (root / name / f"figure{form}").read_bytes()
+            storage.write_bytes(folder / f"{name}{form}", picture)
+            if form == ".svg":
+                shown[name] = ".svg" if len(picture) <= _LARGEST else ".png"
+        for data in figure["data"]:
+            copied = (root / name / data).read_bytes()
+            storage.write_bytes(folder / f"{name}-{data}", copied)
+    results = {**results, "shown": shown}
+    claims = [
+        {
+            "text": verdict.claim.text,
+            "source": verdict.claim.source,
+            "needs": list(verdict.claim.needs),
+            "verdict": verdict.word,
+            "differences": [[*d[:2], list(d.share), *d[3:]] for d in verdict.differences],
+        }
+        for verdict in page.verdicts(results)
+    ]
+    storage.write_json(folder / "results.json", {**results, "claims": claims})
+    storage.write_json(folder / "provenance.json", provenance)
+    blocks = page.blocks(results, provenance)
+    title = f"RMC on {results['dataset']}"
+    storage.write_bytes(folder / "report.md", as_markdown.render(blocks).encode())
+    path = folder / "index.html"
+    storage.write_bytes(path, as_html.render(title, blocks, folder).encode())
+    return path

@@ -1,0 +1,209 @@
+"""The report of a reproduction: measured and printed apart, whole, and one file that any browser
+shows; from the stored results of the tables."""
+
+import collections
+import html.parser
+import importlib.util
+import json
+import pathlib
+import re
+import shutil
+
+import pytest
+
+from rmc_tf import paper, report, storage
+from rmc_tf.reproduction import gather, layout, page, plan
+from rmc_tf.reproduction.blocks import Paragraph
+from rmc_tf.reproduction.write import write
+
+STORED = pathlib.Path(__file__).parents[1] / "docs" / "results"
+VOID = {"meta", "img", "br"}
+
+
+class Page(html.parser.HTMLParser):
+    """What is on a page, and what is wrong with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = collections.defaultdict(list)
+        self.attributes: list[tuple[str, str, str]] = []
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append((tag, dict(attrs)))
+        required = {"th": "scope", "img": "alt", "html": "lang"}.get(tag)
+        if required and not dict(attrs).get(required):
+            self.wrong.append(f"{tag} without {required}")
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop()[0] != tag:
+            self.wrong.append(f"unbalanced {tag} at {self.getpos()}")
+
+    def handle_data(self, data: str) -> None:
+        kind = self.open[-1][1].get("class") if self.open else None
+        in_cell = any(tag == "td" for tag, _ in self.open)
+        if kind and in_cell:
+            self.texts[kind].append(data)
+
+
+@pytest.fixture(scope="module")
+def results() -> gather.Found:
+    return {
+        "dataset": "digits",
+        "seed": 0,
+        "runs": [{"computed": 9, "reused": 0, "seconds": 4000.0}],
+        "skipped": [{"name": "figure1", "reason": "no <reason> & none"}],
+        **gather.found(STORED, plan.TABLES),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(results: gather.Found, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A report of the stored tables, and of a figure."""
+    root = tmp_path_factory.mktemp("root")
+    (root / "figure3").mkdir()
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9"/></svg>'
+    (root / "figure3" / "figure.svg").write_text(svg)
+    (root / "figure3" / "figure.png").write_bytes(b"not looked at")
+    (root / "figure3" / "figure.csv").write_text(COURSE)
+    (root / "figure3" / "caption.md").write_text("Figure 3: as RMC sees more. Then more.\n")
+    tables = {"title": "Figure 3", "columns": [], "rows": [], "attacks": []}
+    storage.write_json(root / "figure3" / "results.json", tables)
+    figure = gather.found(root, ["figure3"])
+    both = {**results, **{k: {**results[k], **figure[k]} for k in figure}}
+    made_by = storage.read_json(STORED / "table1" / "provenance.json")
+    write(root / "report", root, both, made_by)
+    return root / "report"
+
+
+COURSE = "line,seen,robustness,low,high,steps,mean_steps,seconds,recent_seconds\n" + "".join(
+    f"PGD,{seen},{100 * max(0, seen - 5) / seen},0,0,{40 if seen < 9 else 4},0,0.5,0.5\n"
+    for seen in range(1, 101)
+)
+
+
+@pytest.fixture(scope="module")
+def parsed(folder: pathlib.Path) -> Page:
+    parser = Page()
+    parser.feed((folder / "index.html").read_text())
+    parser.close()
+    return parser
+
+
+def test_the_page_is_well_formed_and_can_be_read_aloud(parsed: Page) -> None:
+    assert parsed.wrong == [] and parsed.open == []
+
+
+def test_the_page_needs_nothing_but_itself(parsed: Page, folder: pathlib.Path) -> None:
+    loaded = [value for _, name, value in parsed.attributes if name in ("src", "srcset")]
+    assert loaded and all(value.startswith("data:image/") for value in loaded)
+    links = [value for _, name, value in parsed.attributes if name == "href"]
+    ids = {value for _, name, value in parsed.attributes if name == "id"}
+    assert links
+    for link in links:
+        assert link[1:] in ids if link.startswith("#") else (folder / link).exists(), link
+    text = (folder / "index.html").read_text()
+    assert "<script" not in text and "@import" not in text and "url(" not in text
+    assert not re.search(r"https?://", text)
+
+
+def test_every_printed_value_is_there_as_printed_and_apart_from_ours(
+    parsed: Page, results: gather.Found
+) -> None:
+    expected: collections.Counter[str] = collections.Counter()
+    for name in results["tables"]:
+        printed = json.loads(pathlib.Path(paper.__file__).with_name("printed.json").read_text())
+        values = [v for row in printed[name]["rows"] for v in row["values"]]
+        expected.update("N/A" if v is None else f"{v:g}" for v in values)
+    shown = [re.sub(r" \[\d\]$", "", text) for text in parsed.texts["paper"]]
+    assert collections.Counter(text.removeprefix("paper: ") for text in shown) == expected
+
+
+def test_every_measured_value_is_there_with_its_interval_and_n(
+    parsed: Page, results: gather.Found
+) -> None:
+    expected: collections.Counter[str] = collections.Counter()
+    for table in gather.tables_of(results).values():
+        for place in (place for row in table.rows for place in row.cells):
+            share, (low, high), points = report.mean_accuracy(place)
+            expected[f"{100 * low:.1f}–{100 * high:.1f}, n = {points}"] += 1
+            assert f"{100 * share:.1f}" in parsed.texts["here"]
+    about = [
+        t.replace("\N{NO-BREAK SPACE}", " ").partition(", mean")[0] for t in parsed.texts["about"]
+    ]
+    assert collections.Counter(t for t in about if ", n = " in t) == expected
+
+
+def test_misprints_have_their_footnotes(folder: pathlib.Path) -> None:
+    text = (folder / "report.md").read_text()
+    assert "*paper: 6.7 [1]*" in text and "*paper: 67 [1]*" in text and "*paper: 0.5 [1]*" in text
+    assert "[1] 67 at p = 0 is as printed; 6.7, as in Table 1, is likely meant." in text
+
+
+def test_values_of_another_data_set_are_said_to_be_so(results: gather.Found) -> None:
+    said = "The paper's values are for another data set (CIFAR-10"
+    made_by = storage.read_json(STORED / "table1" / "provenance.json")
+
+    def notes(dataset: str) -> list[str]:
+        blocks = page.blocks({**results, "dataset": dataset}, made_by)
+        return [b.text for b in blocks if isinstance(b, Paragraph) and said in b.text]
+
+    assert len(notes("digits")) == len(results["tables"])
+    assert notes("cifar10") == []
+
+
+def test_table_4_lies_as_in_the_paper(results: gather.Found) -> None:
+    printed = paper.printed("table4")
+    assert printed is not None
+    grid = layout.grid(gather.tables_of(results)["table4"], printed)
+    heads = [place.text for place in grid.head[1:]]
+    assert heads == ["None", "DeepNN", "WebNN", "WebNN, label vote", "RMC"]
+    ((_, lines),) = grid.parts
+    assert [line.title.text for line in lines] == ["PGD", "PGD-NN", "PGD-NN on labels"]
+    assert [place.paper for place in lines[1].places] == ["11.3", "11.4", "1.5", "", "75.4"]
+
+
+def test_what_only_one_side_has_says_so(results: gather.Found) -> None:
+    printed = paper.printed("table7")
+    assert printed is not None
+    grid = layout.grid(gather.tables_of(results)["table7"], printed)
+    assert [(p.text, p.about) for p in grid.head[1:]] == [
+        ("p = 0", ""),
+        ("p = 100", ""),
+        ("p = 350", "ours"),
+        ("p = 1000", "not measured here"),
+        ("p = 5000", "not measured here"),
+    ]
+
+
+def test_what_was_not_run_is_named_with_its_reason(folder: pathlib.Path) -> None:
+    assert "**Not run:** Figure 1: no <reason> & none." in (folder / "report.md").read_text()
+    assert "no &lt;reason&gt; &amp; none" in (folder / "index.html").read_text()
+
+
+def test_a_page_of_the_docs_has_the_summary_and_the_claims_of_a_stored_report(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    tool = STORED.parents[1] / "tools" / "render_docs.py"
+    spec = importlib.util.spec_from_file_location("render_docs", tool)
+    assert spec is not None and spec.loader is not None
+    render_docs = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(render_docs)
+    shutil.copytree(folder, tmp_path / "docs" / "results" / "reproduction")
+    monkeypatch.setattr(render_docs, "ROOT", tmp_path)
+    text = render_docs.render("<!-- results: reproduction -->\n<!-- end -->\n")
+    assert "**How long:** 1 h 7 min for 9 cells." in text
+    assert "| PGD-Skip defeats RMC | **holds** |" in text
+    assert "[the whole report](/docs/results/reproduction/report.md)" in text
+
+
+def test_a_figures_data_decides_its_claims(folder: pathlib.Path) -> None:
+    claims = json.loads((folder / "results.json").read_text())["claims"]
+    verdicts = {claim["text"]: claim["verdict"] for claim in claims}
+    assert verdicts["The very first points take more steps of local adaptation"] == "holds"
+    assert verdicts["RMC takes tens of points to warm up (30 here)"] == "holds"
+    assert verdicts["A large K costs delay"] == "not tested"
+    assert (folder / "figure3-figure.csv").read_text() == COURSE
