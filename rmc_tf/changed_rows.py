@@ -17,8 +17,8 @@ the folder is opened is written to its places again, in order, which does no har
 So a kill leaves the folder as it was before an update, or as it is after it.
 """
 
-import errno
-import os
+import math
+import mmap
 import pathlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,12 +29,14 @@ import numpy as np
 
 from rmc_tf import storage
 from rmc_tf.errors import ArtefactError
-from rmc_tf.journal import Journal
+from rmc_tf.journal import Journal, write_all
 
 _MANIFEST = "changed_rows.json"
 _JOURNALS = 32
 """So many updates are kept in each before their places are flushed (ours: some 100 MB with the rows
-and K of CIFAR-10)."""
+and K of CIFAR-10) …"""
+_JOURNAL_BYTES = 2**28
+"""… or so many bytes, where rows are larger, and whatever the last update had."""
 
 
 class _Entry(NamedTuple):
@@ -90,7 +92,7 @@ class ChangedRows:
         self._places: list[_Place] = []
         self.values: Mapping[str, np.ndarray]
         if folder is None:
-            self.values = {n: np.zeros((size, *c.shape), c.dtype) for n, c in columns.items()}
+            self.values = {n: _fresh((size, *c.shape), c.dtype) for n, c in columns.items()}
             self._changed = np.zeros(size, bool)
         else:
             files = {"values.npy": self._record, "changed.npy": np.dtype(bool)}
@@ -106,6 +108,7 @@ class ChangedRows:
             self.values = {name: self._places[0].values[name] for name in columns}
             self._changed = np.array(self._places[1].values)
             self._journal = Journal(folder)
+            storage.flush(folder)
             self._write_again(self._journal)
 
     @property
@@ -140,7 +143,7 @@ class ChangedRows:
         if self._journal is not None:
             if self._doubtful:
                 self._write_again(self._journal)
-            if self._unsettled >= _JOURNALS:
+            if self._unsettled >= _JOURNALS or self._journal.size >= _JOURNAL_BYTES:
                 self.settled()  # those before
                 self._journal.turn()
                 self._settling = self._behind.submit(self._flush, self._journal.forget_others)
@@ -175,11 +178,12 @@ class ChangedRows:
 
     def _write_again(self, journal: Journal) -> None:
         """Writes what the journal holds to its places, and flushes these."""
-        entries = journal.entries()
-        for rows, back, records in entries:
+        found = False
+        for rows, back, records in journal.entries():
+            found = True
             numbers, put_back = np.frombuffer(rows, np.int64), np.frombuffer(back, np.int64)
             self._apply(_Entry(numbers, put_back, np.frombuffer(records, self._record)))
-        if entries:
+        if found:
             self._flush(journal.forget_all)
         self._doubtful, self._unsettled = False, 0
 
@@ -202,6 +206,14 @@ class ChangedRows:
         if self._places and touched.size:  # one write of all between them costs less
             first = int(touched.min())
             self._places[1].write_from(first, self._changed[first : touched.max() + 1])
+
+
+def _fresh(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Returns zeros that take memory where they are written only, though more than there is."""
+    size = max(1, math.prod(shape) * dtype.itemsize)
+    no_reserve = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Linux's; Python has the name since 3.13
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve
+    return np.frombuffer(mmap.mmap(-1, size, flags), dtype, math.prod(shape)).reshape(shape)
 
 
 class _Place:
@@ -237,5 +249,7 @@ class _Place:
         """Writes rows that follow each other, from a first one on."""
         content = values.tobytes()
         begin = self.values.offset + row * values.dtype.itemsize
-        if os.pwrite(self._file.fileno(), content, begin) != len(content):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        try:
+            write_all(self._file.fileno(), content, begin)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None

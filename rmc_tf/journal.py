@@ -5,9 +5,10 @@ those of the other say is brought to the disk; when that is done, they are
 forgotten, and the files change places. Both keep their length, so that a flush has
 only bytes to write: some five times faster than a file an entry.
 
-An entry is a header (number, lengths, checksum) and some byte strings. Numbers
-only rise while a journal is open, so entries of an earlier turn, which are still
-further on in a file, aren't taken for those that follow.
+An entry is a header (opening, number, checksum, lengths) and some byte strings.
+Numbers only rise while a journal is open, and each opening has a name of its own,
+so entries of an earlier turn or opening, which are still further on in a file,
+aren't taken for those that follow. One process at a time may have a journal open.
 """
 
 import errno
@@ -17,8 +18,8 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 
-_HEADER = struct.Struct("<8sQIQ")
-"""Magic, number, checksum of the rest, how many parts; then the length of each part."""
+_HEADER = struct.Struct("<8s8sQIQ")
+"""Magic, opening, number, checksum of the rest, how many parts; then the length of each part."""
 _LENGTH = struct.Struct("<Q")
 _MAGIC = b"rmc jrnl"
 _MOST_PARTS = 64  # more are no entry of ours
@@ -39,11 +40,19 @@ class Journal:
         self._files = [path.open("r+b" if path.exists() else "w+b", buffering=0) for path in paths]
         self._now = 0  # which file is written
         self._end = 0  # of its last entry
-        self._number = 1 + max((number for number, _ in self._found()), default=0)
+        self._opening = os.urandom(8)
+        self._number = 1
 
-    def entries(self) -> list[list[bytes]]:
-        """Returns those that aren't forgotten, in order."""
-        return [parts for _, parts in sorted(self._found(), key=lambda entry: entry[0])]
+    @property
+    def size(self) -> int:
+        """Bytes of the entries in the file that is written."""
+        return self._end
+
+    def entries(self) -> Iterator[list[bytes]]:
+        """Yields those that aren't forgotten, in order."""
+        for file in self._older_first():
+            for _, parts in _read(file):
+                yield parts
 
     def append(self, parts: Sequence[Buffer]) -> None:
         """Adds an entry; when this returns, it is on the disk.
@@ -52,18 +61,17 @@ class Journal:
           OSError: the disk is full, or fails; then there is no such entry.
         """
         lengths = b"".join(_LENGTH.pack(memoryview(part).nbytes) for part in parts)
-        checksum = _checksum(self._number, [lengths, *parts])
-        content = [_HEADER.pack(_MAGIC, self._number, checksum, len(parts)), lengths, *parts]
-        size = sum(memoryview(part).nbytes for part in content)
-        file = self._files[self._now]
+        checksum = _checksum(self._opening, self._number, [lengths, *parts])
+        header = _HEADER.pack(_MAGIC, self._opening, self._number, checksum, len(parts))
+        path, file, end = self._files[self._now].name, self._files[self._now].fileno(), self._end
         try:
-            if os.pwritev(file.fileno(), content, self._end) != size:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
-            os.fdatasync(file.fileno())
-        except OSError:
-            os.pwrite(file.fileno(), bytes(_HEADER.size), self._end)
-            raise
-        self._number, self._end = self._number + 1, self._end + size
+            for part in (header, lengths, *parts):
+                end += write_all(file, part, end)
+            os.fdatasync(file)
+        except OSError as error:
+            os.pwrite(file, bytes(_HEADER.size), self._end)
+            raise OSError(error.errno, error.strerror, path) from error
+        self._number, self._end = self._number + 1, end
 
     def turn(self) -> None:
         """Lets later entries go to the other file, whose own must be forgotten."""
@@ -75,30 +83,48 @@ class Journal:
 
     def forget_all(self) -> None:
         """Forgets all entries, the older first: a kill in between leaves the later."""
-        firsts = [next(iter(_read(file.fileno())), (0, []))[0] for file in self._files]
-        for file in self._files if firsts[0] <= firsts[1] else reversed(self._files):
-            self._forget(file.fileno())
-            os.ftruncate(file.fileno(), 0)  # numbers begin anew when this is opened again
+        for file in self._older_first():
+            self._forget(file)
         self._end = 0
+
+    def _older_first(self) -> list[int]:
+        firsts = {file.fileno(): _first_number(file.fileno()) for file in self._files}
+        return sorted(firsts, key=firsts.__getitem__)
 
     def _forget(self, file: int) -> None:
         os.pwrite(file, bytes(_HEADER.size), 0)
         os.fdatasync(file)
 
-    def _found(self) -> Iterator[tuple[int, list[bytes]]]:
-        for file in self._files:
-            yield from _read(file.fileno())
+
+def write_all(file: int, content: Buffer, place: int) -> int:
+    """Writes bytes to a place of a file, and returns how many; Linux writes 2 GiB at once at most.
+
+    Raises:
+      OSError: the disk is full, or fails.
+    """
+    left = memoryview(content).cast("B")
+    total = left.nbytes
+    while left:
+        written = os.pwrite(file, left, place)
+        if written <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        left, place = left[written:], place + written
+    return total
+
+
+def _first_number(file: int) -> int:
+    return next((number for number, _ in _read(file)), 0)
 
 
 def _read(file: int) -> Iterator[tuple[int, list[bytes]]]:
     """Yields the numbers and the parts of a file's entries, up to the first that isn't whole."""
-    place, expected = 0, None
+    place, expected = 0, None  # (opening, number)
     while True:
         header = os.pread(file, _HEADER.size, place)
         if len(header) < _HEADER.size:
             return
-        magic, number, checksum, count = _HEADER.unpack(header)
-        if magic != _MAGIC or count > _MOST_PARTS or expected not in (None, number):
+        magic, opening, number, checksum, count = _HEADER.unpack(header)
+        if magic != _MAGIC or count > _MOST_PARTS or expected not in (None, (opening, number)):
             return
         place += _HEADER.size
         lengths = os.pread(file, count * _LENGTH.size, place)
@@ -112,14 +138,14 @@ def _read(file: int) -> Iterator[tuple[int, list[bytes]]]:
         for size in sizes:
             parts.append(os.pread(file, size, place))
             place += size
-        if _checksum(number, [lengths, *parts]) != checksum:
+        if _checksum(opening, number, [lengths, *parts]) != checksum:
             return
         yield number, parts
-        expected = number + 1
+        expected = opening, number + 1
 
 
-def _checksum(number: int, parts: Sequence[Buffer]) -> int:
-    value = zlib.crc32(_LENGTH.pack(number))
+def _checksum(opening: bytes, number: int, parts: Sequence[Buffer]) -> int:
+    value = zlib.crc32(_LENGTH.pack(number), zlib.crc32(opening))
     for part in parts:
         value = zlib.crc32(part, value)
     return value

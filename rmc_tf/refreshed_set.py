@@ -67,6 +67,7 @@ class RefreshedSet:
         )
         # The state that this is in, where it is known. An index is rebalanced after updates only.
         self._put: dict[str, np.ndarray] = {}
+        self._restoring: Mapping[str, np.ndarray] | None = None  # and an error came in between
         self._to_index(self._changed.rows)  # also those of an update that a kill cut short
 
     def __len__(self) -> int:
@@ -124,6 +125,8 @@ class RefreshedSet:
                 f"{self.base.pixel_type} {list(self.image_shape)}; bring them into its form"
             )
         self.index.check(rows, features)
+        if self._restoring is not None:
+            self.restore(self._restoring)
         self._put = {}
         self._to_index(self._changed.finish())
         self._changed.update(rows, {"images": images, "features": features})
@@ -156,7 +159,7 @@ class RefreshedSet:
         if self._is_in(state):
             return
         self.check(state)
-        self._put = {}
+        self._put, self._restoring = {}, state
         self._to_index(self._changed.finish())
         put_back = np.setdiff1d(self.changed_rows, state["rows"])
         values = {name: state[name] for name in self._changed.values}
@@ -165,7 +168,7 @@ class RefreshedSet:
         self.index.restore(
             {n.removeprefix(prefix): a for n, a in state.items() if n.startswith(prefix)}
         )
-        self._put = dict(state)
+        self._put, self._restoring = dict(state), None
 
     def check(self, state: Mapping[str, np.ndarray]) -> None:
         """Refuses a state that isn't of this D'.

@@ -1,5 +1,6 @@
 """D' that changes: the base stays, and pixels, features and index agree whatever happens."""
 
+import errno
 import os
 import pathlib
 import shutil
@@ -146,7 +147,7 @@ def _die(*args: object, **named: object) -> None:
 
 
 STAGES = {
-    "before the journal": (os, "pwritev", False),
+    "before the journal": (Journal, "append", False),
     "before the journal is on the disk": (None, "half_entry", False),
     "after the journal": (ChangedRows, "_apply", True),
     "before the marks": (None, "half", True),
@@ -183,15 +184,18 @@ def test_a_kill_at_any_stage_leaves_all_of_an_update_or_nothing(
             raise Killed
         real_flush(path)
 
-    def half_entry(file: int, content: list[bytes], place: int) -> int:
-        os.pwrite(file, b"".join(content)[:-9], place)
-        raise Killed
+    real_pwrite, parts = os.pwrite, iter(range(3))  # header, lengths, rows
+
+    def half_entry(file: int, content: bytes, place: int) -> int:
+        if next(parts, None) is None:
+            raise Killed
+        return real_pwrite(file, content, place)
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         if name == "half":
             patch.setattr(changed_rows._Place, "write", half)
         elif name == "half_entry":
-            patch.setattr(os, "pwritev", half_entry)
+            patch.setattr(os, "pwrite", half_entry)
         else:
             patch.setattr(where, name, flush if name == "flush" else _die)
         own.update(*changes[before])
@@ -221,7 +225,7 @@ def test_an_update_that_a_full_disk_cut_short_is_ended_by_the_next(
     own = open_set(tmp_path / "own")
     first = own.snapshot()
     with monkeypatch.context() as patch, pytest.raises(OSError, match=r"values\.npy"):
-        patch.setattr("os.pwrite", lambda file, content, begin: len(content) - 1)
+        patch.setattr(changed_rows, "write_all", full_disk)
         own.update(*changes[0])
     if then == "update":
         own.update(*changes[1])
@@ -230,6 +234,55 @@ def test_an_update_that_a_full_disk_cut_short_is_ended_by_the_next(
     reached = changes[:2] if then == "update" else []
     check(own, *expected(d_prime, static, reached))
     check(open_set(tmp_path / "own"), *expected(d_prime, static, reached))
+
+
+def test_a_restore_that_a_full_disk_cut_short_is_ended_by_the_next_update(
+    open_set: Open,
+    d_prime: AugmentedSet,
+    static: StaticFeatures,
+    changes: list[Change],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = open_set(tmp_path / "own")
+    own.update(*changes[0])
+    state = own.snapshot()
+    own.update(*changes[1])
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(changed_rows._Place, "write_from", full_disk)
+        own.restore(state)
+    own.update(*changes[2])
+    check(own, *expected(d_prime, static, [changes[0], changes[2]]))
+
+
+def full_disk(*args: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_in_memory_rows_take_room_when_they_change_though_all_would_not_fit() -> None:
+    size = 5_000_000  # 700 GiB
+    columns = {"images": Column((224, 224, 3), np.dtype(np.uint8))}
+    held = ChangedRows(size, columns, None, {})
+    rows = np.array([5, size - 1])
+    held.update(rows, {"images": np.full((2, 224, 224, 3), 9, np.uint8)})
+    assert (held.values["images"][rows] == 9).all() and not held.values["images"][7].any()
+
+
+def test_large_updates_are_flushed_sooner(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changed_rows, "_JOURNAL_BYTES", 10_000)
+    held = ChangedRows(100, {"images": Column((40,), np.dtype(np.uint8))}, tmp_path, {})
+    for value in range(20):
+        held.update(np.arange(100), {"images": np.full((100, 40), value, np.uint8)})
+    held.settled()
+    assert sum(file.stat().st_size for file in tmp_path.glob("journal_*")) < 40_000
+    assert (
+        ChangedRows(100, {"images": Column((40,), np.dtype(np.uint8))}, tmp_path, {}).values[
+            "images"
+        ]
+        == 19
+    ).all()
 
 
 @pytest.mark.parametrize("fails", ["flush", "forget"])
@@ -296,7 +349,9 @@ def test_updates_go_on_while_earlier_ones_are_flushed(
         let_go.set()
         own.settled()
     check(open_set(tmp_path / "killed now"), *expected(d_prime, static, changes[:2]))
-    assert len(Journal(tmp_path / "own").entries()) == 1  # the second, which is not flushed yet
+    assert (
+        len(list(Journal(tmp_path / "own").entries())) == 1
+    )  # the second, which is not flushed yet
 
 
 @pytest.mark.parametrize("config", [EXACT, TREE], ids=["exact", "tree"])

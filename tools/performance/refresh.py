@@ -33,8 +33,8 @@ class Size:
 
     rows: int = 250_000
     k: int = 1024
-    updates: int = 40
-    """More than fit in the journal, so that flushing it to disk is among them."""
+    updates: int = 104
+    """More than fit in both journals, so that waiting for their flush is among them."""
 
 
 @dataclasses.dataclass(frozen=True)
