@@ -164,6 +164,10 @@ class FastConfig(Section):
     """See `RMCConfig.frozen_until`."""
     trust_radius: float = 0.0
     """See `RMCConfig.trust_radius`."""
+    step: Literal["plain", "fused"] = "fused"
+    """See `RMCConfig.step`."""
+    settled: float = 0.0
+    """See `RMCConfig.settled`."""
 
     def __post_init__(self) -> None:
         for field in ("neighbours", "rate_factor"):
@@ -173,6 +177,7 @@ class FastConfig(Section):
             value = getattr(self, field)
             require(value >= 1, f"rmc.fast.{field}", value, "must be at least 1")
         require(self.trust_radius >= 0, "rmc.fast.trust_radius", self.trust_radius, "0 or more")
+        require(0 <= self.settled < math.inf, "rmc.fast.settled", self.settled, "0 or more")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,6 +219,13 @@ class RMCConfig(Section):
     trust_radius: float = 0.0
     """The most that ‖θ − θ₀‖ may be after a fit, as a share of ‖θ₀‖; further, θ is moved back
     towards the trained θ₀. 0: no bound (the paper)."""
+    step: Literal["plain", "fused"] = "plain"
+    """"plain": each layer and Adam as Keras computes them. "fused": the same in fewer operations,
+    with other last bits: batch normalisation is part of the convolution before it, and Adam one
+    operation for each weight."""
+    settled: float = 0.0
+    """Local adaptation ends, too, once the mean loss of its last two batches, each before its own
+    step, is below this. 0: it doesn't (the paper)."""
     calibration: CalibrationConfig = CalibrationConfig()
 
     @property
@@ -235,6 +247,8 @@ class RMCConfig(Section):
             early_stop=local,
             frozen_until=fast.frozen_until,
             trust_radius=fast.trust_radius,
+            step=fast.step if self.batch_norm == "inference" else "plain",
+            settled=fast.settled,
             calibration=dataclasses.replace(
                 self.calibration,
                 every=fast.calibrate_every,
@@ -259,12 +273,19 @@ class RMCConfig(Section):
         require(self.k >= 2, "rmc.k", self.k, "must be at least 2 (to train on, to validate on)")
         require(self.batch_size >= 1, "rmc.batch_size", self.batch_size, "must be at least 1")
         require(self.trust_radius >= 0, "rmc.trust_radius", self.trust_radius, "0 or more")
+        require(0 <= self.settled < math.inf, "rmc.settled", self.settled, "0 or more")
         require(self.micro_batch >= 0, "rmc.micro_batch", self.micro_batch, "must be 0 or more")
         require(
             not self.micro_batch or self.batch_norm == "inference",
             "rmc.micro_batch",
             self.micro_batch,
             "must be 0 where rmc.batch_norm=training: its statistics are of the whole batch",
+        )
+        require(
+            self.step == "plain" or self.batch_norm == "inference",
+            "rmc.step",
+            self.step,
+            "must be plain where rmc.batch_norm=training: only frozen statistics can be folded",
         )
         require(0 < self.training_rate < 1, "rmc.training_rate", self.training_rate, "in (0, 1)")
         require(

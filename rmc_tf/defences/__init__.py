@@ -108,6 +108,12 @@ def _rmc_settings(config: ExperimentConfig) -> Any:
     method = config.rmc.in_effect.to_dict()
     if not config.rmc.micro_batch:
         del method["micro_batch"]  # what was answered before there was such a setting stays
+    if method["step"] == "plain":
+        del method["step"]
+    if not method["settled"]:
+        del method["settled"]
+    for later in ("step", "settled"):
+        del method["fast"][later]  # what is in effect says all; `fast` is at its defaults
     return [method, config.index.to_dict(), config.seed]
 
 

@@ -1,4 +1,4 @@
-"""The search for the fast profile as a table and a Pareto plot; no TensorFlow."""
+"""The search for the fast profile as tables and a Pareto plot; no TensorFlow."""
 
 import io
 import pathlib
@@ -24,6 +24,9 @@ _MARKS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "*", "p", "h")
 _FAITHFUL, _OTHER, _SHIPPED = "#000000", "#0072B2", "#D55E00"
 """Black, blue and vermilion of Okabe & Ito 2008, told apart by any eye; marks tell them, too."""
 
+_LEAST, _MOST_LOST = 5.0, 1.5
+"""What the fast profile has to reach: times less delay, points of accuracy at most lost."""
+
 Streams = Mapping[str, Mapping[str, Any]]
 
 
@@ -35,12 +38,32 @@ def delay(streams: Streams, calibrating: bool = False) -> float:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Returns the Markdown tables of both halves.
+    """Returns the Markdown tables of the points that chose and of the others, and the bars.
 
     Args:
       found: what `tools/search_profile.py` stores.
     """
-    return "\n".join([_half(found["choosing"]), "On the other half:\n", _half(found["reported"])])
+    reported = found["reported"]
+    others = "On the other points:\n"
+    return "\n".join([_half(found["choosing"]), others, _half(reported), _bars(reported)])
+
+
+def _bars(rows: Mapping[str, Any]) -> str:
+    """Returns what the fast profile has to reach, and whether it does."""
+    faithful, fast = rows["faithful"]["streams"], rows["fast"]["streams"]
+    ratio = delay(faithful) / delay(fast)
+    lines = ["| bar | found | |", "| --- | --- | --- |"]
+    met = [(f"≥ {_LEAST:g} × less time", f"{ratio:.1f} ×", ratio >= _LEAST)]
+    for name, stream in faithful.items():
+        points = 100 * (fast[name]["accuracy"] - stream["accuracy"])
+        least = 0.0 if name == "gmsa_avg" else -_MOST_LOST
+        bar = "not lower" if not least else f"within {_MOST_LOST} points of the faithful profile"
+        pairs = list(zip(fast[name]["right"], stream["right"], strict=True))
+        won, lost = pairs.count((True, False)), pairs.count((False, True))
+        told = f"{points:+.1f} ({won} won, {lost} lost of {len(pairs)})"
+        met.append((f"{_TITLES[name]} {bar}", told, points >= least - 1e-9))
+    lines += [f"| {bar} | {told} | {'met' if is_met else 'missed'} |" for bar, told, is_met in met]
+    return "\n".join(lines) + "\n"
 
 
 def _half(rows: Mapping[str, Any]) -> str:
@@ -87,7 +110,7 @@ def plot(found: Mapping[str, Any], stem: pathlib.Path) -> None:
             colour = _OTHER
             if name == "faithful":
                 colour = _FAITHFUL
-            elif shipped and row["settings"]["fast"] == shipped["fast"]:
+            elif row["settings"] == shipped:
                 colour, name = _SHIPPED, f"{name} (shipped)"
             panel.plot(*points[-1], mark, color=colour, label=name, markersize=7)
         edge = []
