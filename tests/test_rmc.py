@@ -197,9 +197,7 @@ def test_calibration_may_come_after_every_so_many_predictions(
 def test_the_fast_profile_trains_on_all_neighbours_for_its_epochs_and_says_what_else_it_does(
     make: Make, queries: np.ndarray, calls: list[Call]
 ) -> None:
-    fast = FastConfig(
-        neighbours=0.5, rate_factor=3.0, batch_size=8, max_epochs=2, calibration_epochs=1
-    )
+    fast = FastConfig(neighbours=0.5, rate_factor=3.0, batch_size=8, max_epochs=2, settled=0)
     config = dataclasses.replace(CONFIG, profile="fast", fast=fast)
     rmc = make(config)
     prediction = rmc.predict(queries[0])
@@ -218,7 +216,7 @@ def test_where_the_neighbours_are_known_well_local_adaptation_ends_and_calibrati
     make: Make, queries: np.ndarray, calls: list[Call]
 ) -> None:
     for settled in (1e-9, 1e9):
-        fast = FastConfig(batch_size=8, calibration_epochs=1, settled=settled)
+        fast = FastConfig(batch_size=8, max_epochs=1, settled=settled)
         rmc = make(dataclasses.replace(CONFIG, profile="fast", fast=fast))
         rmc.predict(queries[0])
         rmc.calibrate()

@@ -33,7 +33,8 @@ def found() -> dict[str, Any]:
         "faithful": {"settings": settings[0], "streams": streams(0.8, 0.9, **simulated)},
         "fast": {"settings": settings[1], "streams": streams(0.1, 0.95, **simulated)},
     }
-    return {"dataset": "digits", "choosing": choosing, "reported": reported}
+    timed = {name: {"streams": row["streams"]} for name, row in choosing.items()}
+    return {"dataset": "digits", "choosing": choosing, "timed": timed, "reported": reported}
 
 
 def test_a_candidates_time_is_told_against_the_faithful_profile_of_its_half(
@@ -44,6 +45,17 @@ def test_a_candidates_time_is_told_against_the_faithful_profile_of_its_half(
     assert f"| a third | {row} | 4.0 | **3.3** | 2.8 |" in text
     assert "| 20.0 (0.0–100.0) | 4.0 | **8.0** | 4.5 |" in text, "GMSA's own time doesn't count"
     assert text.count("n = 5 |") == 1
+
+
+def test_a_candidate_that_has_not_answered_all_is_left_out(found: dict[str, Any]) -> None:
+    rest = {n: s for n, s in streams(0.2, 0.8).items() if n != "cw_l2"}
+    found["choosing"]["cut short"] = {"settings": {}, "streams": rest}
+    found["timed"]["cut short"] = {"streams": streams(0.2, 0.8)}
+    found["choosing"]["not timed"] = {"settings": {}, "streams": streams(0.2, 0.8)}
+    text = search_page.table(found)
+    assert "a third" in text
+    assert "cut short" not in text
+    assert "not timed" not in text
 
 
 def test_the_plot_names_every_candidate_and_the_one_that_is_shipped(

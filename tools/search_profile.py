@@ -3,8 +3,9 @@
 python tools/search_profile.py --dataset=digits --out=docs/results/fast_digits/results.json
 
 Every candidate answers the same points under the same streams, one after another in
-this process. It is judged on the first points; the faithful profile
-and `FastConfig` as it is shipped are then reported on those after, also under GMSA-AVG.
+this process, and then some of them in turn, for their delay. It is judged on the first
+points; the faithful profile and `FastConfig` as it is shipped are then reported on those
+after, also under GMSA-AVG.
 Goes on at the stream where it stopped, as long as nothing that it depends on has changed.
 """
 
@@ -45,16 +46,13 @@ from tools.performance import search_page
 from tools.performance.measuring import machine
 
 CANDIDATES: Mapping[str, FastConfig] = {
-    "1 epoch in batches of 32": FastConfig(step="plain", settled=0),
-    "the same, fused": FastConfig(step="fused", settled=0),
-    "fused, until settled at 0.1": FastConfig(step="fused", settled=0.1),
-    "fused, until settled at 0.2": FastConfig(step="fused", settled=0.2),
-    "fused, until settled at 0.1, batches of 64, 2λ": FastConfig(
-        step="fused", settled=0.1, batch_size=64, rate_factor=2
-    ),
-    "fused, batches of 64, 2λ": FastConfig(step="fused", settled=0, batch_size=64, rate_factor=2),
-    "fused, three quarters of K": FastConfig(step="fused", settled=0, neighbours=0.75),
+    "4 epochs, until settled at 0.05": FastConfig(max_epochs=4, settled=0.05),
+    "4 epochs, until settled at 0.1": FastConfig(max_epochs=4, settled=0.1),
+    "1 epoch, until settled at 0.1": FastConfig(max_epochs=1, settled=0.1),
+    "1 epoch": FastConfig(max_epochs=1, settled=0),
+    "1 epoch, as Keras computes a step": FastConfig(max_epochs=1, settled=0, step="plain"),
 }
+_PARTS = ("choosing", "timed", "reported")
 _STREAMS = ("clean", "pgd", "cw_l2", "pgd_nn")
 _GMSA = "gmsa_avg"
 
@@ -170,11 +168,24 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "reported_points", 0, "Those after; 0: as many.", flag_values=values, lower_bound=0
     )
-    flags.DEFINE_multi_enum(
-        "parts", ["choosing", "reported"], ["choosing", "reported"], "Which.", flag_values=values
+    flags.DEFINE_integer(
+        "drawn_points",
+        0,
+        "How many are drawn and attacked, at least; with more than those that are asked, more can "
+        "be reported later, and what is stored stays.",
+        flag_values=values,
+        lower_bound=0,
     )
     flags.DEFINE_integer(
-        "gmsa_points", 20, "Of them, under GMSA-AVG.", flag_values=values, lower_bound=1
+        "timed_points",
+        10,
+        "The first so many of each stream, which all candidates answer in turn, tell their delay.",
+        flag_values=values,
+        lower_bound=1,
+    )
+    flags.DEFINE_list("parts", list(_PARTS), "Which of them.", flag_values=values)
+    flags.DEFINE_integer(
+        "gmsa_points", 20, "Of them, under GMSA-AVG; 0: none.", flag_values=values, lower_bound=0
     )
     flags.DEFINE_integer(
         "rows", 0, "The first so many rows of D; 0: all.", flag_values=values, lower_bound=0
@@ -209,25 +220,31 @@ def main(argv: Sequence[str]) -> None:
     values, command = flags.FLAGS, " ".join(["python tools/search_profile.py", *sys.argv[1:]])
     console.quieten()
     every = values.points + (values.reported_points or values.points)
-    config = experiment(values.dataset, every, values.rows, values.k)
+    drawn = max(every, values.drawn_points)
+    config = experiment(values.dataset, drawn, values.rows, values.k)
     share_cores(config.hardware)
     tf.config.experimental.enable_op_determinism()
     out = pathlib.Path(values.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     of = config.to_dict() | {"rmc": said(config.rmc)}
-    made_by = storage.fingerprint(of, values.points, values.gmsa_points)
-    found: dict[str, Any] = {"choosing": {}, "reported": {}}
+    made_by = storage.fingerprint(of)
+    found: dict[str, Any] = {part: {} for part in _PARTS}
     if out.exists():
         stored = storage.read_json(out)
         if stored["fingerprint"] == made_by:
-            found = stored
+            found |= stored
     workdir = pathlib.Path(values.workdir or f"runs/search-{values.dataset}")
     search = Search(config, workdir, values.gmsa_points)
-    halves = slice(0, values.points), slice(values.points, every)
+    points = {
+        "choosing": slice(0, values.points),
+        "timed": slice(0, values.timed_points),
+        "reported": slice(values.points, every),
+    }
     fast = dataclasses.replace(config.rmc, profile="fast")
     candidates = {n: dataclasses.replace(fast, fast=one) for n, one in CANDIDATES.items()}
     asked: list[tuple[str, dict[str, RMCConfig]]] = [("choosing", {"faithful": config.rmc})]
     asked += [("choosing", {name: rmc}) for name, rmc in candidates.items()]
+    asked.append(("timed", {"faithful": config.rmc, **candidates}))
     asked.append(("reported", {"faithful": config.rmc, "fast": fast}))
     for part, profiles in asked:
         if part not in values.parts:
@@ -235,14 +252,20 @@ def main(argv: Sequence[str]) -> None:
         for name, rmc in profiles.items():
             if found[part].get(name, {}).get("settings") != said(rmc):
                 found[part][name] = {"settings": said(rmc), "streams": {}}
-        wanted = (*_STREAMS, *[_GMSA] * (part == "reported"))
+        simulated = part == "reported" and values.gmsa_points > 0
+        wanted = (*_STREAMS, *[_GMSA] * simulated)
         rows = [found[part][name]["streams"] for name in profiles]
-        left = [name for name in wanted if not all(name in row for row in rows)]
+        asked_of = points[part].stop - points[part].start
+        left = [
+            name
+            for name in wanted
+            for number in [values.gmsa_points if name == _GMSA else asked_of]
+            if not all(row.get(name, {}).get("points") == number for row in rows)
+        ]
         if not left:
             continue
         console.say(f"{part}: {', '.join(profiles)}")
-        points = halves[part == "reported"]
-        for stream, made in search.measured(list(profiles.values()), points, left):
+        for stream, made in search.measured(list(profiles.values()), points[part], left):
             for name, row, one in zip(profiles, rows, made, strict=True):
                 row[stream] = one
                 milliseconds = f"{1e3 * one['seconds']:.0f} ms"

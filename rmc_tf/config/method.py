@@ -153,9 +153,9 @@ class FastConfig(Section):
     """λ, as a multiple of the faithful profile's."""
     batch_size: int = 32
     """Small, since it is the number of steps that counts, and each costs what its rows cost."""
-    max_epochs: int = 1
+    max_epochs: int = 4
     """Of local adaptation, without an early stop: all K neighbours are trained on, also those
-    nearest that the faithful profile validates on."""
+    nearest that the faithful profile validates on. Few need so many; see `settled`."""
     calibration_epochs: int = 1
     """Of calibration, without an early stop."""
     calibrate_every: int = 1
@@ -166,8 +166,9 @@ class FastConfig(Section):
     """See `RMCConfig.trust_radius`."""
     step: Literal["plain", "fused"] = "fused"
     """See `RMCConfig.step`."""
-    settled: float = 0.0
-    """See `RMCConfig.settled`."""
+    settled: float = 0.05
+    """See `RMCConfig.settled`. Most neighbourhoods are known well before the first step, as the
+    weights go on from query to query: the steps go to the others."""
 
     def __post_init__(self) -> None:
         for field in ("neighbours", "rate_factor"):

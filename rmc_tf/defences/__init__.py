@@ -112,8 +112,17 @@ def _rmc_settings(config: ExperimentConfig) -> Any:
         del method["step"]
     if not method["settled"]:
         del method["settled"]
-    for later in ("step", "settled"):
-        del method["fast"][later]  # what is in effect says all; `fast` is at its defaults
+    # What is in effect says all, and `fast` nothing; it stays as it was in what is stored.
+    method["fast"] = {
+        "neighbours": 1.0,
+        "rate_factor": 1.0,
+        "batch_size": 32,
+        "max_epochs": 1,
+        "calibration_epochs": 1,
+        "calibrate_every": 1,
+        "frozen_until": "",
+        "trust_radius": 0.0,
+    }
     return [method, config.index.to_dict(), config.seed]
 
 

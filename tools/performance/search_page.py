@@ -45,7 +45,8 @@ def table(found: Mapping[str, Any]) -> str:
     """
     reported = found["reported"]
     others = "On the other points:\n"
-    return "\n".join([_half(found["choosing"]), others, _half(reported), _bars(reported)])
+    chosen = _half(found["choosing"], found["timed"])
+    return "\n".join([chosen, others, _half(reported, reported), _bars(reported)])
 
 
 def _bars(rows: Mapping[str, Any]) -> str:
@@ -66,7 +67,8 @@ def _bars(rows: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _half(rows: Mapping[str, Any]) -> str:
+def _half(rows: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
+    """Returns the table of some points; the delay is that of points answered in turn."""
     counts = rows["faithful"]["streams"]
     names = list(counts)
     heads = [f"{_TITLES[name]}, n = {counts[name]['points']}" for name in names]
@@ -74,15 +76,29 @@ def _half(rows: Mapping[str, Any]) -> str:
         f"| settings | {' | '.join(heads)} | steps | faithful ÷ its time | with calibration |",
         "| --- |" + " --- |" * (len(heads) + 3),
     ]
-    first = rows["faithful"]["streams"]
-    for name, row in rows.items():
+    first = timed["faithful"]["streams"]
+    for name, row in _answered(rows, timed):
         streams = row["streams"]
         shares = [_share(streams[n]) for n in names]
         steps = np.mean([s["steps"] for n, s in streams.items() if n != "gmsa_avg"])
-        ratios = [delay(first, both) / delay(streams, both) for both in (False, True)]
+        own = timed[name]["streams"]
+        ratios = [delay(first, both) / delay(own, both) for both in (False, True)]
         cost = f"{steps:.1f} | **{ratios[0]:.1f}** | {ratios[1]:.1f}"
         lines.append(f"| {name} | {' | '.join(shares)} | {cost} |")
     return "\n".join(lines) + "\n"
+
+
+def _answered(
+    rows: Mapping[str, Any], timed: Mapping[str, Any]
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Returns the rows that answered all that the faithful profile did, and have a delay."""
+    own = timed["faithful"]["streams"]
+    return [
+        (name, row)
+        for name, row in rows.items()
+        if row["streams"].keys() == rows["faithful"]["streams"].keys()
+        and timed.get(name, {"streams": {}})["streams"].keys() == own.keys()
+    ]
 
 
 def _share(stream: Mapping[str, Any]) -> str:
@@ -100,13 +116,14 @@ def plot(found: Mapping[str, Any], stem: pathlib.Path) -> None:
     rows = found["choosing"]
     with plt.rc_context({"svg.hashsalt": "rmc_tf", "font.size": 9, "axes.spines.top": False}):
         figure, panel = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-        reference = delay(rows["faithful"]["streams"])
+        timed = found["timed"]
+        reference = delay(timed["faithful"]["streams"])
         shipped = found["reported"].get("fast", {}).get("settings")
         best = 0.0
         points = []
-        for mark, (name, row) in zip(_MARKS, rows.items(), strict=False):
+        for mark, (name, row) in zip(_MARKS, _answered(rows, timed), strict=False):
             share = np.mean([row["streams"][n]["accuracy"] for n in ("pgd", "cw_l2", "pgd_nn")])
-            points.append((delay(row["streams"]) / reference, 100 * float(share)))
+            points.append((delay(timed[name]["streams"]) / reference, 100 * float(share)))
             colour = _OTHER
             if name == "faithful":
                 colour = _FAITHFUL
