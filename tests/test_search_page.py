@@ -58,6 +58,13 @@ def test_a_candidate_that_has_not_answered_all_is_left_out(found: dict[str, Any]
     assert "not timed" not in text
 
 
+def test_a_search_that_was_cut_short_tells_what_is_not_known(found: dict[str, Any]) -> None:
+    found |= {"timed": {}, "reported": {}}
+    text = search_page.table(found)
+    assert "| 4.0 | not timed | not timed |" in text
+    assert "Nothing is reported on other points yet." in text
+
+
 def test_the_plot_names_every_candidate_and_the_one_that_is_shipped(
     found: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:

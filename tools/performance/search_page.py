@@ -43,9 +43,11 @@ def table(found: Mapping[str, Any]) -> str:
     Args:
       found: what `tools/search_profile.py` stores.
     """
-    reported = found["reported"]
+    chosen = _half(found["choosing"], found.get("timed") or {})
+    reported = found.get("reported")
+    if not reported:
+        return f"{chosen}\nNothing is reported on other points yet.\n"
     others = "On the other points:\n"
-    chosen = _half(found["choosing"], found["timed"])
     return "\n".join([chosen, others, _half(reported, reported), _bars(reported)])
 
 
@@ -76,14 +78,16 @@ def _half(rows: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
         f"| settings | {' | '.join(heads)} | steps | faithful ÷ its time | with calibration |",
         "| --- |" + " --- |" * (len(heads) + 3),
     ]
-    first = timed["faithful"]["streams"]
+    first = timed["faithful"]["streams"] if timed else {}
     for name, row in _answered(rows, timed):
         streams = row["streams"]
         shares = [_share(streams[n]) for n in names]
         steps = np.mean([s["steps"] for n, s in streams.items() if n != "gmsa_avg"])
-        own = timed[name]["streams"]
-        ratios = [delay(first, both) / delay(own, both) for both in (False, True)]
-        cost = f"{steps:.1f} | **{ratios[0]:.1f}** | {ratios[1]:.1f}"
+        cost = f"{steps:.1f} | not timed | not timed"
+        if timed:
+            own = timed[name]["streams"]
+            ratios = [delay(first, both) / delay(own, both) for both in (False, True)]
+            cost = f"{steps:.1f} | **{ratios[0]:.1f}** | {ratios[1]:.1f}"
         lines.append(f"| {name} | {' | '.join(shares)} | {cost} |")
     return "\n".join(lines) + "\n"
 
@@ -91,8 +95,8 @@ def _half(rows: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
 def _answered(
     rows: Mapping[str, Any], timed: Mapping[str, Any]
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """Returns the rows that answered all that the faithful profile did, and have a delay."""
-    own = timed["faithful"]["streams"]
+    """Returns the rows that answered all that the faithful profile did; if any is, those timed."""
+    own = timed["faithful"]["streams"] if timed else {}
     return [
         (name, row)
         for name, row in rows.items()
