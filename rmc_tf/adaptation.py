@@ -18,6 +18,7 @@ import tensorflow as tf
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import EarlyStopConfig
 from rmc_tf.errors import UserError
+from rmc_tf.fused_step import FusedAdam, fold
 from rmc_tf.losses import cross_entropy
 
 Gradients = list[tf.Tensor | None]
@@ -55,6 +56,7 @@ class Adaptation:
         may_keep_best: bool = False,
         frozen_until: str = "",
         trust_radius: float = 0.0,
+        fused: bool = False,
     ) -> None:
         """Traces the loop.
 
@@ -70,6 +72,7 @@ class Adaptation:
           frozen_until: a layer; it and all below stay as they are. Empty: all weights adapt.
           trust_radius: the most that a fit may leave ‖θ − θ₀‖ at, as a share of ‖θ₀‖, where θ₀ are
             the weights as they are now; what is further is moved back towards θ₀. 0: no bound.
+          fused: whether a step is taken in fewer operations, which changes its last bits.
 
         Raises:
           UserError: no such layer, or it isn't the only way from the images to the logits.
@@ -85,7 +88,10 @@ class Adaptation:
         self._trust_radius = trust_radius
         kept = self._weights if trust_radius else []
         self._static = [tf.Variable(w.value, trainable=False) for w in kept]
-        self.optimizer = keras.optimizers.Adam(learning_rate)
+        if fused:
+            self._head = fold(classifier.model, self._head)
+        kind = FusedAdam if fused else keras.optimizers.Adam
+        self.optimizer = kind(learning_rate)
         self.optimizer.build(self._weights)
         self._fresh_optimizer = [np.array(v) for v in self.optimizer.variables]
         self._batch_size = batch_size
@@ -108,7 +114,7 @@ class Adaptation:
             input_signature=[
                 *(images, labels, images, labels),
                 tf.TensorSpec([2], tf.int32),
-                *(scalar, scalar, tf.TensorSpec([], tf.bool)),
+                *(scalar, scalar, tf.TensorSpec([], tf.bool), tf.TensorSpec([], tf.float32)),
             ],
         )
         self._compiled.get_concrete_function()  # traced now, not while the first query waits
@@ -125,6 +131,7 @@ class Adaptation:
         validation: tuple[np.ndarray, np.ndarray],
         early_stop: EarlyStopConfig,
         seed: int,
+        settled: float = 0.0,
     ) -> Fit:
         """Minimises the cross entropy over some rows until the early-stop condition holds.
 
@@ -133,13 +140,16 @@ class Adaptation:
           validation: the same for the validation rows; of none, the fit runs for `max_epochs`.
           early_stop: patience, the most epochs, and which weights the fit leaves.
           seed: of the order of the rows.
+          settled: the fit ends, too, once the mean loss of the last two batches, each before its
+            own step, is below this. In a first epoch no step has seen these rows, so they
+            validate at no cost (progressive validation, Blum et al. 1999). 0: it doesn't.
         """
         keep_best = early_stop.keep == "best"
         if keep_best and not self._best:
             raise ValueError("made without may_keep_best")
         steps, train_losses, validation_losses = self._compiled(
             *(*train, *validation, [seed, 0]),
-            *(early_stop.patience, early_stop.max_epochs, keep_best),
+            *(early_stop.patience, early_stop.max_epochs, keep_best, settled),
         )
         return Fit(int(steps), train_losses.numpy(), validation_losses.numpy())
 
@@ -158,17 +168,19 @@ class Adaptation:
         patience: tf.Tensor,
         max_epochs: tf.Tensor,
         keep_best: tf.Tensor,
+        settled: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         rows = tf.shape(images)[0]
         steps, epoch, without_decrease = 0, 0, 0
         lowest = tf.constant(np.inf, tf.float32)
+        before, done = tf.constant(np.inf, tf.float32), False  # the loss of the batch before
         train_losses = tf.TensorArray(tf.float32, 0, dynamic_size=True)
         validation_losses = tf.TensorArray(tf.float32, 0, dynamic_size=True)
         images = self._below(images)
         validation_images = self._below(validation_images)
         validated = tf.shape(validation_images)[0] > 0
         self._remember()
-        while without_decrease < patience and epoch < max_epochs:
+        while without_decrease < patience and epoch < max_epochs and not done:
             order = tf.random.experimental.stateless_shuffle(
                 tf.range(rows), tf.stack([seed[0], epoch])
             )
@@ -177,6 +189,10 @@ class Adaptation:
                 loss = self._take_step(tf.gather(images, batch), tf.gather(labels, batch))
                 train_losses = train_losses.write(steps, loss)
                 steps += 1
+                done = (before + loss) / 2 < settled
+                before = loss
+                if done:
+                    break
             if validated:
                 loss = self._validation_loss(validation_images, validation_labels)
                 validation_losses = validation_losses.write(epoch, loss)

@@ -38,6 +38,7 @@ def adapting(
     }
     how = replicas.strategy(devices, looping=True)
     if how.num_replicas_in_sync == 1:
+        settings["fused"] = config.step == "fused"  # on several devices the same step, but plain
         return Adaptation(classifier.clone(), config.learning_rate, config.batch_size, **settings)
     with how.scope():
         copy = replicas.mirrored(classifier)

@@ -185,6 +185,26 @@ def test_without_validation_rows_a_fit_takes_all_its_epochs(
     assert max(np.abs(a - b).max() for a, b in pairs) > 1e-3, "the last are kept, if none is best"
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_fit_that_has_settled_takes_no_more_steps_and_the_same_ones_until_then(
+    trained: tuple[str, str], examples: Examples, epochs: int
+) -> None:
+    early_stop = EarlyStopConfig(patience=epochs, max_epochs=epochs)
+    rows, none = _part(examples, 0, 96), _part(examples, 0, 0)
+
+    def fit(settled: float) -> Fit:
+        adaptation = Adaptation(Classifier.load(*trained), 1e-2, 16)
+        return adaptation.fit(rows, none, early_stop, 0, settled)
+
+    whole = fit(0.0)
+    assert whole.steps == 6 * epochs
+    means = (whole.train_losses[1:] + whole.train_losses[:-1]) / 2
+    settled = float(means[0] + means.min()) / 2
+    some = fit(settled)
+    assert 2 < some.steps == 2 + int(np.argmax(means < settled))
+    np.testing.assert_array_equal(some.train_losses, whole.train_losses[: some.steps])
+
+
 @pytest.mark.parametrize("rows", [0, 40, 64])
 def test_frozen_layers_stay_and_the_others_move_as_if_these_could_not_be_trained(
     trained: tuple[str, str], examples: Examples, rows: int

@@ -198,6 +198,7 @@ def test_a_missing_setting_that_has_no_default_is_named(field: str) -> None:
         *((f"{field}.validation_share", 1, "") for field in ("rmc", "rmc.calibration")),
         ("rmc.calibration.validation_share", -0.1, ""),
         *((field, -0.1, "") for field in ("rmc.trust_radius", "rmc.fast.trust_radius")),
+        *((field, -0.1, "0 or more") for field in ("rmc.settled", "rmc.fast.settled")),
         ("rmc.profile", "quick", "faithful, fast"),
     ],
 )
@@ -227,6 +228,13 @@ def test_a_radius_under_l2_may_be_above_1_and_fgsm_needs_no_step() -> None:
     assert config.AttackConfig(attack="fgsm", epsilon=0.001, step_size=0.1).epsilon == 0.001
     with pytest.raises(UserError, match="epsilon=inf"):
         config.AttackConfig(norm="l2", epsilon=math.inf)
+
+
+def test_only_frozen_statistics_can_be_folded() -> None:
+    with pytest.raises(UserError, match=r"rmc\.step=fused: .*rmc\.batch_norm=training"):
+        RMCConfig(step="fused", batch_norm="training")
+    moving = RMCConfig(batch_norm="training", profile="fast")
+    assert moving.in_effect.step == "plain", "the fast profile does without, and says nothing"
 
 
 def test_the_adaptation_rate_is_a_quarter_of_the_training_rate() -> None:

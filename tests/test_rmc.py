@@ -3,11 +3,13 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from rmc_tf import augmented_set, features
+from configs import digits as digits_config
+from rmc_tf import augmented_set, defences, features
 from rmc_tf.adaptation import Adaptation, Fit
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import (
@@ -48,8 +50,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     heard: list[Call] = []
     real = Adaptation.fit
 
-    def listen(self: Adaptation, train, validation, early_stop, seed) -> Fit:  # type: ignore[no-untyped-def]
-        fit = real(self, train, validation, early_stop, seed)
+    def listen(self: Adaptation, train, validation, early_stop, seed, settled) -> Fit:  # type: ignore[no-untyped-def]
+        fit = real(self, train, validation, early_stop, seed, settled)
         heard.append(Call(train, validation, early_stop, fit))
         return fit
 
@@ -195,9 +197,7 @@ def test_calibration_may_come_after_every_so_many_predictions(
 def test_the_fast_profile_trains_on_all_neighbours_for_its_epochs_and_says_what_else_it_does(
     make: Make, queries: np.ndarray, calls: list[Call]
 ) -> None:
-    fast = FastConfig(
-        neighbours=0.5, rate_factor=3.0, batch_size=8, max_epochs=2, calibration_epochs=1
-    )
+    fast = FastConfig(neighbours=0.5, rate_factor=3.0, batch_size=8, max_epochs=2, settled=0)
     config = dataclasses.replace(CONFIG, profile="fast", fast=fast)
     rmc = make(config)
     prediction = rmc.predict(queries[0])
@@ -210,6 +210,57 @@ def test_the_fast_profile_trains_on_all_neighbours_for_its_epochs_and_says_what_
     assert CONFIG.in_effect == CONFIG
     other = dataclasses.replace(CONFIG, fast=fast)
     assert other.in_effect == CONFIG, "what the fast profile would do doesn't count without it"
+
+
+def test_where_the_neighbours_are_known_well_local_adaptation_ends_and_calibration_does_not(
+    make: Make, queries: np.ndarray, calls: list[Call]
+) -> None:
+    for settled in (1e-9, 1e9):
+        fast = FastConfig(batch_size=8, max_epochs=1, settled=settled)
+        rmc = make(dataclasses.replace(CONFIG, profile="fast", fast=fast))
+        rmc.predict(queries[0])
+        rmc.calibrate()
+    assert [call.fit.steps for call in calls] == [8, 8, 2, 8]
+
+
+def test_a_fused_prediction_is_the_plain_one_and_its_state_can_be_put_back(
+    make: Make, queries: np.ndarray
+) -> None:
+    plain, fused = make(), make(dataclasses.replace(CONFIG, step="fused"))
+    np.testing.assert_allclose(
+        fused.predict(queries[0]).probabilities, plain.predict(queries[0]).probabilities, atol=1e-3
+    )
+    state = fused.snapshot()
+    again = fused.predict(queries[1])
+    assert not _same(fused.predict(queries[1]), again)
+    fused.restore(state)
+    assert _same(fused.predict(queries[1]), again)
+    assert state.keys() == plain.snapshot().keys(), "what either saved, the other can go on from"
+
+
+def test_what_answers_depend_on_names_a_later_setting_only_where_it_is_on() -> None:
+    def method(**settings: Any) -> dict[str, Any]:
+        of = dataclasses.replace(digits_config.experiment(), rmc=RMCConfig(**settings))
+        found: dict[str, Any] = defences.kind("rmc").depends_on(of)[0]
+        return found
+
+    plain = method()
+    assert not {"step", "settled", "micro_batch"} & plain.keys()
+    # What stored results of the faithful profile were made with; it says nothing, and stays.
+    assert plain["fast"] == {
+        "neighbours": 1.0,
+        "rate_factor": 1.0,
+        "batch_size": 32,
+        "max_epochs": 1,
+        "calibration_epochs": 1,
+        "calibrate_every": 1,
+        "frozen_until": "",
+        "trust_radius": 0.0,
+    }
+    assert method(step="fused") == {**plain, "step": "fused"}
+    assert method(settled=0.1) == {**plain, "settled": 0.1}
+    fast = FastConfig(step="fused", settled=0.2)
+    assert method(profile="fast", fast=fast).items() >= {"step": "fused", "settled": 0.2}.items()
 
 
 def test_the_weights_go_on_to_the_next_query_or_start_over_as_asked(

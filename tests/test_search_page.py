@@ -13,6 +13,7 @@ def streams(seconds: float, right: float, **more: Any) -> dict[str, Any]:
         "accuracy": right,
         "interval": [0.0, 1.0],
         "points": 10,
+        "right": [number < round(10 * right) for number in range(10)],
         "steps": 4.0,
         "seconds": seconds,
         "calibration_seconds": 0.1,
@@ -23,7 +24,7 @@ def streams(seconds: float, right: float, **more: Any) -> dict[str, Any]:
 @pytest.fixture
 def found() -> dict[str, Any]:
     simulated = {"gmsa_avg": streams(9.0, 0.2)["pgd"] | {"points": 5}}
-    settings = [{"fast": {"batch_size": size}} for size in (1, 2)]
+    settings = [{"batch_size": size} for size in (1, 2)]
     choosing = {
         "faithful": {"settings": settings[0], "streams": streams(1.0, 0.9)},
         "a third": {"settings": settings[1], "streams": streams(0.3, 0.8)},
@@ -32,7 +33,8 @@ def found() -> dict[str, Any]:
         "faithful": {"settings": settings[0], "streams": streams(0.8, 0.9, **simulated)},
         "fast": {"settings": settings[1], "streams": streams(0.1, 0.95, **simulated)},
     }
-    return {"dataset": "digits", "choosing": choosing, "reported": reported}
+    timed = {name: {"streams": row["streams"]} for name, row in choosing.items()}
+    return {"dataset": "digits", "choosing": choosing, "timed": timed, "reported": reported}
 
 
 def test_a_candidates_time_is_told_against_the_faithful_profile_of_its_half(
@@ -45,6 +47,24 @@ def test_a_candidates_time_is_told_against_the_faithful_profile_of_its_half(
     assert text.count("n = 5 |") == 1
 
 
+def test_a_candidate_that_has_not_answered_all_is_left_out(found: dict[str, Any]) -> None:
+    rest = {n: s for n, s in streams(0.2, 0.8).items() if n != "cw_l2"}
+    found["choosing"]["cut short"] = {"settings": {}, "streams": rest}
+    found["timed"]["cut short"] = {"streams": streams(0.2, 0.8)}
+    found["choosing"]["not timed"] = {"settings": {}, "streams": streams(0.2, 0.8)}
+    text = search_page.table(found)
+    assert "a third" in text
+    assert "cut short" not in text
+    assert "not timed" not in text
+
+
+def test_a_search_that_was_cut_short_tells_what_is_not_known(found: dict[str, Any]) -> None:
+    found |= {"timed": {}, "reported": {}}
+    text = search_page.table(found)
+    assert "| 4.0 | not timed | not timed |" in text
+    assert "Nothing is reported on other points yet." in text
+
+
 def test_the_plot_names_every_candidate_and_the_one_that_is_shipped(
     found: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
@@ -54,3 +74,18 @@ def test_the_plot_names_every_candidate_and_the_one_that_is_shipped(
     assert "a third (shipped)" in first
     search_page.plot(found, tmp_path / "pareto")
     assert (tmp_path / "pareto.svg").read_text() == first
+
+
+def test_each_bar_is_met_or_missed_on_the_reported_points(found: dict[str, Any]) -> None:
+    text = search_page.table(found)
+    assert "| ≥ 5 × less time | 8.0 × | met |" in text
+    assert "| PGD within 1.5 points of the faithful profile | +5.0 (1 won, 0 lost of 10) |" in text
+    assert "| GMSA-AVG not lower | +0.0 (0 won, 0 lost of 10) | met |" in text
+    fast = found["reported"]["fast"]["streams"]
+    fast["pgd"] = fast["pgd"] | {"accuracy": 0.88, "right": [False] + 9 * [True]}
+    fast["gmsa_avg"] = fast["gmsa_avg"] | {"accuracy": 0.1, "right": [True] + 9 * [False]}
+    found["reported"]["faithful"]["streams"]["cw_l2"]["seconds"] = 0.1
+    text = search_page.table(found)
+    assert "-2.0 (1 won, 1 lost of 10) | missed |" in text
+    assert "| GMSA-AVG not lower | -10.0 (0 won, 1 lost of 10) | missed |" in text
+    assert "| ≥ 5 × less time | 1.0 × | missed |" in text

@@ -48,7 +48,9 @@ def of_results(name: str) -> str:
         return of_benchmark(storage.read_json(folder / "performance.json"), name)
     values = storage.read_json(folder / "results.json")
     if "choosing" in values:
-        picture = f"![Robustness against delay](/docs/results/{name}/pareto.png)"
+        drawn = (folder / "pareto.png").exists()
+        plot = f"![Robustness against delay](/docs/results/{name}/pareto.png)"
+        picture = plot if drawn else "No plot is drawn yet."
         return f"\n{search_page.table(values)}\n{picture}\n\n*Made by `{values['command']}`.*\n"
     if "forward_flop" in values:
         return f"\n{step_page.tables(values)}\n*Made by `{values['command']}`.*\n"

@@ -3,9 +3,10 @@
 python tools/search_profile.py --dataset=digits --out=docs/results/fast_digits/results.json
 
 Every candidate answers the same points under the same streams, one after another in
-this process. It is judged on the first half of the points; the faithful profile
-and `FastConfig` as it is shipped are then reported on the other half, also under GMSA-AVG.
-Goes on where it stopped, as long as nothing that it depends on has changed.
+this process, and then some of them in turn, for their delay. It is judged on the first
+points; the faithful profile and `FastConfig` as it is shipped are then reported on those
+after, also under GMSA-AVG.
+Goes on at the stream where it stopped, as long as nothing that it depends on has changed.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -45,38 +46,13 @@ from tools.performance import search_page
 from tools.performance.measuring import machine
 
 CANDIDATES: Mapping[str, FastConfig] = {
-    "1 epoch, λ, batches of 32": FastConfig(rate_factor=1, batch_size=32),
-    "1 epoch, 2λ, batches of 32": FastConfig(rate_factor=2, batch_size=32),
-    "1 epoch, 2λ, batches of 64": FastConfig(rate_factor=2, batch_size=64),
-    "1 epoch, 4λ, batches of 128": FastConfig(rate_factor=4, batch_size=128),
-    "2 epochs, 2λ, batches of 128": FastConfig(
-        rate_factor=2, batch_size=128, max_epochs=2, calibration_epochs=2
-    ),
-    "three quarters of K, 1 epoch, 2λ, batches of 32": FastConfig(
-        neighbours=0.75, rate_factor=2, batch_size=32
-    ),
-    "half of K, 1 epoch, 2λ, batches of 32": FastConfig(
-        neighbours=0.5, rate_factor=2, batch_size=32
-    ),
-    "half of K, 1 epoch, 2λ, batches of 16": FastConfig(
-        neighbours=0.5, rate_factor=2, batch_size=16
-    ),
-    "half of K, 1 epoch, λ, batches of 16": FastConfig(
-        neighbours=0.5, rate_factor=1, batch_size=16
-    ),
-    "half of K, 2 epochs, 2λ, batches of 64": FastConfig(
-        neighbours=0.5, rate_factor=2, batch_size=64, max_epochs=2, calibration_epochs=2
-    ),
-    "1 epoch, 2λ, batches of 32, calibrated every 2": FastConfig(
-        rate_factor=2, batch_size=32, calibrate_every=2
-    ),
-    "1 epoch, 2λ, batches of 32, first stage frozen": FastConfig(
-        rate_factor=2, batch_size=32, frozen_until="conv_2_1"
-    ),
-    "1 epoch, 2λ, batches of 32, ‖θ − θ₀‖ ≤ 0.1 ‖θ₀‖": FastConfig(
-        rate_factor=2, batch_size=32, trust_radius=0.1
-    ),
+    "4 epochs, until settled at 0.05": FastConfig(max_epochs=4, settled=0.05),
+    "4 epochs, until settled at 0.1": FastConfig(max_epochs=4, settled=0.1),
+    "1 epoch, until settled at 0.1": FastConfig(max_epochs=1, settled=0.1),
+    "1 epoch": FastConfig(max_epochs=1, settled=0),
+    "1 epoch, as Keras computes a step": FastConfig(max_epochs=1, settled=0, step="plain"),
 }
+_PARTS = ("choosing", "timed", "reported")
 _STREAMS = ("clean", "pgd", "cw_l2", "pgd_nn")
 _GMSA = "gmsa_avg"
 
@@ -109,30 +85,29 @@ class Search:
         return threats.build(threat, self.config.attacks, self._materials.classifier(), searched)
 
     def measured(
-        self, profiles: Sequence[RMCConfig], points: slice, simulated: bool
-    ) -> list[dict[str, Any]]:
-        """Returns accuracy and cost of each of some settings, as JSON; they answer in turn.
+        self,
+        profiles: Sequence[RMCConfig],
+        points: slice,
+        wanted: Sequence[str],
+    ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """Yields accuracy and cost of each of some settings, as JSON; they answer in turn.
 
         Args:
           profiles: the settings.
           points: which of the streams'.
-          simulated: whether GMSA-AVG attacks, too.
+          wanted: the streams; with GMSA-AVG's name, it attacks the first points.
         """
-        found: list[dict[str, Any]] = [{} for _ in profiles]
         made = [self._defence(rmc) for rmc in profiles]
         first_states = [defence.snapshot() for defence in made]
         few = slice(points.start, points.start + self._gmsa_points)
-        threat = self._threat(ThreatConfig(threat=_GMSA, rounds=6)) if simulated else None
-        asked = [(name, stream, points, None) for name, stream in self._streams.items()]
-        if threat is not None:
-            asked.append((_GMSA, self._streams["clean"], few, threat))
-        for name, stream, some, attacker in asked:
+        for name in wanted:
             for defence, state in zip(made, first_states, strict=True):
                 defence.restore(state)
-            answers = _answers(made, stream, some, name, attacker)
-            for one, answer in zip(found, answers, strict=True):
-                one[name] = answer
-        return found
+            if name == _GMSA:
+                threat = self._threat(ThreatConfig(threat=_GMSA, rounds=6))
+                yield name, _answers(made, self._streams["clean"], few, name, threat)
+            else:
+                yield name, _answers(made, self._streams[name], points, name, None)
 
     def _defence(self, rmc: RMCConfig) -> Defence:
         setting = defences.Setting(
@@ -187,9 +162,30 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "out", None, "JSON file for the figures.", flag_values=values, required=True
     )
-    flags.DEFINE_integer("points", 100, "Points of each half.", flag_values=values, lower_bound=1)
     flags.DEFINE_integer(
-        "gmsa_points", 20, "Of them, under GMSA-AVG.", flag_values=values, lower_bound=1
+        "points", 100, "The first so many choose.", flag_values=values, lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "reported_points", 0, "Those after; 0: as many.", flag_values=values, lower_bound=0
+    )
+    flags.DEFINE_integer(
+        "drawn_points",
+        0,
+        "How many are drawn and attacked, at least; with more than those that are asked, more can "
+        "be reported later, and what is stored stays.",
+        flag_values=values,
+        lower_bound=0,
+    )
+    flags.DEFINE_integer(
+        "timed_points",
+        10,
+        "The first so many of each stream, which all candidates answer in turn, tell their delay.",
+        flag_values=values,
+        lower_bound=1,
+    )
+    flags.DEFINE_list("parts", list(_PARTS), "Which of them.", flag_values=values)
+    flags.DEFINE_integer(
+        "gmsa_points", 20, "Of them, under GMSA-AVG; 0: none.", flag_values=values, lower_bound=0
     )
     flags.DEFINE_integer(
         "rows", 0, "The first so many rows of D; 0: all.", flag_values=values, lower_bound=0
@@ -209,8 +205,13 @@ def experiment(dataset: str, points: int, rows: int, k: int) -> ExperimentConfig
         ),
         attacks={**config.attacks, "cw_l2": cw_l2},
         rmc=dataclasses.replace(config.rmc, k=k or config.rmc.k),
-        evaluation=dataclasses.replace(config.evaluation, points=2 * points),
+        evaluation=dataclasses.replace(config.evaluation, points=points),
     )
+
+
+def said(rmc: RMCConfig) -> dict[str, Any]:
+    """Returns what the settings come to, whatever profile says so and is shipped."""
+    return {name: v for name, v in rmc.in_effect.to_dict().items() if name != "fast"}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -218,44 +219,64 @@ def main(argv: Sequence[str]) -> None:
     del argv
     values, command = flags.FLAGS, " ".join(["python tools/search_profile.py", *sys.argv[1:]])
     console.quieten()
-    config = experiment(values.dataset, values.points, values.rows, values.k)
+    every = values.points + (values.reported_points or values.points)
+    drawn = max(every, values.drawn_points)
+    config = experiment(values.dataset, drawn, values.rows, values.k)
     share_cores(config.hardware)
     tf.config.experimental.enable_op_determinism()
     out = pathlib.Path(values.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    settings_of_all = config.to_dict()
+    of = config.to_dict() | {"rmc": said(config.rmc)}
     for name in ("engine", "ray_address", "ray_workers"):  # whoever makes D', it is the same
-        del settings_of_all["hardware"][name]
-    of = {"experiment": settings_of_all, "gmsa_points": values.gmsa_points}
-    made_by = storage.fingerprint({**of, "rmc_fast": ""})
-    found: dict[str, Any] = {"choosing": {}, "reported": {}}
+        del of["hardware"][name]
+    made_by = storage.fingerprint(of)
+    found: dict[str, Any] = {part: {} for part in _PARTS}
     if out.exists():
         stored = storage.read_json(out)
         if stored["fingerprint"] == made_by:
-            found = stored
+            found |= stored
     workdir = pathlib.Path(values.workdir or f"runs/search-{values.dataset}")
     search = Search(config, workdir, values.gmsa_points)
-    halves = slice(0, values.points), slice(values.points, 2 * values.points)
+    points = {
+        "choosing": slice(0, values.points),
+        "timed": slice(0, values.timed_points),
+        "reported": slice(values.points, every),
+    }
     fast = dataclasses.replace(config.rmc, profile="fast")
     candidates = {n: dataclasses.replace(fast, fast=one) for n, one in CANDIDATES.items()}
-    wanted: list[tuple[str, dict[str, RMCConfig]]] = [("choosing", {"faithful": config.rmc})]
-    wanted += [("choosing", {name: rmc}) for name, rmc in candidates.items()]
-    wanted.append(("reported", {"faithful": config.rmc, "fast": fast}))
-    for part, profiles in wanted:
-        settings = {name: rmc.to_dict() for name, rmc in profiles.items()}
-        if all(found[part].get(n, {}).get("settings") == own for n, own in settings.items()):
+    asked: list[tuple[str, dict[str, RMCConfig]]] = [("choosing", {"faithful": config.rmc})]
+    asked += [("choosing", {name: rmc}) for name, rmc in candidates.items()]
+    asked.append(("timed", {"faithful": config.rmc, **candidates}))
+    asked.append(("reported", {"faithful": config.rmc, "fast": fast}))
+    for part, profiles in asked:
+        if part not in values.parts:
+            continue
+        for name, rmc in profiles.items():
+            if found[part].get(name, {}).get("settings") != said(rmc):
+                found[part][name] = {"settings": said(rmc), "streams": {}}
+        simulated = part == "reported" and values.gmsa_points > 0
+        wanted = (*_STREAMS, *[_GMSA] * simulated)
+        rows = [found[part][name]["streams"] for name in profiles]
+        asked_of = points[part].stop - points[part].start
+        left = [
+            name
+            for name in wanted
+            for number in [values.gmsa_points if name == _GMSA else asked_of]
+            if not all(row.get(name, {}).get("points") == number for row in rows)
+        ]
+        if not left:
             continue
         console.say(f"{part}: {', '.join(profiles)}")
-        points = halves[part == "reported"]
-        made = search.measured(list(profiles.values()), points, simulated=part == "reported")
-        for name, streams in zip(profiles, made, strict=True):
-            found[part][name] = {"settings": settings[name], "streams": streams}
-            shares = ", ".join(f"{n} {100 * s['accuracy']:.0f} %" for n, s in streams.items())
-            console.say(f"  {shares}; {1e3 * streams['pgd']['seconds']:.0f} ms under PGD")
-        about = {"machine": machine(), "fingerprint": made_by, "command": command}
-        text = json.dumps({**found, **about, "dataset": values.dataset}, indent=1)
-        storage.write_bytes(out, f"{text}\n".encode())
-    search_page.plot(storage.read_json(out), out.with_name("pareto"))
+        for stream, made in search.measured(list(profiles.values()), points[part], left):
+            for name, row, one in zip(profiles, rows, made, strict=True):
+                row[stream] = one
+                milliseconds = f"{1e3 * one['seconds']:.0f} ms"
+                console.say(f"  {stream}, {name}: {100 * one['accuracy']:.0f} %, {milliseconds}")
+            about = {"machine": machine(), "fingerprint": made_by, "command": command}
+            text = json.dumps({**found, **about, "dataset": values.dataset}, indent=1)
+            storage.write_bytes(out, f"{text}\n".encode())
+    if out.exists():
+        search_page.plot(storage.read_json(out), out.with_name("pareto"))
 
 
 if __name__ == "__main__":

@@ -121,9 +121,9 @@ class FastConfig(Section):
     """λ, as a multiple of the faithful profile's."""
     batch_size: int = 32
     """Small, since it is the number of steps that counts, and each costs what its rows cost."""
-    max_epochs: int = 1
+    max_epochs: int = 4
     """Of local adaptation, without an early stop: all K neighbours are trained on, also those
-    nearest that the faithful profile validates on."""
+    nearest that the faithful profile validates on. Few need so many; see `settled`."""
     calibration_epochs: int = 1
     """Of calibration, without an early stop."""
     calibrate_every: int = 1
@@ -132,6 +132,11 @@ class FastConfig(Section):
     """See `RMCConfig.frozen_until`."""
     trust_radius: float = 0.0
     """See `RMCConfig.trust_radius`."""
+    step: Literal["plain", "fused"] = "fused"
+    """See `RMCConfig.step`."""
+    settled: float = 0.05
+    """See `RMCConfig.settled`. Most neighbourhoods are known well before the first step, as the
+    weights go on from query to query: the steps go to the others."""
 
     def __post_init__(self) -> None:
         for field in ("neighbours", "rate_factor"):
@@ -141,6 +146,7 @@ class FastConfig(Section):
             value = getattr(self, field)
             require(value >= 1, f"rmc.fast.{field}", value, "must be at least 1")
         require(self.trust_radius >= 0, "rmc.fast.trust_radius", self.trust_radius, "0 or more")
+        require(0 <= self.settled < math.inf, "rmc.fast.settled", self.settled, "0 or more")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,6 +188,13 @@ class RMCConfig(Section):
     trust_radius: float = 0.0
     """The most that ‖θ − θ₀‖ may be after a fit, as a share of ‖θ₀‖; further, θ is moved back
     towards the trained θ₀. 0: no bound (the paper)."""
+    step: Literal["plain", "fused"] = "plain"
+    """"plain": each layer and Adam as Keras computes them. "fused": the same in fewer operations,
+    with other last bits: batch normalisation is part of the convolution before it, and Adam one
+    operation for each weight."""
+    settled: float = 0.0
+    """Local adaptation ends, too, once the mean loss of its last two batches, each before its own
+    step, is below this. 0: it doesn't (the paper)."""
     calibration: CalibrationConfig = CalibrationConfig()
 
     @property
@@ -203,6 +216,8 @@ class RMCConfig(Section):
             early_stop=local,
             frozen_until=fast.frozen_until,
             trust_radius=fast.trust_radius,
+            step=fast.step if self.batch_norm == "inference" else "plain",
+            settled=fast.settled,
             calibration=dataclasses.replace(
                 self.calibration,
                 every=fast.calibrate_every,
@@ -227,12 +242,19 @@ class RMCConfig(Section):
         require(self.k >= 2, "rmc.k", self.k, "must be at least 2 (to train on, to validate on)")
         require(self.batch_size >= 1, "rmc.batch_size", self.batch_size, "must be at least 1")
         require(self.trust_radius >= 0, "rmc.trust_radius", self.trust_radius, "0 or more")
+        require(0 <= self.settled < math.inf, "rmc.settled", self.settled, "0 or more")
         require(self.micro_batch >= 0, "rmc.micro_batch", self.micro_batch, "must be 0 or more")
         require(
             not self.micro_batch or self.batch_norm == "inference",
             "rmc.micro_batch",
             self.micro_batch,
             "must be 0 where rmc.batch_norm=training: its statistics are of the whole batch",
+        )
+        require(
+            self.step == "plain" or self.batch_norm == "inference",
+            "rmc.step",
+            self.step,
+            "must be plain where rmc.batch_norm=training: only frozen statistics can be folded",
         )
         require(0 < self.training_rate < 1, "rmc.training_rate", self.training_rate, "in (0, 1)")
         require(

@@ -121,6 +121,21 @@ def _rmc_settings(config: ExperimentConfig) -> Any:
     method = config.rmc.in_effect.to_dict()
     if not config.rmc.micro_batch:
         del method["micro_batch"]  # what was answered before there was such a setting stays
+    if method["step"] == "plain":
+        del method["step"]
+    if not method["settled"]:
+        del method["settled"]
+    # What is in effect says all, and `fast` nothing; it stays as it was in what is stored.
+    method["fast"] = {
+        "neighbours": 1.0,
+        "rate_factor": 1.0,
+        "batch_size": 32,
+        "max_epochs": 1,
+        "calibration_epochs": 1,
+        "calibrate_every": 1,
+        "frozen_until": "",
+        "trust_radius": 0.0,
+    }
     index, hardware = _index_settings(config), config.hardware.of_adaptation()
     return [method, index, config.seed, *([hardware] if hardware else [])]
 

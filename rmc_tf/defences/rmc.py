@@ -272,7 +272,8 @@ class RMC:
         local = phase == "adaptation"
         early_stop = self.config.early_stop if local else self.config.calibration.early_stop
         seed = derive_seed(self._seed, phase, self.predictions)
-        return self._adaptation.fit(examples.train, examples.validation, early_stop, seed)
+        settled = self.config.settled if local else 0.0
+        return self._adaptation.fit(examples.train, examples.validation, early_stop, seed, settled)
 
     def _start_over(self) -> None:
         """Discards θ' for the static θ* (the alternative of section 3)."""

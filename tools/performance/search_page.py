@@ -1,4 +1,4 @@
-"""The search for the fast profile as a table and a Pareto plot; no TensorFlow."""
+"""The search for the fast profile as tables and a Pareto plot; no TensorFlow."""
 
 import io
 import pathlib
@@ -24,6 +24,9 @@ _MARKS = ("o", "s", "^", "v", "D", "P", "X", "<", ">", "*", "p", "h")
 _FAITHFUL, _OTHER, _SHIPPED = "#000000", "#0072B2", "#D55E00"
 """Black, blue and vermilion of Okabe & Ito 2008, told apart by any eye; marks tell them, too."""
 
+_LEAST, _MOST_LOST = 5.0, 1.5
+"""What the fast profile has to reach: times less delay, points of accuracy at most lost."""
+
 Streams = Mapping[str, Mapping[str, Any]]
 
 
@@ -35,15 +38,39 @@ def delay(streams: Streams, calibrating: bool = False) -> float:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Returns the Markdown tables of both halves.
+    """Returns the Markdown tables of the points that chose and of the others, and the bars.
 
     Args:
       found: what `tools/search_profile.py` stores.
     """
-    return "\n".join([_half(found["choosing"]), "On the other half:\n", _half(found["reported"])])
+    chosen = _half(found["choosing"], found.get("timed") or {})
+    reported = found.get("reported")
+    if not reported:
+        return f"{chosen}\nNothing is reported on other points yet.\n"
+    others = "On the other points:\n"
+    return "\n".join([chosen, others, _half(reported, reported), _bars(reported)])
 
 
-def _half(rows: Mapping[str, Any]) -> str:
+def _bars(rows: Mapping[str, Any]) -> str:
+    """Returns what the fast profile has to reach, and whether it does."""
+    faithful, fast = rows["faithful"]["streams"], rows["fast"]["streams"]
+    ratio = delay(faithful) / delay(fast)
+    lines = ["| bar | found | |", "| --- | --- | --- |"]
+    met = [(f"≥ {_LEAST:g} × less time", f"{ratio:.1f} ×", ratio >= _LEAST)]
+    for name, stream in faithful.items():
+        points = 100 * (fast[name]["accuracy"] - stream["accuracy"])
+        least = 0.0 if name == "gmsa_avg" else -_MOST_LOST
+        bar = "not lower" if not least else f"within {_MOST_LOST} points of the faithful profile"
+        pairs = list(zip(fast[name]["right"], stream["right"], strict=True))
+        won, lost = pairs.count((True, False)), pairs.count((False, True))
+        told = f"{points:+.1f} ({won} won, {lost} lost of {len(pairs)})"
+        met.append((f"{_TITLES[name]} {bar}", told, points >= least - 1e-9))
+    lines += [f"| {bar} | {told} | {'met' if is_met else 'missed'} |" for bar, told, is_met in met]
+    return "\n".join(lines) + "\n"
+
+
+def _half(rows: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
+    """Returns the table of some points; the delay is that of points answered in turn."""
     counts = rows["faithful"]["streams"]
     names = list(counts)
     heads = [f"{_TITLES[name]}, n = {counts[name]['points']}" for name in names]
@@ -51,15 +78,31 @@ def _half(rows: Mapping[str, Any]) -> str:
         f"| settings | {' | '.join(heads)} | steps | faithful ÷ its time | with calibration |",
         "| --- |" + " --- |" * (len(heads) + 3),
     ]
-    first = rows["faithful"]["streams"]
-    for name, row in rows.items():
+    first = timed["faithful"]["streams"] if timed else {}
+    for name, row in _answered(rows, timed):
         streams = row["streams"]
         shares = [_share(streams[n]) for n in names]
         steps = np.mean([s["steps"] for n, s in streams.items() if n != "gmsa_avg"])
-        ratios = [delay(first, both) / delay(streams, both) for both in (False, True)]
-        cost = f"{steps:.1f} | **{ratios[0]:.1f}** | {ratios[1]:.1f}"
+        cost = f"{steps:.1f} | not timed | not timed"
+        if timed:
+            own = timed[name]["streams"]
+            ratios = [delay(first, both) / delay(own, both) for both in (False, True)]
+            cost = f"{steps:.1f} | **{ratios[0]:.1f}** | {ratios[1]:.1f}"
         lines.append(f"| {name} | {' | '.join(shares)} | {cost} |")
     return "\n".join(lines) + "\n"
+
+
+def _answered(
+    rows: Mapping[str, Any], timed: Mapping[str, Any]
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Returns the rows that answered all that the faithful profile did; if any is, those timed."""
+    own = timed["faithful"]["streams"] if timed else {}
+    return [
+        (name, row)
+        for name, row in rows.items()
+        if row["streams"].keys() == rows["faithful"]["streams"].keys()
+        and timed.get(name, {"streams": {}})["streams"].keys() == own.keys()
+    ]
 
 
 def _share(stream: Mapping[str, Any]) -> str:
@@ -77,17 +120,18 @@ def plot(found: Mapping[str, Any], stem: pathlib.Path) -> None:
     rows = found["choosing"]
     with plt.rc_context({"svg.hashsalt": "rmc_tf", "font.size": 9, "axes.spines.top": False}):
         figure, panel = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-        reference = delay(rows["faithful"]["streams"])
+        timed = found["timed"]
+        reference = delay(timed["faithful"]["streams"])
         shipped = found["reported"].get("fast", {}).get("settings")
         best = 0.0
         points = []
-        for mark, (name, row) in zip(_MARKS, rows.items(), strict=False):
+        for mark, (name, row) in zip(_MARKS, _answered(rows, timed), strict=False):
             share = np.mean([row["streams"][n]["accuracy"] for n in ("pgd", "cw_l2", "pgd_nn")])
-            points.append((delay(row["streams"]) / reference, 100 * float(share)))
+            points.append((delay(timed[name]["streams"]) / reference, 100 * float(share)))
             colour = _OTHER
             if name == "faithful":
                 colour = _FAITHFUL
-            elif shipped and row["settings"]["fast"] == shipped["fast"]:
+            elif row["settings"] == shipped:
                 colour, name = _SHIPPED, f"{name} (shipped)"
             panel.plot(*points[-1], mark, color=colour, label=name, markersize=7)
         edge = []

@@ -1,0 +1,149 @@
+"""The same step of adaptation in fewer operations; the last bits differ.
+
+With frozen statistics, batch normalisation multiplies each channel by one number and
+adds another. A convolution before it can do both: its kernel is multiplied beforehand, and
+the sum is its bias. The weights stay those of the network, and their gradients are the
+same but for rounding.
+
+Keras' Adam is some twenty operations for each weight; TensorFlow has one for all of it.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+
+class FusedAdam(keras.optimizers.Adam):
+    """Keras' Adam, its settings and its state; one operation for each weight."""
+
+    @tf.autograph.experimental.do_not_convert
+    def apply(
+        self,
+        grads: Sequence[tf.Tensor | None],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> None:
+        """Moves the weights that it was built with.
+
+        Args:
+          grads: one for each of them; None: the loss doesn't depend on it, and it stays.
+          trainable_variables: not taken; for the sake of Keras' signature.
+        """
+        if trainable_variables is not None:
+            raise ValueError("moves the weights it was built with, and no others")
+        step = tf.cast(self.iterations.value + 1, tf.float32)
+        powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
+        constants = *powers, self.learning_rate.value, self.beta_1, self.beta_2, self.epsilon
+        moments = zip(self._momentums, self._velocities, strict=True)
+        for weight, (m, v), gradient in zip(self._trainable_variables, moments, grads, strict=True):
+            if gradient is None:
+                continue
+            tf.raw_ops.ResourceApplyAdam(
+                var=weight.value.handle,
+                m=m.value.handle,
+                v=v.value.handle,
+                **{
+                    name: tf.cast(value, weight.dtype)
+                    for name, value in zip(_CONSTANTS, constants, strict=True)
+                },
+                grad=tf.cast(gradient, weight.dtype),
+            )
+        self.iterations.assign_add(1)
+
+
+_CONSTANTS = ("beta1_power", "beta2_power", "lr", "beta1", "beta2", "epsilon")
+
+
+class FoldedConvolution(keras.layers.Layer):
+    """A convolution and the batch normalisation after it, in inference mode, as one convolution."""
+
+    def __init__(
+        self, convolution: keras.layers.Conv2D, normalization: keras.layers.BatchNormalization
+    ) -> None:
+        """Takes both layers, whose weights it shares."""
+        super().__init__(name=convolution.name)
+        self.convolution = convolution
+        self.normalization = normalization
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns what both layers give, [B, H, W, filters]."""
+        convolution, norm = self.convolution, self.normalization
+        scale = tf.math.rsqrt(norm.moving_variance.value + norm.epsilon)
+        if norm.scale:
+            scale = scale * norm.gamma.value
+        centre = -norm.moving_mean.value
+        if convolution.use_bias:
+            centre = centre + convolution.bias.value
+        shift = centre * scale
+        if norm.center:
+            shift = shift + norm.beta.value
+        outputs = convolution.convolution_op(images, convolution.kernel.value * scale)
+        return tf.nn.bias_add(outputs, shift)
+
+
+class _Passed(keras.layers.Layer):
+    """In the place of a batch normalisation that is folded; called as that was."""
+
+    def call(
+        self, images: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Returns what it gets."""
+        del training, mask
+        return images
+
+
+def fold(network: keras.Model, head: keras.Model) -> keras.Model:
+    """Returns a part of a network with each batch normalisation in the convolution before it.
+
+    Args:
+      network: the whole; says which layer's output goes where.
+      head: the network, or the part of it above some layer; it isn't changed.
+
+    Returns:
+      a network for inference mode with the weights of `head`, which are shared. What isn't a
+      plain convolution that goes to nothing but its batch normalisation stays as it is.
+    """
+    names = {layer.name for layer in head.layers}
+    pairs = {
+        convolution.name: (convolution, normalization)
+        for convolution, normalization in _pairs(network)
+        if {convolution.name, normalization.name} <= names
+    }
+    done = {normalization.name for _, normalization in pairs.values()}
+
+    def folded(layer: keras.Layer) -> keras.Layer:
+        if layer.name in pairs:
+            return FoldedConvolution(*pairs[layer.name])
+        if layer.name in done:
+            return _Passed(name=layer.name)
+        return layer
+
+    return keras.models.clone_model(head, clone_function=folded)
+
+
+def _pairs(
+    network: keras.Model,
+) -> list[tuple[keras.layers.Conv2D, keras.layers.BatchNormalization]]:
+    """Returns the convolutions with the batch normalisations that alone use their outputs."""
+    taken = [id(tensor) for layer in network.layers for tensor in keras.tree.flatten(layer.input)]
+    taken += [id(tensor) for tensor in network.outputs]
+    makers = {id(layer.output): layer for layer in network.layers if _foldable(layer)}
+    return [
+        (makers[id(layer.input)], layer)
+        for layer in network.layers
+        if type(layer) is keras.layers.BatchNormalization
+        and layer.axis in (-1, 3)
+        and not layer.renorm
+        and taken.count(id(layer.input)) == 1
+        and id(layer.input) in makers
+    ]
+
+
+def _foldable(layer: keras.Layer) -> bool:
+    return (
+        type(layer) is keras.layers.Conv2D
+        and len(layer._inbound_nodes) == 1  # called once, so that no other path uses it
+        and layer.activation is keras.activations.linear
+        and layer.data_format == "channels_last"
+        and layer.compute_dtype == "float32"
+    )
