@@ -3,7 +3,10 @@
 python tools/benchmark_attacks.py --out=attacks.json
 
 Each pair is measured alternately in this process after a warm-up, and each ratio
-is of two neighbours in time, so that a busy machine slows both. Prints a Markdown
+is of two neighbours in time, so that a busy machine slows both. A measurement is of
+as many calls one after another as take a tenth of a second, as PREPARE attacks one
+batch after another: a single call of some milliseconds would be one of cores that
+wake up. Prints a Markdown
 table: time of the peer ÷ ours, the median and the extremes of the repeats; and,
 against CleverHans, time of the peer ÷ that of the network's gradients alone, which
 no attack that takes as many can do without.
@@ -46,6 +49,8 @@ from rmc_tf.traces import NoTraces
 
 _BALL: dict[str, Any] = {"epsilon": 0.1, "step_size": 0.025}
 _CW: dict[str, Any] = {"learning_rate": 0.05, "initial_const": 0.5, "binary_search_steps": 3}
+_AT_LEAST = 0.1
+"""Seconds that a measurement takes, of the quicker of two."""
 _JSMA: dict[str, Any] = {"theta": 1.0, "gamma": 0.145}
 
 
@@ -222,6 +227,14 @@ def _numpy(run: Callable[[], tf.Tensor]) -> Run:
     return lambda: np.asarray(run())
 
 
+def _seconds(run: Run, calls: int = 1) -> float:
+    """Returns how long a call takes, mean of so many one after another."""
+    begun = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - begun) / calls
+
+
 def measure(task: Task, pair: Pair, repeats: int, seconds_at_most: float) -> dict[str, Any]:
     """Returns ratios, times in seconds, and success rates of one pair.
 
@@ -243,14 +256,13 @@ def measure(task: Task, pair: Pair, repeats: int, seconds_at_most: float) -> dic
     runs = [run for run in (pair.ours, pair.theirs, pair.gradients) if run is not None]
     runs[-1]()  # as warm as the others
     times: list[list[float]] = [[] for _ in runs]
+    calls = max(1, round(_AT_LEAST / min(map(_seconds, runs))))
     end = time.monotonic() + seconds_at_most
     for repeat in range(repeats):
         if repeat and time.monotonic() > end:
             break
         for run, seconds in zip(runs, times, strict=True):
-            begun = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - begun)
+            seconds.append(_seconds(run, calls))
     ratios = [theirs / own for own, theirs in zip(*times[:2], strict=True)]
     limits = [theirs / least for theirs, least in zip(times[1], times[-1], strict=True)]
     return {
