@@ -35,7 +35,7 @@ from rmc_tf import (
 from rmc_tf.config import ExperimentConfig, VariationConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.export import export
-from rmc_tf.hardware import share_cores
+from rmc_tf.hardware import share_cores, share_gpus
 from rmc_tf.illustrations import illustrate
 from rmc_tf.materials import Materials, Shelf
 from rmc_tf.opponents import Opponents
@@ -91,6 +91,7 @@ class Pipeline:
             attacks.find(model)
         for threat in config.threats.values():
             threats.check(threat, config.attacks)
+        share_gpus()
         share_cores(config.hardware)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
