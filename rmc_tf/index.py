@@ -126,8 +126,8 @@ class FeatureIndex:
                 if not searchers.fits("exact", size, dimensions, self._config):
                     raise UserError(
                         f"--config.index.memory_gib={self._config.memory_gib:g}: {reason}, and "
-                        f"exact search takes {4 * features.size / searchers.GIB:.3g} GiB; allow "
-                        "that, or lower --config.index.least_recall"
+                        f"exact search takes {searchers.enough_gib(4 * features.size)} GiB; "
+                        "allow that, or lower --config.index.least_recall"
                     )
                 kind, recall = "exact", 1.0
                 self._prepare(kind)
