@@ -174,7 +174,7 @@ class Pipeline:
         """How the rows are found that a cell searches, for the report."""
         if defences.kind(cell.defence).searches == "nothing":
             return None
-        return str(self.materials.prepared(cell.network, cell.d_prime, cell.vary).index.report)
+        return str(self._opponents.prepared(*cell.work[:3]).index.report)
 
     def _asked(self, cell: Cell) -> streams.Stream:
         """The queries of a cell: its stream, or what a threat crafted against the same defence."""
