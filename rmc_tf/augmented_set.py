@@ -34,7 +34,7 @@ _MANIFEST = "augmented_set.json"
 _SHARD = "augmented set shard"
 _OPEN_AT_ONCE = 128
 """Shards that a D' keeps mapped, those read last: each map has a file open, of which a process may
-have 1,024 as a rule, and a run has several D'. To map one takes a fifth of a millisecond."""
+have 1,024 as a rule, and a run has several D'. To map one takes a third of a millisecond."""
 
 
 class Rows(NamedTuple):
