@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         CalibrationConfig,
         DatasetConfig,
         EarlyStopConfig,
+        HardwareConfig,
         IndexConfig,
         RefreshConfig,
         RMCConfig,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rmc_tf.defences.base import Prediction
     from rmc_tf.defences.rmc import RMC
     from rmc_tf.defences.rmc_plus import RMCPlus
+    from rmc_tf.distributed import engine as build_engine
     from rmc_tf.errors import UserError
     from rmc_tf.features import extract
     from rmc_tf.index import FeatureIndex
@@ -41,6 +43,7 @@ _HOMES = {
     "CalibrationConfig": "config",
     "DatasetConfig": "config",
     "EarlyStopConfig": "config",
+    "HardwareConfig": "config",
     "IndexConfig": "config",
     "RMCConfig": "config",
     "RefreshConfig": "config",
@@ -55,10 +58,14 @@ _HOMES = {
     "RefreshedSet": "refreshed_set",
     "UserError": "errors",
     "build_attack": "attacks",
+    "build_engine": "distributed",
     "extract": "features",
     "load_dataset": "datasets",
     "prepare": "preparation",
 }
+
+_THERE = {"build_attack": "build", "build_engine": "engine", "load_dataset": "load"}
+"""Names that are others in their modules, where these say the rest."""
 
 __all__ = [
     "RMC",
@@ -71,6 +78,7 @@ __all__ = [
     "DatasetConfig",
     "EarlyStopConfig",
     "FeatureIndex",
+    "HardwareConfig",
     "IndexConfig",
     "Prediction",
     "RMCConfig",
@@ -81,6 +89,7 @@ __all__ = [
     "__version__",
     "authors_code",
     "build_attack",
+    "build_engine",
     "extract",
     "load_dataset",
     "prepare",
@@ -97,6 +106,6 @@ if not TYPE_CHECKING:  # else every misspelt name would pass as Any
         if name not in _HOMES:
             raise AttributeError(f"module 'rmc_tf' has no attribute {name!r}")
         module = importlib.import_module(f"rmc_tf.{_HOMES[name]}")
-        value = getattr(module, {"build_attack": "build", "load_dataset": "load"}.get(name, name))
+        value = getattr(module, _THERE.get(name, name))
         globals()[name] = value  # the next use comes here no more
         return value

@@ -10,9 +10,11 @@ On disk D' is a folder of shards, each an artefact of five memory-mapped arrays:
 
 and `augmented_set.json`, written last, which lists them. Rows are numbered
 through all shards, D first. Any rows are read at random in well under a
-millisecond, and a kill while D' is made costs one shard.
+millisecond, and a kill while D' is made costs one shard. ImageNet's D' has thousands
+of shards, more than a process may have files open, so maps are opened when they are read.
 """
 
+import functools
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 _MANIFEST = "augmented_set.json"
 _SHARD = "augmented set shard"
+_OPEN_AT_ONCE = 128
+"""Shards that a D' keeps mapped, those read last: each map has a file open, of which a process may
+have 1,024 as a rule, and a run has several D'. To map one takes a third of a millisecond."""
 
 
 class Rows(NamedTuple):
@@ -111,12 +116,14 @@ class AugmentedSet:
     def _load(self) -> None:
         shards = self._shards
         self.folder = shards[0].parent
-        self._images = [np.load(shard / "image.npy", mmap_mode="r") for shard in shards]
-        self._begins = np.cumsum([0] + [len(images) for images in self._images])
-        self.labels, self.sources, self.origins, self.targets = (
-            np.concatenate([np.load(shard / f"{name}.npy") for shard in shards])
+        self._mapped = functools.lru_cache(_OPEN_AT_ONCE)(_images_of)
+        labels, *others = (
+            [np.load(shard / f"{name}.npy") for shard in shards]
             for name in ("label", "source", "origin", "target")
         )
+        self._begins = np.cumsum([0, *map(len, labels)])
+        self.labels = np.concatenate(labels)
+        self.sources, self.origins, self.targets = map(np.concatenate, others)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickled without a row of it: as where it is, whatever the reader's own folder."""
@@ -163,13 +170,13 @@ class AugmentedSet:
     @property
     def pixel_type(self) -> np.dtype:
         """uint8 or float32, the stored form."""
-        dtype: np.dtype = self._images[0].dtype
+        dtype: np.dtype = self._mapped(self._shards[0]).dtype
         return dtype
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """[H, W, C]."""
-        shape: tuple[int, int, int] = self._images[0].shape[1:]
+        shape: tuple[int, int, int] = self._mapped(self._shards[0]).shape[1:]
         return shape
 
     @property
@@ -197,7 +204,8 @@ class AugmentedSet:
         shard_of = np.searchsorted(self._begins, numbers, side="right") - 1
         for shard in np.unique(shard_of):
             chosen = shard_of == shard
-            images[chosen] = self._images[shard][numbers[chosen] - self._begins[shard]]
+            mapped = self._mapped(self._shards[shard])
+            images[chosen] = mapped[numbers[chosen] - self._begins[shard]]
         return images
 
     def batches(self, batch_size: int) -> Iterator[Rows]:
@@ -238,6 +246,12 @@ class AugmentedSet:
         return store(
             name, splits, class_names=class_names, data_dir=data_dir, description=description
         )
+
+
+def _images_of(shard: pathlib.Path) -> np.ndarray:
+    """Returns the pixels of a shard, as a memory map."""
+    images: np.ndarray = np.load(shard / "image.npy", mmap_mode="r")
+    return images
 
 
 def write_shard(

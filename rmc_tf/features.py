@@ -141,21 +141,24 @@ def _join(shards: Sequence[pathlib.Path], whole: pathlib.Path, made_from: str) -
     answers: list[np.ndarray] = []
     with storage.committing(whole, kind=_WHOLE, fingerprint=made_from) as beside:
         for name in ("features", "outputs"):
-            parts = [np.load(shard / f"{name}.npy", mmap_mode="r") for shard in shards]
-            shape = (sum(map(len, parts)), *parts[0].shape[1:])
+            files = [shard / f"{name}.npy" for shard in shards]
+            shapes = [np.load(file, mmap_mode="r").shape for file in files]
+            shape = (sum(each[0] for each in shapes), *shapes[0][1:])
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             # Not through a map: there a full disk would end the process, without a word.
             with (beside / f"{name}.npy").open("wb") as file:
                 np.lib.format.write_array_header_1_0(file, header)
-                for rows in _blocks(parts):
+                for rows in _blocks(files):
                     file.write(rows.tobytes())
                     if name == "outputs":
                         answers.append(rows.argmax(axis=1))
         np.save(beside / "answers.npy", np.concatenate(answers))
 
 
-def _blocks(parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    for part in parts:
+def _blocks(files: Sequence[pathlib.Path]) -> Iterator[np.ndarray]:
+    """Yields the rows of all files, of which a process may not have all open: one at a time."""
+    for file in files:
+        part = np.load(file, mmap_mode="r")
         for begin in range(0, len(part), _ROWS_AT_ONCE):
             yield part[begin : begin + _ROWS_AT_ONCE]
 

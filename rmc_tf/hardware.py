@@ -1,4 +1,4 @@
-"""How TensorFlow shares the cores, which it must be told before its first operation."""
+"""How TensorFlow shares cores and GPUs, which it must be told before its first operation."""
 
 import contextlib
 import os
@@ -6,6 +6,15 @@ import os
 import tensorflow as tf
 
 from rmc_tf.config import HardwareConfig
+
+
+def share_gpus() -> None:
+    """Has TensorFlow take of a GPU's memory what it needs, not all of it on all GPUs at once.
+
+    So the workers of one machine leave each other room, and its owner. Without a GPU it does
+    nothing. A TF_FORCE_GPU_ALLOW_GROWTH that the user has set stays.
+    """
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
 
 def share_cores(hardware: HardwareConfig) -> None:

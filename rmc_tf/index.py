@@ -126,8 +126,8 @@ class FeatureIndex:
                 if not searchers.fits("exact", size, dimensions, self._config):
                     raise UserError(
                         f"--config.index.memory_gib={self._config.memory_gib:g}: {reason}, and "
-                        f"exact search takes {4 * features.size / searchers.GIB:.3g} GiB; allow "
-                        "that, or lower --config.index.least_recall"
+                        f"exact search takes {searchers.enough_gib(4 * features.size)} GiB; "
+                        "allow that, or lower --config.index.least_recall"
                     )
                 kind, recall = "exact", 1.0
                 self._prepare(kind)
@@ -232,7 +232,7 @@ class FeatureIndex:
         ScaNN's own `rebalance` makes the same tree; here its recall is measured too, and exact
         search takes its place where that falls short.
         """
-        if self.report.kind == "tree":
+        if self.report.kind == "tree" and len(self._moved):  # else it is that tree
             self._build(self._at(np.arange(len(self._rows))))
 
     def fingerprint(self) -> str:
@@ -248,7 +248,9 @@ class FeatureIndex:
         moved = np.sort(self._moved.rows)
         built = np.empty(0, np.int64)
         if self._features is not self._given:
-            built = np.flatnonzero((self._features != self._given).any(axis=1))
+            both = zip(*map(searchers.blocks, (self._features, self._given)), strict=True)
+            differ = [(one != other).any(axis=1) for (_, one), (_, other) in both]
+            built = np.flatnonzero(np.concatenate(differ))
         return {
             "built_rows": self._rows[built],
             "built_features": self._features[built],

@@ -2,10 +2,11 @@
 
 import collections
 import dataclasses
+import gc
 from typing import Any
 
 from rmc_tf import defences, tables, threats, variations
-from rmc_tf.config import ExperimentConfig
+from rmc_tf.config import ExperimentConfig, VariationConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.materials import Materials
 from rmc_tf.provenance import versions
@@ -66,13 +67,32 @@ class Opponents:
             setting = defences.Setting(
                 self.settings(cell, another),
                 self._materials.classifier(cell.network),
-                lambda: self._materials.prepared(cell.network, cell.d_prime, cell.vary),
+                lambda: self.prepared(cell.network, cell.d_prime, cell.vary),
                 self._traces,
             )
             made = defences.kind(cell.defence).make(setting)
             self._defences[key] = made, made.snapshot()
         self._defences.move_to_end(key)
         return self._defences[key]
+
+    def prepared(
+        self, network: str, attack_names: tuple[str, ...], vary: VariationConfig
+    ) -> defences.Prepared:
+        """D', the features of its rows and their index, as `Materials.prepared` makes them.
+
+        Defences that search another D' are given up first: memory is to hold the vectors of one.
+        """
+        searched = network, attack_names, vary
+        others = [
+            key
+            for key in self._defences
+            if key[:3] != searched and defences.kind(key[3]).searches != "nothing"
+        ]
+        for key in others:
+            del self._defences[key]
+        if others:
+            gc.collect()  # a compiled function and what it is of hold on to each other
+        return self._materials.prepared(*searched)
 
     def made_from(self, cell: Cell, another: str = "") -> list[Any]:
         """Returns all that a cell's defence is made from, as JSON, without making it."""
@@ -111,7 +131,7 @@ class Opponents:
             self._threat = None
             classifier, searched = self._materials.classifier(cell.network), None
             if searched_set is not None:
-                prepared = self._materials.prepared(cell.network, searched_set, cell.vary)
+                prepared = self.prepared(cell.network, searched_set, cell.vary)
                 searched = Searched(
                     prepared.static.features,
                     prepared.static.outputs,

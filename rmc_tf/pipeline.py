@@ -35,7 +35,7 @@ from rmc_tf import (
 from rmc_tf.config import ExperimentConfig, VariationConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.export import export
-from rmc_tf.hardware import share_cores
+from rmc_tf.hardware import share_cores, share_gpus
 from rmc_tf.illustrations import illustrate
 from rmc_tf.materials import Materials, Shelf
 from rmc_tf.opponents import Opponents
@@ -91,6 +91,7 @@ class Pipeline:
             attacks.find(model)
         for threat in config.threats.values():
             threats.check(threat, config.attacks)
+        share_gpus()
         share_cores(config.hardware)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
@@ -173,7 +174,7 @@ class Pipeline:
         """How the rows are found that a cell searches, for the report."""
         if defences.kind(cell.defence).searches == "nothing":
             return None
-        return str(self.materials.prepared(cell.network, cell.d_prime, cell.vary).index.report)
+        return str(self._opponents.prepared(*cell.work[:3]).index.report)
 
     def _asked(self, cell: Cell) -> streams.Stream:
         """The queries of a cell: its stream, or what a threat crafted against the same defence."""

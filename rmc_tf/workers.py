@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import platform
 import shutil
+import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,12 @@ import tensorflow as tf
 from rmc_tf import storage
 from rmc_tf.classifier import Classifier
 from rmc_tf.engine import Job
-from rmc_tf.errors import DISK_ERRORS, UserError
+from rmc_tf.errors import DISK_ERRORS, UserError, first_line
+from rmc_tf.hardware import share_gpus
+
+_PATIENCE = 10.0
+"""Seconds in which a file of the driver's must come into sight: NFS remembers for some that a file
+wasn't there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +62,26 @@ class Worker:
           rows: how many it has; refused: why it isn't made, in a line for the user, or "".
         """
         work = pickle.loads(block["work"])
+        where = f"on node {platform.node()}"
         try:
             if not storage.is_committed(self._task.folder / work.shard):
                 self._commit(work)
         except UserError as error:
-            return {"rows": 0, "refused": f"{error} (on node {platform.node()})"}
+            return {"rows": 0, "refused": f"{error} ({where})"}
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            line = f"{self._task.folder / work.shard}: memory ran out {where} ({first_line(error)})"
+            remedy = (
+                "lower --config.augmented_set.batch_size or .shard_rows, or take fewer "
+                "--config.hardware.ray_workers"
+            )
+            return {"rows": 0, "refused": f"{line}; {remedy}"}
         except OSError as error:
-            if error.errno not in DISK_ERRORS:
-                raise
-            line = f"{error.filename}: {error.strerror} on node {platform.node()}"
-            return {"rows": 0, "refused": f"{line}; free some space, or choose another --workdir"}
+            what = error.filename or self._task.folder / work.shard
+            line = f"{what}: {error.strerror or first_line(error)} {where}"
+            remedy = "mend that there, and run again: what is made stays"
+            if error.errno in DISK_ERRORS:
+                remedy = "free some space, or choose another --workdir"
+            return {"rows": 0, "refused": f"{line}; {remedy}"}
         return {"rows": work.rows, "refused": ""}
 
     def _commit(self, work: Any) -> None:
@@ -89,7 +105,8 @@ class Worker:
     def _opened(self) -> Any:
         """Opens θ* and prepares the job; told to do as the driver does, to the last bit."""
         task = self._task
-        if not task.network.is_file():
+        share_gpus()
+        if not _seen(task.network):
             raise UserError(
                 f"{task.folder}: what the run has put there isn't seen; "
                 "put --workdir on storage that all nodes share, at the same path"
@@ -107,3 +124,16 @@ class Worker:
             )
         job: Job[Any] = pickle.loads(task.job)
         return job.maker(classifier)
+
+
+def _seen(file: pathlib.Path) -> bool:
+    """Says whether a file is there; looks again for a while before it says no."""
+    deadline = time.monotonic() + _PATIENCE
+    while not file.is_file():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+        for folder in (file.parent.parent, file.parent):
+            with contextlib.suppress(OSError):  # a folder that is read is asked for anew
+                list(folder.iterdir())
+    return True

@@ -2,11 +2,14 @@
 
 import os
 import pathlib
+import resource
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 
@@ -139,3 +142,16 @@ def static(
 def index(static: features.StaticFeatures) -> FeatureIndex:
     """Exact search over D'."""
     return FeatureIndex(static.features, IndexConfig(), 64)
+
+
+@pytest.fixture
+def few_files() -> Iterator[Callable[[int], None]]:
+    """Allows this process to have so many more files open than it has now, for a test."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def allow(more: int) -> None:
+        limit = psutil.Process().num_fds() + more
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+
+    yield allow
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -169,6 +169,19 @@ def test_rows_are_the_same_at_random_in_batches_and_from_tensorflow(
             np.testing.assert_array_equal(whole, field)
 
 
+def test_a_d_prime_of_more_shards_than_files_may_be_open_is_read(
+    undisturbed: AugmentedSet, tmp_path: pathlib.Path, few_files: Callable[[int], None]
+) -> None:
+    size = len(undisturbed.shard_ranges[0])
+    shards = [tmp_path / f"shard-{number}" for number in range(250)]
+    for shard in shards:
+        shard.symlink_to(undisturbed.folder / "shard-00000")
+    numbers = np.random.default_rng(0).permutation(250 * size)
+    few_files(200)
+    images = AugmentedSet(shards, ("benign",), undisturbed.fingerprint).stored_images(numbers)
+    np.testing.assert_array_equal(images, undisturbed.stored_images(numbers % size))
+
+
 @pytest.mark.parametrize("calls", [0, 1, 4, 7])
 def test_a_killed_prepare_goes_on_to_the_very_bytes_of_an_undisturbed_one(
     prepare: Prepare,

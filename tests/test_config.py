@@ -200,6 +200,7 @@ def test_a_missing_setting_that_has_no_default_is_named(field: str) -> None:
         *((field, -0.1, "") for field in ("rmc.trust_radius", "rmc.fast.trust_radius")),
         *((field, -0.1, "0 or more") for field in ("rmc.settled", "rmc.fast.settled")),
         ("rmc.profile", "quick", "faithful, fast"),
+        ("training.loss.starts_at_x", 0.2, "regular training has no attack"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(field: str, value: Any, expected: str) -> None:

@@ -208,6 +208,17 @@ def test_so_many_batches_begin_at_x_as_a_whole(
     assert least <= begun_at_x <= most
 
 
+@pytest.mark.parametrize(
+    "attack", [AttackConfig(attack="bim"), AttackConfig(random_start=False)], ids=["bim", "at x"]
+)
+def test_a_share_of_starts_at_x_is_refused_of_an_attack_that_begins_there_anyway(
+    network: Classifier, attack: AttackConfig
+) -> None:
+    with pytest.raises(UserError, match=r"loss\.starts_at_x=0\.2: \w+ begins at x in every"):
+        attacks.in_graph(attack, network, 0.2)
+    attacks.in_graph(attack, network)
+
+
 @pytest.mark.parametrize("more", [{"architecture": "cnn"}, {"path": "model.keras"}])
 def test_a_network_without_stages_is_refused(more: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"model.denoising=gaussian: a cnn, or a model of the user"):

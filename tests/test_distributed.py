@@ -1,8 +1,10 @@
 """D' and its features are the same whoever makes the shards, and whoever is lost on the way."""
 
 import dataclasses
+import errno
 import pathlib
 import pickle
+import re
 import shutil
 import signal
 import sys
@@ -14,8 +16,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import tensorflow as tf
 
-from rmc_tf import features, preparation, rows, storage
+from rmc_tf import features, preparation, rows, storage, workers
 from rmc_tf.augmented_set import AugmentedSet
 from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig, AugmentedSetConfig, HardwareConfig
@@ -187,6 +190,29 @@ class Files:
         return make
 
 
+ERRORS = {
+    "full gpu": tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nand more"),
+    "lost": OSError(errno.EIO, "Input/output error", "there/image.npy"),
+    "unnamed": OSError("read short"),
+    "full disk": OSError(errno.ENOSPC, "Full", "f"),
+    "ours": KeyError("ours"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Failing:
+    """A job whose every shard meets an error."""
+
+    folder: Path
+    error: str
+
+    def maker(self, classifier: Classifier) -> Any:
+        def make(work: preparation._Work, folder: Path, advance: Advance) -> None:
+            raise ERRORS[self.error]
+
+        return make
+
+
 def task_of(folder: Path, network: Path, fingerprint: str = "") -> Task:
     job = pickle.dumps(Files(folder))
     return Task(folder, network, "features", False, fingerprint, job, (1, 1), True)
@@ -202,6 +228,51 @@ def test_a_node_that_does_not_see_the_work_directory_says_so(tmp_path: Path) -> 
     assert answer["rows"] == 0
     assert "elsewhere: what the run has put there isn't seen" in answer["refused"]
     assert "storage that all nodes share" in answer["refused"]
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a worker of this process looks for a file: what is missing here stays so."""
+    monkeypatch.setattr(workers, "_PATIENCE", 0.2)
+
+
+def test_a_node_that_sees_the_work_directory_late_works_all_the_same(
+    network: Classifier, network_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_PATIENCE", 60.0)
+    unseen = network_file.rename(network_file.with_name("unseen"))
+    late = threading.Timer(0.3, unseen.rename, (network_file,))
+    late.start()
+    worker = Worker(task_of(network_file.parents[1], network_file, network.fingerprint()))
+    assert worker(shard("s")) == {"rows": 3, "refused": ""}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("full gpu", r"s: memory ran out on node \S+ \(.*OOM when allocating\); lower --config"),
+        ("lost", r"there/image\.npy: Input/output error on node \S+; mend that there"),
+        ("unnamed", r"s: OSError: read short on node \S+; mend that there"),
+        ("full disk", r"f: Full on node \S+; free some space"),
+    ],
+)
+def test_what_a_user_can_mend_on_a_node_is_told_in_one_line(
+    network: Classifier, network_file: Path, error: str, said: str
+) -> None:
+    task = task_of(network_file.parents[1], network_file, network.fingerprint())
+    task = dataclasses.replace(task, job=pickle.dumps(Failing(task.folder, error)))
+    answer = Worker(task)(shard("s"))
+    assert answer["rows"] == 0 and len(answer["refused"].splitlines()) == 1
+    assert re.search(said, answer["refused"])
+
+
+def test_a_mistake_of_ours_on_a_node_keeps_its_traceback(
+    network: Classifier, network_file: Path
+) -> None:
+    task = task_of(network_file.parents[1], network_file, network.fingerprint())
+    task = dataclasses.replace(task, job=pickle.dumps(Failing(task.folder, "ours")))
+    with pytest.raises(KeyError, match="ours"):
+        Worker(task)(shard("s"))
 
 
 def test_a_worker_answers_for_a_shard_that_another_has_committed(tmp_path: Path) -> None:

@@ -108,6 +108,20 @@ def test_shards_that_nobody_joined_yet_are_used_and_joined_into_maps(
     np.testing.assert_array_equal(found.answers, static.outputs.argmax(axis=1))
 
 
+def test_more_shards_than_files_may_be_open_are_joined(
+    static: StaticFeatures, tmp_path: Path, few_files: Callable[[int], None]
+) -> None:
+    (tmp_path / "shard").mkdir()
+    some = {"features": static.features[:3], "outputs": static.outputs[:3]}
+    for name, rows in some.items():
+        np.save(tmp_path / "shard" / f"{name}.npy", rows)
+    few_files(20)
+    features._join([tmp_path / "shard"] * 50, tmp_path / "whole", "")
+    for name, rows in some.items():
+        whole = np.load(tmp_path / "whole" / f"{name}.npy")
+        np.testing.assert_array_equal(whole, np.tile(rows, (50, 1)))
+
+
 def test_a_killed_extraction_goes_on_where_it_was(
     static: StaticFeatures,
     d_prime: AugmentedSet,

@@ -1,6 +1,7 @@
 """Settings for faster hardware change the speed and the last bits, not what is computed."""
 
 import dataclasses
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from configs import digits as digits_config
-from rmc_tf import attacks, trained
+from rmc_tf import attacks, hardware, trained
 from rmc_tf.adaptation import Adaptation, Fit
 from rmc_tf.attacks.base import Batch
 from rmc_tf.classifier import Classifier
@@ -241,3 +242,15 @@ def test_cores_are_shared_as_asked_before_tensorflow_begins() -> None:
     """
     run = [sys.executable, "-c", textwrap.dedent(script)]
     assert subprocess.run(run, cwd=ROOT, check=False).returncode == 0
+
+
+def test_tensorflow_is_to_take_of_a_gpus_memory_what_it_needs_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "TF_FORCE_GPU_ALLOW_GROWTH"
+    monkeypatch.setenv(name, "false")
+    hardware.share_gpus()
+    assert os.environ[name] == "false"
+    monkeypatch.delenv(name)
+    hardware.share_gpus()
+    assert os.environ[name] == "true"

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -261,6 +262,18 @@ def test_the_moved_rows_are_counted_each_once_until_a_tree_is_rebalanced() -> No
         assert index.moved_rows == 126
         index.rebalance()
         assert index.moved_rows == left
+
+
+def test_to_rebalance_a_tree_of_which_nothing_moved_copies_nothing() -> None:
+    points = uniform(1000, 64)
+    index = FeatureIndex(points, TREE, 10)
+    before = answers(index, points, 10)
+    tracemalloc.start()
+    index.rebalance()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < points.nbytes / 4
+    assert equal(answers(index, points, 10), before)
 
 
 def test_a_tree_that_lost_recall_as_rows_moved_regains_it_when_it_is_rebalanced() -> None:

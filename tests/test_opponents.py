@@ -2,10 +2,12 @@
 
 import dataclasses
 import pathlib
+import weakref
+from typing import Any
 
 import pytest
 
-from rmc_tf import threats
+from rmc_tf import materials, threats
 from rmc_tf.config import (
     AttackConfig,
     AugmentedSetConfig,
@@ -17,8 +19,11 @@ from rmc_tf.config import (
     ThreatConfig,
 )
 from rmc_tf.errors import UserError
+from rmc_tf.index import FeatureIndex
+from rmc_tf.opponents import Opponents
 from rmc_tf.pipeline import Pipeline
 from rmc_tf.tables import Cell
+from rmc_tf.traces import NoTraces
 
 PGD = AttackConfig(epsilon=0.1, step_size=0.02, iterations=7)
 
@@ -78,6 +83,28 @@ def test_a_result_is_not_reused_once_its_threat_computes_otherwise(
     after = paths(config, tmp_path)
     assert after["whole"] != before["whole"]
     assert after["static"] == before["static"]
+
+
+def test_no_defence_keeps_the_index_of_one_d_prime_while_that_of_the_next_is_built(
+    config: ExperimentConfig, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[weakref.ref[FeatureIndex]] = []
+    alive_meanwhile = []
+
+    def watched(*args: Any, **options: Any) -> FeatureIndex:
+        alive_meanwhile.append(sum(each() is not None for each in built))
+        index = FeatureIndex(*args, **options)
+        built.append(weakref.ref(index))
+        return index
+
+    monkeypatch.setattr(materials, "FeatureIndex", watched)
+    made = materials.Materials(config, tmp_path, print, lambda *_: NoTraces())
+    opponents = Opponents(config, made, NoTraces())
+    bare = opponents.defence(Cell("target", "none", (), "clean", ""))
+    opponents.defence(Cell("target", "rmc", ("pgd",), "clean", ""))
+    opponents.defence(Cell("target", "web_nn", (), "clean", ""))
+    assert alive_meanwhile == [0, 0]
+    assert opponents.defence(Cell("target", "none", (), "clean", "")) is bare
 
 
 def test_threats_that_cannot_be_made_are_refused_before_any_work(

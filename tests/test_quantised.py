@@ -2,6 +2,8 @@
 
 import dataclasses
 import pathlib
+import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -114,6 +116,17 @@ def test_a_budget_that_nothing_fits_is_refused_in_one_line(kind: str) -> None:
     assert f"--config.index.memory_gib={config.memory_gib:g}: " in line and "4,000 rows" in line
 
 
+@pytest.mark.parametrize("rows", [5_124_668, 1_281_167, 3_000_001, 100_003])
+def test_what_a_refusal_asks_for_is_enough_and_hardly_more(rows: int) -> None:
+    with pytest.raises(UserError) as caught:
+        searchers.choose(rows, 2048, IndexConfig(memory_gib=0.01))
+    (asked,) = re.findall(r"takes (\S+) GiB or more", str(caught.value))
+    kind, _ = searchers.choose(rows, 2048, IndexConfig(memory_gib=float(asked)))
+    assert kind == "quantised"
+    with pytest.raises(UserError):
+        searchers.choose(rows, 2048, IndexConfig(memory_gib=0.98 * float(asked)))
+
+
 @pytest.mark.parametrize("falls", [True, False])
 def test_too_little_recall_falls_back_to_exact_search_where_that_fits(
     falls: bool, monkeypatch: pytest.MonkeyPatch
@@ -174,13 +187,25 @@ def test_exact_neighbours_are_the_oracles_in_blocks_of_any_size(
     static: StaticFeatures, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries = static.features[::300]
-    for at_once in (searchers._AT_ONCE, 7 * static.features.shape[1]):
-        monkeypatch.setattr(searchers, "_AT_ONCE", at_once)
+    for measured in (searchers._MEASURED, 100 * 8 * static.features.shape[1]):
+        monkeypatch.setattr(searchers, "_MEASURED", measured)
         found = searchers.nearest(static.features, queries, 20)
         for query, rows in zip(queries, found, strict=True):
             expected = oracle(static.features, query, 20)[1]
             exact = np.linalg.norm(static.features[rows].astype(np.float64) - query, axis=1)
             np.testing.assert_allclose(np.sort(exact), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "dimensions"), [(60_000, 4), (6_000, 2_000)])
+def test_exact_neighbours_take_little_memory_however_many_rows_and_dimensions_there_are(
+    rows: int, dimensions: int
+) -> None:
+    points = uniform(rows, dimensions)
+    tracemalloc.start()
+    searchers.nearest(points, points[:100], 1_024)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**25 + 48 * 100 * 1_024 + 2**22
 
 
 def test_a_feature_far_into_a_file_that_is_not_finite_is_named(

@@ -46,8 +46,8 @@ def test_a_class_that_computes_loads_tensorflow_and_no_engine_that_is_not_asked_
     code = """
 import rmc_tf
 rmc_tf.Classifier
-from rmc_tf import distributed, materials
-distributed.engine(rmc_tf.config.HardwareConfig())
+from rmc_tf import materials
+rmc_tf.build_engine(rmc_tf.HardwareConfig())
 """
     loaded = _loaded_by(code)[0]
     assert "tensorflow" in loaded

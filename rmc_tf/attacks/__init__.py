@@ -89,10 +89,16 @@ def in_graph(
         begins at x all the same (Xie et al. 2019, section 5).
 
     Raises:
-      UserError: no attack has that name, or it can't do what the config asks for.
+      UserError: no attack has that name, it can't do what the config asks for, or `starts_at_x` of
+        one that begins at x anyway.
     """
     attack = find(config)
     anywhere = config.random_start and "random_start" in attack.settings
+    if starts_at_x and not anywhere:
+        raise UserError(
+            f"--config.*.loss.starts_at_x={starts_at_x:g}: {config.attack} begins at x in every "
+            "batch; leave it out, or name an attack with random_start, as pgd has"
+        )
 
     def perturb(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         aims, starts = labels, images
@@ -102,7 +108,7 @@ def in_graph(
             aims = (labels + offsets) % classes
         if anywhere:
             starts = random_start(images, config, seed)
-        if anywhere and starts_at_x:
+        if starts_at_x:
             drawn = tf.random.stateless_uniform([], seed + 4)
             starts = tf.where(drawn < starts_at_x, images, starts)
         return attack.perturb(classifier.logits, config, Batch(images, aims, starts))

@@ -126,6 +126,12 @@ class LossConfig(Section):
             self.starts_at_x,
             "must be in [0, 1]",
         )
+        require(
+            needed or not self.starts_at_x,
+            "training.loss.starts_at_x",
+            self.starts_at_x,
+            f"{self.kind} training has no attack; leave it out",
+        )
         require(0 < self.weight < math.inf, "training.loss.weight", self.weight, "must be above 0")
         require(self.projections >= 0, "training.loss.projections", self.projections, "0 or more")
         require(
