@@ -12,8 +12,8 @@ import shutil
 import pytest
 
 from rmc_tf import paper, report, storage
-from rmc_tf.reproduction import gather, layout, page, plan
-from rmc_tf.reproduction.blocks import Paragraph
+from rmc_tf.reproduction import as_markdown, gather, layout, page, plan
+from rmc_tf.reproduction.blocks import Grid, Line, Paragraph, Place
 from rmc_tf.reproduction.write import write
 
 STORED = pathlib.Path(__file__).parents[1] / "docs" / "results"
@@ -137,6 +137,17 @@ def test_every_measured_value_is_there_with_its_interval_and_n(
     assert collections.Counter(t for t in about if ", n = " in t) == expected
 
 
+def test_a_row_of_a_markdown_table_has_as_many_places_as_its_head() -> None:
+    titles = Place("|D'|/|D| = 2"), Place("1", "a | b", "2|3")
+    grid = Grid(
+        "Figure 4(b)", [Place("|D'|"), Place("PGD")], [("", [Line(titles[0], [titles[1]])])]
+    )
+    for text in (as_markdown.render([grid]), report.markdown(["a", "b"], [["|D'|", "|"]])):
+        lines = [line for line in text.splitlines() if line.startswith("|")]
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {3}
+    assert as_markdown.render([grid]).count("\\|D'\\|/\\|D\\| = 2") == 1, "escaped once"
+
+
 def test_misprints_have_their_footnotes(folder: pathlib.Path) -> None:
     text = (folder / "report.md").read_text()
     assert "*paper: 6.7 [1]*" in text and "*paper: 67 [1]*" in text and "*paper: 0.5 [1]*" in text
@@ -152,7 +163,11 @@ def test_values_of_another_data_set_are_said_to_be_so(results: gather.Found) -> 
         return [b.text for b in blocks if isinstance(b, Paragraph) and said in b.text]
 
     assert len(notes("digits")) == len(results["tables"])
-    assert notes("cifar10") == []
+    assert notes("cifar10") == notes("cifar10:3.0.2") == []
+    assert len(notes("cifar100")) == len(results["tables"]), "its name begins with the same"
+    folder = {**results, "dataset": "cifar10", "from_folder": True}
+    own = [b for b in page.blocks(folder, made_by) if isinstance(b, Paragraph) and said in b.text]
+    assert len(own) == len(results["tables"]), "a folder of that name is anything"
 
 
 def test_table_4_lies_as_in_the_paper(results: gather.Found) -> None:

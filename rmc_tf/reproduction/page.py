@@ -1,5 +1,6 @@
 """What the report of a reproduction says, from its `results.json` alone."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,10 +57,10 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     tables, figures = results["tables"], results["figures"]
     shown = [_short(name) for name in TABLES if name in tables]
     shown += [_short(name) for name in sorted(figures)]
-    answers = sum(result["points"] for result in _every_result(results))
+    found = _every_result(results)
     items = [
         f"**What:** {', '.join(shown) or 'nothing'} of Wu, Yuan & Wu, ICML 2020; "
-        f"{len(_every_result(results))} results, {answers:,} answers.",
+        f"{len(found)} results, {sum(result['points'] for result in found):,} answers.",
         f"**On what:** {results['dataset']}, seed {results['seed']}.",
         f"**How long:** {_how_long(results['runs'])}",
         f"**Claims:** {len(judged)} empirical ones of sections 4 to 6. {_counted(judged)}.",
@@ -77,8 +78,10 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
 
 
 def _every_result(results: Results) -> list[Mapping[str, Any]]:
+    """Returns each result once, which tables share: one that is the same to the delay is one."""
     rows = [row for table in results["tables"].values() for row in table["rows"]]
-    return [result for row in rows for place in row["cells"] for result in place]
+    every = [result for row in rows for place in row["cells"] for result in place]
+    return list({json.dumps(result, sort_keys=True): result for result in every}.values())
 
 
 def _short(name: str) -> str:
@@ -125,13 +128,14 @@ def _tables(results: Results) -> list[Block]:
             found.append(Paragraph(f"Not run{why}."))
             continue
         found.append(layout.grid(filled[name], printed))
-        found += _notes(printed, results["dataset"])
+        found += _notes(printed, results["dataset"], results.get("from_folder", False))
     return found
 
 
-def _notes(printed: Printed, dataset: str) -> list[Block]:
+def _notes(printed: Printed, dataset: str, from_folder: bool) -> list[Block]:
     found: list[Block] = []
-    if not dataset.startswith(printed.tfds):
+    # A name of TFDS may go on with its config and its version: "cifar10:3.0.2".
+    if from_folder or dataset.partition("/")[0].partition(":")[0] != printed.tfds:
         found.append(
             Paragraph(
                 f"The paper's values are for another data set ({printed.dataset}) and can't be "
