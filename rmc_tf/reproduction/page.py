@@ -188,7 +188,8 @@ def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
         Grid("Every empirical claim of sections 4 to 6", head, [("", lines)], words=True),
         Paragraph(
             f"{claims.LEGEND} A claim about several places has a difference for each; what is "
-            "shown is the least favourable, and a claim holds if all of them do.",
+            "shown is the least favourable, and a claim holds if all of them do; one of most "
+            "cases, if most do.",
             note=True,
         ),
         Folded("Every difference", numbers),
