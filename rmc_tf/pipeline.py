@@ -123,7 +123,9 @@ class Pipeline:
         if cell.replay:
             self.result(dataclasses.replace(cell, replay=False))  # what it crafts is replayed
         result = self._answers(cell, path, fingerprint)
-        traces = self._traces_of(path.name.rpartition("-")[0], fingerprint)
+        traces = self._traces.to  # of this cell, where it has a course: the outcome flushes them
+        if not traces.enabled:
+            traces = self._traces_of(path.name.rpartition("-")[0], fingerprint)
         traces.outcome(hparams.of(cell, self._config), hparams.metrics(result))
         return result
 
