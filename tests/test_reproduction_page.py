@@ -226,6 +226,34 @@ def test_what_only_one_side_has_says_so(results: gather.Found) -> None:
     ]
 
 
+def _table2(*columns: str) -> report.Table:
+    cells = [[{"accuracy": 0.5, "points": 50}] for _ in columns]
+    return report.Table("Table 2", columns, [report.Row("", "RMC", cells)])
+
+
+def test_radii_that_are_the_papers_stand_under_its_own() -> None:
+    printed = paper.printed("table2")
+    assert printed is not None
+    grid = layout.grid(_table2("clean", "ε = 16/255", "ε = 32/255"), printed)
+    radii = {place.text: place.paper for place in grid.head[2:]}
+    assert radii == {"ε = 32/255": "ε = 8/255", "ε = 16/255": ""}
+    rmc = next(line for line in grid.parts[0][1] if line.title.text == "RMC")
+    under = dict(zip((p.text for p in grid.head[1:]), (p.paper for p in rmc.places), strict=True))
+    assert under["ε = 16/255"] == "55.9"
+
+
+def test_the_denoising_block_says_by_what_it_is_trained(results: gather.Found) -> None:
+    table2 = _table2("clean", "ε = 0.15", "ε = 0.3").to_json()
+    found = {**results, "tables": {**results["tables"], "table2": table2}}
+    text = as_markdown.render(
+        page.blocks(found, storage.read_json(STORED / "table1" / "provenance.json"))
+    )
+    why = "not trained here: `configs/denoising.py`"
+    assert f"| DB ({why}) |" in text
+    (claim,) = [line for line in text.splitlines() if "as robust as the denoising block" in line]
+    assert "**not tested**" in claim and f"DB is {why}" in claim
+
+
 def test_what_was_not_run_is_named_with_its_reason(folder: pathlib.Path) -> None:
     assert "**Not run:** Figure 1: no <reason> & none." in (folder / "report.md").read_text()
     assert "no &lt;reason&gt; &amp; none" in (folder / "index.html").read_text()

@@ -97,6 +97,8 @@ class Claim(NamedTuple):
     """Whether it is given the `Course` of each figure instead."""
     untested: str = ""
     """Why nothing here can test it; empty where something can."""
+    without: str = ""
+    """Why nothing decides it where its tables are filled as the shipped configs have them."""
     mostly: bool = False
     """Whether the paper says "in most cases": then most differences decide, not all."""
 

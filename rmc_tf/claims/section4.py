@@ -145,6 +145,7 @@ CLAIMS = (
         "section 4.1",
         ("table2",),
         _denoised,
+        without="DB is not trained here: `configs/denoising.py`",
     ),
     Claim(
         "RMC has significantly higher clean accuracy than the other defences of Table 2",

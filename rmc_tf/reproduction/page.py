@@ -202,7 +202,7 @@ def _why_not(verdict: Verdict, results: Results) -> str:
     missing = [_short(name) for name in verdict.claim.needs if name not in given]
     if missing:
         return f"{' and '.join(missing)} not run"
-    return "too few points, or no row of ours that it is about"
+    return verdict.claim.without or "too few points, or no row of ours that it is about"
 
 
 def _numbers(verdict: Verdict) -> Grid:
