@@ -101,7 +101,7 @@ def run(arguments: Sequence[str]) -> None:
     if values.mode == "reproduce":
         given = config_flags.get_override_values(values["config"])
         points = given.get("evaluation.points")
-        paper = plan.experiments(config, points)
+        paper = plan.experiments(config, points, _without_config(arguments)[1])
 
     workdir.mkdir(parents=True, exist_ok=True)
     with _only_run_in(workdir):
