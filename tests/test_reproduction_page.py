@@ -259,6 +259,15 @@ def test_what_was_not_run_is_named_with_its_reason(folder: pathlib.Path) -> None
     assert "no &lt;reason&gt; &amp; none" in (folder / "index.html").read_text()
 
 
+def test_cells_were_there_before_only_where_that_was_counted(results: gather.Found) -> None:
+    def said(**run: object) -> str:
+        runs = [{"computed": 9, "reused": 4, "seconds": 60.0, **run}]
+        return as_markdown.render(page.summary({**results, "runs": runs}, []))
+
+    assert "1 min for 9 cells; 4 cells were there before." in said(settings="a fingerprint")
+    assert "1 min for 9 cells.\n" in said()
+
+
 def test_a_page_of_the_docs_has_the_summary_and_the_claims_of_a_stored_report(
     folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:

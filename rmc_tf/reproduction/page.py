@@ -98,7 +98,8 @@ def _how_long(runs: Sequence[Mapping[str, Any]]) -> str:
     computed = sum(run["computed"] for run in working)
     seconds = sum(run["seconds"] for run in working)
     several = f" in {len(working)} runs" if len(working) > 1 else ""
-    found = working[0]["reused"]
+    # Runs recorded without their settings counted what tables share as found, too.
+    found = working[0]["reused"] if "settings" in working[0] else 0
     before = f"; {found} cells were there before" if found else ""
     return f"{_duration(seconds)}{several} for {computed} cells{before}."
 
