@@ -212,7 +212,7 @@ def _of_k(*lines: list[claims.Point]) -> claims.Course:
     return {f"K = {64 * 2**i}": each for i, each in enumerate(lines)}
 
 
-LOW, MIDDLE, HIGH = (line(lambda n, share=share: share) for share in (0.3, 0.55, 0.9))
+LOW, MIDDLE, HIGH = line(lambda n: 0.3), line(lambda n: 0.55), line(lambda n: 0.9)
 SLOW_START = line(lambda n: 0.3 if n < 30 else 0.9)
 FAST_START = line(lambda n: 0.9 if n < 30 else 0.3)
 RISING, FALLING = line(lambda n: 0.3 + n / 800), line(lambda n: 0.9 - n / 800)
