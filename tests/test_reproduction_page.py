@@ -249,7 +249,7 @@ def test_the_denoising_block_says_by_what_it_is_trained(results: gather.Found) -
         page.blocks(found, storage.read_json(STORED / "table1" / "provenance.json"))
     )
     why = "not trained here: `configs/denoising.py`"
-    assert f"| DB ({why}) |" in text
+    assert f"| DB [1] ({why}) |" in text
     (claim,) = [line for line in text.splitlines() if "as robust as the denoising block" in line]
     assert "**not tested**" in claim and f"DB is {why}" in claim
 
