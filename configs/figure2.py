@@ -1,7 +1,7 @@
 """Figure 2: the delay of an answer as RMC sees more test points, for several K (section 6).
 
   python -m rmc_tf.main --config=configs/figure2.py
-  python -m rmc_tf.main --config=configs/figure2.py --dataset=imagenet
+  python -m rmc_tf.main --config=configs/figure2.py --dataset=cifar10
 
 Drawn from Figure 4(a)'s answers: "according to Figure 2, one should not use a too large K because
 it incurs a high delay" (section 6). Delays are those of the machine that computed them.

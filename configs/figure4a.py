@@ -32,9 +32,11 @@ def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
 def neighbours(table1: config.ExperimentConfig) -> tuple[int, ...]:
     """Returns each K: ours, from an eighth of the data set's own to twice that.
 
-    The text of the paper names none but its 1,024.
+    The text of the paper names none but its 1,024. One that is larger than D' becomes N'.
     """
-    return tuple(table1.rmc.k * times // 8 for times in (1, 2, 4, 8, 16))
+    # 2: one to train on, one for validation.
+    every = (max(2, table1.rmc.k * times // 8) for times in (1, 2, 4, 8, 16))
+    return tuple(dict.fromkeys(every))
 
 
 def points(table1: config.ExperimentConfig) -> int:

@@ -11,6 +11,7 @@ accuracy of WebNN and RMC is the average over the D' of the five attacks.
 import dataclasses
 
 from rmc_tf import config
+from rmc_tf.errors import UserError
 
 NETWORKS = {
     "target": "Regularly trained",
@@ -58,7 +59,16 @@ def points(base: config.ExperimentConfig) -> int:
 
 
 def attack_models(base: config.ExperimentConfig) -> dict[str, config.AttackConfig]:
-    """Returns the attacks of sections 4.1 and 4.2, with the ε and the steps of a data set's PGD."""
+    """Returns the attacks of sections 4.1 and 4.2, with the ε and the steps of a data set's PGD.
+
+    Raises:
+      UserError: it has no FGSM or no PGD.
+    """
+    if not {"fgsm", "pgd"} <= set(base.attacks):
+        raise UserError(
+            f"--config.attacks={', '.join(base.attacks)}: Table 1's attacks are made of `fgsm` "
+            "and `pgd`; give the data set's config both"
+        )
     pgd = base.attacks["pgd"]
     return {
         "fgsm": base.attacks["fgsm"],

@@ -14,21 +14,16 @@ import pathlib
 import runpy
 
 from rmc_tf import config
+from rmc_tf.errors import UserError
 
 
 def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
     """Returns an experiment as Table 2."""
     row, column = config.RowConfig, config.ColumnConfig
-    imagenet = pathlib.Path(__file__).with_name("imagenet.py")
-    targeted = runpy.run_path(str(imagenet))["targeted"]
-    near = epsilon(base)
+    near = smaller(base).epsilon
     return dataclasses.replace(
         base,
-        # 10 descent iterations (section 4.1), of at least ε/8: 1/255 on ImageNet, see `targeted`.
-        attacks={
-            "pgd_10": targeted(10, near, near / 8),
-            "pgd_10_far": targeted(10, 2 * near, near / 8),
-        },
+        attacks={"pgd_10": targeted(base, near), "pgd_10_far": targeted(base, 2 * near)},
         # N' = 4|D| (section 4.1).
         augmented_set=dataclasses.replace(
             base.augmented_set, attacks=("pgd_10",), adversarial_per_row=3.0
@@ -54,9 +49,33 @@ def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
     )
 
 
-def epsilon(base: config.ExperimentConfig) -> float:
-    """Returns the smaller radius: that of PGD, which is 8/255 on ImageNet (section 4.1)."""
-    return base.attacks["pgd" if "pgd" in base.attacks else "pgd_10"].epsilon
+def smaller(base: config.ExperimentConfig) -> config.AttackConfig:
+    """Returns the PGD of the smaller radius, which is 8/255 on ImageNet (section 4.1).
+
+    Raises:
+      UserError: the data set has no PGD, or there is no room for twice its radius.
+    """
+    found = base.attacks.get("pgd") or base.attacks.get("pgd_10")
+    if found is None:
+        raise UserError(
+            f"--config.attacks={', '.join(base.attacks)}: Table 2's radii are the ε of `pgd` "
+            "or `pgd_10` and twice that; give the data set's config one of them"
+        )
+    if found.norm == "linf" and 2 * found.epsilon > 1:
+        raise UserError(
+            f"--config.attacks.pgd.epsilon={found.epsilon:g}: Table 2's larger radius is twice "
+            "that, and pixels have a range of 1; lower it"
+        )
+    return found
+
+
+def targeted(base: config.ExperimentConfig, epsilon: float) -> config.AttackConfig:
+    """Returns the data set's PGD, targeted (section 4.1), of a radius."""
+    near = smaller(base)
+    # 10 descent iterations (section 4.1), of at least ε/8, which is 1/255 on ImageNet, and far
+    # enough to cross the ball: see `targeted` in configs/imagenet.py.
+    step = max(near.epsilon / 8, epsilon / 10)
+    return dataclasses.replace(near, targeted=True, iterations=10, epsilon=epsilon, step_size=step)
 
 
 def points(base: config.ExperimentConfig) -> int:

@@ -15,7 +15,7 @@ BEFORE = (0, 100, 1000, 5000)  # p: Table 7
 ROWS = {
     "Hindsight Adv. Training on Labeled U": "hindsight",
     "Non-masking RMC": "non_masking",
-    # Ours: section 5.2 has one number for it, 14.9 %, and gives no p.
+    # Not in the paper's table: section 5.2 has one number for it, 14.9 %, and gives no p.
     "RMC": "rmc",
 }
 

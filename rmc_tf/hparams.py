@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from rmc_tf import defences
+from rmc_tf import defences, variations
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.tables import Cell
 from rmc_tf.traces import Value
@@ -24,6 +24,7 @@ def of(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
       cell: any.
       config: of the experiment that it belongs to.
     """
+    config = variations.varied(config, cell.vary)
     model, _ = config.network(cell.network)
     found: dict[str, Value] = {
         "seed": config.seed,

@@ -100,7 +100,8 @@ def run(arguments: Sequence[str]) -> None:
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
     if values.mode == "reproduce":
         given = config_flags.get_override_values(values["config"])
-        paper = plan.experiments(config, given.get("evaluation.points"))
+        points = given.get("evaluation.points")
+        paper = plan.experiments(config, points, _without_config(arguments)[1])
 
     workdir.mkdir(parents=True, exist_ok=True)
     with _only_run_in(workdir):
@@ -117,8 +118,12 @@ def run(arguments: Sequence[str]) -> None:
                 console.say(f"audit: {path}\n\n{verdicts}")
                 return
             if values.mode == "reproduce":
-                page = Reproduction(config, *paper, workdir).write(command)
+                reproduction = Reproduction(config, *paper, workdir, points)
+                page = reproduction.write(command)
                 console.say(f"reproduce: {page}, and report.md beside it")
+                if reproduction.failed:
+                    reasons = "; ".join(f"{e.name}: {e.reason}" for e in reproduction.failed)
+                    raise UserError(f"not run: {reasons}")
                 return
             experiment = pipeline.Pipeline(config, workdir, console.say)
             made = pipeline.stages(experiment, command)[values.mode]()

@@ -89,7 +89,8 @@ class Materials:
             self._say(f"data set {known[key].name}: {of}")
         data = known[key]
         for vary in dict.fromkeys([VariationConfig(), *(r.vary for r in self._config.table.rows)]):
-            config = variations.varied(self._config, vary)
+            # A row's own K is capped instead: `Pipeline.table`.
+            config = variations.varied(self._config, dataclasses.replace(vary, k=None))
             k, n_prime = config.rmc.k, preparation.size(data.train, config.augmented_set)
             if k > n_prime:
                 raise UserError(

@@ -53,6 +53,7 @@ def neighbourhood(config: ExperimentConfig, materials: Materials, attack: str) -
         },
         classes=classifier.num_classes,
         seed=derive_seed(config.seed, "t-SNE"),
+        moved=bool(moved[point]),
     )
 
 

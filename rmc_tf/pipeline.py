@@ -26,11 +26,13 @@ from rmc_tf import (
     evaluation,
     hparams,
     paper,
+    preparation,
     report,
     storage,
     streams,
     tables,
     threats,
+    variations,
 )
 from rmc_tf.config import ExperimentConfig, VariationConfig
 from rmc_tf.defences.base import Defence, State
@@ -106,8 +108,11 @@ class Pipeline:
     @cached_property
     def table(self) -> tables.Table:
         """The table that is to be filled, as far as the test set goes."""
-        history = self._config.table.history
-        return tables.lay_out(self._config, self.materials.rows_for_history if history else None)
+        config, history = self._config, self._config.table.history
+        if any(row.vary.k for row in config.table.rows):
+            train = self.materials.dataset.train
+            config = variations.capped(config, lambda d_prime: preparation.size(train, d_prime))
+        return tables.lay_out(config, self.materials.rows_for_history if history else None)
 
     def result(self, cell: Cell) -> dict[str, Any]:
         """How a defence does on a stream."""
@@ -119,7 +124,9 @@ class Pipeline:
         if cell.replay:
             self.result(dataclasses.replace(cell, replay=False))  # what it crafts is replayed
         result = self._answers(cell, path, fingerprint)
-        traces = self._traces_of(path.name.rpartition("-")[0], fingerprint)
+        traces = self._traces.to  # of this cell, where it has a course: the outcome flushes them
+        if not traces.enabled:
+            traces = self._traces_of(path.name.rpartition("-")[0], fingerprint)
         traces.outcome(hparams.of(cell, self._config), hparams.metrics(result))
         return result
 

@@ -171,9 +171,10 @@ def _under_headings(lines: Sequence[tuple[str, list[str]]]) -> list[list[str]]:
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Returns a Markdown table."""
+    """Returns a Markdown table; its cells are any text in one line, as of |D'|."""
     lines = [header, ["---"] * len(header), *rows]
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+    escaped = [[cell.replace("|", "\\|") for cell in cells] for cells in lines]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in escaped)
 
 
 def accuracy_figure(path: pathlib.Path, table: Table) -> None:

@@ -5,10 +5,11 @@ a cell that a change makes no difference to is the same cell as without it.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from rmc_tf import defences, threats
-from rmc_tf.config import ExperimentConfig, VariationConfig
+from rmc_tf.config import AugmentedSetConfig, ExperimentConfig, RowConfig, VariationConfig
 
 
 def varied(config: ExperimentConfig, vary: VariationConfig) -> ExperimentConfig:
@@ -25,6 +26,24 @@ def varied(config: ExperimentConfig, vary: VariationConfig) -> ExperimentConfig:
         )
         config = dataclasses.replace(config, augmented_set=made)
     return config
+
+
+def capped(config: ExperimentConfig, size: Callable[[AugmentedSetConfig], int]) -> ExperimentConfig:
+    """Returns the experiment with a row's K at most N'; rows that become the same are one.
+
+    Args:
+      config: the experiment.
+      size: tells N'.
+    """
+
+    def cap(row: RowConfig) -> RowConfig:
+        most = size(varied(config, row.vary).augmented_set)
+        if row.vary.k is None or row.vary.k <= most:
+            return row
+        return dataclasses.replace(row, vary=dataclasses.replace(row.vary, k=most))
+
+    rows = tuple(dict.fromkeys(map(cap, config.table.rows)))
+    return dataclasses.replace(config, table=dataclasses.replace(config.table, rows=rows))
 
 
 def felt(

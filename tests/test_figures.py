@@ -189,6 +189,12 @@ def test_figure_1_is_complete_and_the_same_each_time(tmp_path: pathlib.Path) -> 
         one, other = ((tmp_path / folder / name).read_bytes() for folder in ("one", "other"))
         assert one == other, name
     assert "K = 20" in caption and "row 7 of the test set, label 3, answered 8" in caption
+    assert "the first test point that PGD moves to a wrong answer: row 7" in caption
+
+
+def test_figure_1_says_where_no_point_is_moved() -> None:
+    caption = figure1.caption_of(neighbourhood()._replace(moved=False), "digits")
+    assert "the first test point, attacked by PGD, which moves none to a wrong answer" in caption
 
 
 def test_figure_1_projects_each_neighbour_and_a_shared_row_to_one_place() -> None:

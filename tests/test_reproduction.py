@@ -1,5 +1,6 @@
 """The paper on one command: what is run; it goes on after a kill, and does nothing twice."""
 
+import dataclasses
 import json
 import pathlib
 from typing import NamedTuple
@@ -79,10 +80,45 @@ def test_table_2_of_another_data_set_takes_its_epsilon_and_twice_that() -> None:
     assert [a.epsilon for a in paper.attacks.values()] == [8 / 255, 16 / 255]
 
 
-def test_a_table_can_not_be_reproduced_as_if_it_were_a_data_set() -> None:
-    table = shipped.made_of(CONFIGS / "table4.py", digits())
-    with pytest.raises(UserError, match="runs every table by itself"):
-        plan.experiments(table)
+def test_table_2_is_made_of_the_users_pgd() -> None:
+    base = digits()
+    pgd = dataclasses.replace(base.attacks["pgd"], norm="l2", epsilon=1.5, step_size=0.5)
+    base = dataclasses.replace(base, attacks={**base.attacks, "pgd": pgd})
+    near, far = dict(plan.experiments(base)[0])["table2"].attacks.values()
+    assert (near.norm, near.epsilon, far.norm, far.epsilon) == ("l2", 1.5, "l2", 3.0)
+    assert near.targeted and far.targeted and far.iterations == 10
+
+
+def test_table_2_says_why_it_is_not_run_where_twice_the_radius_is_no_radius() -> None:
+    base = digits()
+    pgd = dataclasses.replace(base.attacks["pgd"], epsilon=0.6)
+    base = dataclasses.replace(base, attacks={**base.attacks, "pgd": pgd})
+    wanted, (skipped,) = plan.experiments(base)
+    assert skipped.name == "table2" and "epsilon=0.6" in skipped.reason
+    assert len(wanted) == len(plan.TABLES) + len(plan.FIGURES) - 1
+
+
+def test_attacks_that_no_table_can_be_made_of_are_told_in_a_line() -> None:
+    base = digits()
+    other = dataclasses.replace(
+        base,
+        attacks={"mine": base.attacks["pgd"]},
+        augmented_set=dataclasses.replace(base.augmented_set, attacks=("mine",)),
+        evaluation=dataclasses.replace(base.evaluation, streams=("clean", "mine")),
+    )
+    for name in ("table1", "table2", "figure2"):
+        with pytest.raises(UserError, match=r"attacks=mine: Table [12]"):
+            shipped.made_of(CONFIGS / f"{name}.py", other)
+    with pytest.raises(UserError, match="attacks=mine"):
+        plan.experiments(other)
+
+
+@pytest.mark.parametrize("name", ["table4", "denoising"])
+def test_a_table_can_not_be_reproduced_as_if_it_were_a_data_set(name: str) -> None:
+    table = shipped.made_of(CONFIGS / f"{name}.py", digits())
+    given = f"configs/{name}.py"
+    with pytest.raises(UserError, match=f"--config={given}: .* runs every table by itself"):
+        plan.experiments(table, given=given)
 
 
 @pytest.mark.parametrize("name", ["table5b", "table7"])

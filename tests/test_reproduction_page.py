@@ -8,12 +8,13 @@ import json
 import pathlib
 import re
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
 from rmc_tf import paper, report, storage
-from rmc_tf.reproduction import gather, layout, page, plan
-from rmc_tf.reproduction.blocks import Paragraph
+from rmc_tf.reproduction import as_markdown, gather, layout, page, plan
+from rmc_tf.reproduction.blocks import Grid, Line, Paragraph, Place
 from rmc_tf.reproduction.write import write
 
 STORED = pathlib.Path(__file__).parents[1] / "docs" / "results"
@@ -29,9 +30,17 @@ class Page(html.parser.HTMLParser):
         self.texts: dict[str, list[str]] = collections.defaultdict(list)
         self.attributes: list[tuple[str, str, str]] = []
         self.wrong: list[str] = []
+        self.tables: list[list[list[dict[str, str]]]] = []
+        """Of each its rows, of each row its places: what is under each class of words."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append({})
         if tag not in VOID:
             self.open.append((tag, dict(attrs)))
         required = {"th": "scope", "img": "alt", "html": "lang"}.get(tag)
@@ -45,6 +54,11 @@ class Page(html.parser.HTMLParser):
     def handle_data(self, data: str) -> None:
         kind = self.open[-1][1].get("class") if self.open else None
         in_cell = any(tag == "td" for tag, _ in self.open)
+        if self.open and self.open[-1][1].get("scope") == "rowgroup":
+            self.tables[-1][-1][-1]["block"] = data
+        if kind and (in_cell or any(tag == "th" for tag, _ in self.open)):
+            place = self.tables[-1][-1][-1]
+            place[kind] = place.get(kind, "") + re.sub(r"( \[\d\])+$", "", data)
         if kind and in_cell:
             self.texts[kind].append(data)
 
@@ -113,13 +127,30 @@ def test_the_page_needs_nothing_but_itself(parsed: Page, folder: pathlib.Path) -
 def test_every_printed_value_is_there_as_printed_and_apart_from_ours(
     parsed: Page, results: gather.Found
 ) -> None:
-    expected: collections.Counter[str] = collections.Counter()
-    for name in results["tables"]:
-        printed = json.loads(pathlib.Path(paper.__file__).with_name("printed.json").read_text())
-        values = [v for row in printed[name]["rows"] for v in row["values"]]
-        expected.update("N/A" if v is None else f"{v:g}" for v in values)
-    shown = [re.sub(r" \[\d\]$", "", text) for text in parsed.texts["paper"]]
-    assert collections.Counter(text.removeprefix("paper: ") for text in shown) == expected
+    source = json.loads(pathlib.Path(paper.__file__).with_name("printed.json").read_text())
+    names = [name for name in page.TABLES if name in results["tables"]]
+    assert len(names) >= 7
+    for name, rows in zip(names, parsed.tables, strict=False):
+        expected = collections.Counter(
+            (row["block"].lower(), row["title"], column, "N/A" if v is None else f"{v:g}")
+            for row in source[name]["rows"]
+            for column, v in zip(source[name]["columns"], row["values"], strict=True)
+        )
+        assert collections.Counter(_printed_places(rows)) == expected, name
+
+
+def _printed_places(rows: list[list[dict[str, str]]]) -> Iterator[tuple[str, str, str, str]]:
+    """Yields block, row, column and value, of every printed value of a table of the page."""
+    head, *others = rows
+    block = ""
+    for title, *places in others:
+        if not places:  # a heading over all columns
+            block = title["block"].lower()
+            continue
+        for column, place in zip(head[1:], places, strict=True):
+            if "paper" in place:
+                name = column.get("paper", column["here"]).removeprefix("paper: ")
+                yield block, title["here"], name, place["paper"].removeprefix("paper: ")
 
 
 def test_every_measured_value_is_there_with_its_interval_and_n(
@@ -137,9 +168,21 @@ def test_every_measured_value_is_there_with_its_interval_and_n(
     assert collections.Counter(t for t in about if ", n = " in t) == expected
 
 
+def test_a_row_of_a_markdown_table_has_as_many_places_as_its_head() -> None:
+    titles = Place("|D'|/|D| = 2"), Place("1", "a | b", "2|3")
+    grid = Grid(
+        "Figure 4(b)", [Place("|D'|"), Place("PGD")], [("", [Line(titles[0], [titles[1]])])]
+    )
+    for text in (as_markdown.render([grid]), report.markdown(["a", "b"], [["|D'|", "|"]])):
+        lines = [line for line in text.splitlines() if line.startswith("|")]
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {3}
+    assert as_markdown.render([grid]).count("\\|D'\\|/\\|D\\| = 2") == 1, "escaped once"
+
+
 def test_misprints_have_their_footnotes(folder: pathlib.Path) -> None:
     text = (folder / "report.md").read_text()
     assert "*paper: 6.7 [1]*" in text and "*paper: 67 [1]*" in text and "*paper: 0.5 [1]*" in text
+    assert "*paper: 14.9 [3]*" in text and "*paper: 0.7 [2]*" in text
     assert "[1] 67 at p = 0 is as printed; 6.7, as in Table 1, is likely meant." in text
 
 
@@ -152,7 +195,11 @@ def test_values_of_another_data_set_are_said_to_be_so(results: gather.Found) -> 
         return [b.text for b in blocks if isinstance(b, Paragraph) and said in b.text]
 
     assert len(notes("digits")) == len(results["tables"])
-    assert notes("cifar10") == []
+    assert notes("cifar10") == notes("cifar10:3.0.2") == []
+    assert len(notes("cifar100")) == len(results["tables"]), "its name begins with the same"
+    folder = {**results, "dataset": "cifar10", "from_folder": True}
+    own = [b for b in page.blocks(folder, made_by) if isinstance(b, Paragraph) and said in b.text]
+    assert len(own) == len(results["tables"]), "a folder of that name is anything"
 
 
 def test_table_4_lies_as_in_the_paper(results: gather.Found) -> None:
@@ -179,9 +226,46 @@ def test_what_only_one_side_has_says_so(results: gather.Found) -> None:
     ]
 
 
+def _table2(*columns: str) -> report.Table:
+    cells = [[{"accuracy": 0.5, "points": 50}] for _ in columns]
+    return report.Table("Table 2", columns, [report.Row("", "RMC", cells)])
+
+
+def test_radii_that_are_the_papers_stand_under_its_own() -> None:
+    printed = paper.printed("table2")
+    assert printed is not None
+    grid = layout.grid(_table2("clean", "ε = 16/255", "ε = 32/255"), printed)
+    radii = {place.text: place.paper for place in grid.head[2:]}
+    assert radii == {"ε = 32/255": "ε = 8/255", "ε = 16/255": ""}
+    rmc = next(line for line in grid.parts[0][1] if line.title.text == "RMC")
+    under = dict(zip((p.text for p in grid.head[1:]), (p.paper for p in rmc.places), strict=True))
+    assert under["ε = 16/255"] == "55.9"
+
+
+def test_the_denoising_block_says_by_what_it_is_trained(results: gather.Found) -> None:
+    table2 = _table2("clean", "ε = 0.15", "ε = 0.3").to_json()
+    found = {**results, "tables": {**results["tables"], "table2": table2}}
+    text = as_markdown.render(
+        page.blocks(found, storage.read_json(STORED / "table1" / "provenance.json"))
+    )
+    why = "not trained here: `configs/denoising.py`"
+    assert f"| DB [1] ({why}) |" in text
+    (claim,) = [line for line in text.splitlines() if "as robust as the denoising block" in line]
+    assert "**not tested**" in claim and f"DB is {why}" in claim
+
+
 def test_what_was_not_run_is_named_with_its_reason(folder: pathlib.Path) -> None:
     assert "**Not run:** Figure 1: no <reason> & none." in (folder / "report.md").read_text()
     assert "no &lt;reason&gt; &amp; none" in (folder / "index.html").read_text()
+
+
+def test_cells_were_there_before_only_where_that_was_counted(results: gather.Found) -> None:
+    def said(**run: object) -> str:
+        runs = [{"computed": 9, "reused": 4, "seconds": 60.0, **run}]
+        return as_markdown.render(page.summary({**results, "runs": runs}, []))
+
+    assert "1 min for 9 cells; 4 cells were there before." in said(settings="a fingerprint")
+    assert "1 min for 9 cells.\n" in said()
 
 
 def test_a_page_of_the_docs_has_the_summary_and_the_claims_of_a_stored_report(

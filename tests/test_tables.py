@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from rmc_tf import paper, tables
-from rmc_tf.config import ExperimentConfig, SkipConfig
+from rmc_tf.config import ExperimentConfig, SkipConfig, shipped
 from rmc_tf.tables import Cell
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -209,6 +209,10 @@ def test_figure_4_crosses_k_and_n_prime_with_the_attacks() -> None:
     assert [r.title for r in a.rows] == [f"K = {k}" for k in (64, 128, 256, 512, 1024)]
     assert [r.title for r in b.rows] == [f"|D'|/|D| = {size}" for size in (2, 3, 5, 9)]
     assert [c.vary.k for c in a.cells] == [64, 128, 256, None, 1024]
+    few = shipped.of_dataset("digits")
+    few = dataclasses.replace(few, rmc=dataclasses.replace(few.rmc, k=8))
+    a = tables.lay_out(shipped.made_of(CONFIGS / "figure4a.py", few))
+    assert [r.title for r in a.rows] == ["K = 2", "K = 4", "K = 8", "K = 16"]
     assert len(b.cells) == 4 * 5 and all(c.d_prime == (c.stream,) for c in b.cells)
 
 

@@ -163,6 +163,13 @@ def test_the_tab_hparams_compares_the_runs(ask: Ask, workdir: pathlib.Path) -> N
             assert not {"k", "lambda", "profile"} & given.keys(), "it has none"
 
 
+def test_a_run_has_one_file_of_traces_and_one_of_its_outcome(workdir: pathlib.Path) -> None:
+    for run in results(workdir, "rmc") | results(workdir, "none"):
+        folder = workdir / "traces" / run
+        assert len(list(folder.glob("events*"))) == (1 if run.startswith("rmc") else 0), run
+        assert len(list((folder / "outcome").glob("events*"))) == 1
+
+
 def test_a_result_that_is_read_from_disk_writes_no_trace(
     workdir: pathlib.Path, data_dir: pathlib.Path, trained: tuple[pathlib.Path, str]
 ) -> None:

@@ -81,3 +81,20 @@ def test_no_traces_keep_nothing() -> None:
     traces.image("b", np.zeros((2, 2, 1), np.float32), 0)
     assert not traces.enabled
     assert not traces.wants_image(0)
+
+
+def test_what_was_traced_can_be_read_as_soon_as_there_is_an_outcome(tmp_path: pathlib.Path) -> None:
+    traces = TensorBoardTraces(tmp_path)
+    traces.scalar("loss/train", 0.5, step=3)
+    traces.outcome({"k": 64}, {"accuracy": 0.9})
+    for folder, tag in ((tmp_path, "loss/train"), (tmp_path / "outcome", "accuracy")):
+        assert len(list(folder.glob("events*"))) == 1
+        read = EventAccumulator(str(folder))
+        read.Reload()
+        assert read.Tags()["tensors"].count(tag) == 1
+    traces.scalar("loss/train", 0.4, step=4)  # the writer stays open
+
+
+def test_an_outcome_without_traces_leaves_no_empty_file(tmp_path: pathlib.Path) -> None:
+    TensorBoardTraces(tmp_path).outcome({"k": 64}, {"accuracy": 0.9})
+    assert [path.parent.name for path in tmp_path.rglob("events*")] == ["outcome"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rmc_tf import defences, storage, tables
+from rmc_tf import defences, hparams, storage, tables
 from rmc_tf.config import (
     AttackConfig,
     AugmentedSetConfig,
@@ -148,9 +148,29 @@ def test_rows_that_can_not_be_are_refused_in_a_line(
 ) -> None:
     with pytest.raises(UserError, match=r"rmc\.k=1: must be at least 2"):
         Pipeline(with_rows(config, row(k=1)), tmp_path, print)
-    pipeline = Pipeline(with_rows(config, row(k=5000)), tmp_path, print)
+    pipeline = Pipeline(dataclasses.replace(config, rmc=RMCConfig(k=5000)), tmp_path, print)
     with pytest.raises(UserError, match=r"rmc\.k=5000: larger than D'"):
         _ = pipeline.materials.dataset
+
+
+def test_a_rows_k_is_at_most_n_prime_and_rows_that_become_the_same_are_one(
+    config: ExperimentConfig, tmp_path: pathlib.Path
+) -> None:
+    n_prime = 1397 + round(0.5 * 1397)
+    rows = row(k=n_prime), row(k=5000), row(k=9000), row(k=9000, adversarial_per_row=1)
+    table = Pipeline(with_rows(config, *rows), tmp_path, print).table
+    titles = [f"K = {n_prime}", f"K = {2 * 1397}, |D'|/|D| = 2"]
+    assert [each.title for each in table.rows] == titles
+
+
+def test_tensorboard_is_told_what_a_cell_varies(config: ExperimentConfig) -> None:
+    plain, fewer, smaller = tables.lay_out(config).cells
+    told = [hparams.of(cell, config) for cell in (plain, fewer, smaller)]
+    assert [(each["k"], each["adversarial_per_row"]) for each in told] == [
+        (64, 0.5),
+        (32, 0.5),
+        (64, 0.25),
+    ]
 
 
 def test_a_variation_survives_json(config: ExperimentConfig) -> None:

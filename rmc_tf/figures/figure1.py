@@ -51,6 +51,8 @@ class Neighbourhood(NamedTuple):
     classes: int
     seed: int
     """Of t-SNE."""
+    moved: bool = True
+    """Whether the attack moves it from a right answer to a wrong one."""
 
 
 class Embedded(NamedTuple):
@@ -212,6 +214,27 @@ def _samples(
             spine.set(visible=True, color=colour, linewidth=2.5)
 
 
+def caption_of(around: Neighbourhood, dataset: str) -> str:
+    """Returns what the figure shows, on a data set of some name."""
+    nearest, augmented = around.sets["N"], around.sets["N'"]
+    share = 100 * float((augmented.labels == np.bincount(augmented.labels).argmax()).mean())
+    most = 100 * float((nearest.labels == np.bincount(nearest.labels).argmax()).mean())
+    attack = around.attack.upper()
+    which = f"the first test point that {attack} moves to a wrong answer"
+    if not around.moved:
+        which = f"the first test point, attacked by {attack}, which moves none to a wrong answer"
+    return (
+        f"Figure 1: the K = {len(augmented.rows)} nearest neighbours of x̂ on {dataset}, {which}: "
+        f"row {around.row} of the test set, label {around.label}, answered {around.answer} by the "
+        "static network. (a) t-SNE of the feature space in which they are searched: x̂, N(x̂) in D, "
+        "the examples that naive online adversarial training makes from N(x̂), with the labels "
+        "that they have there, and N'(x̂) in D'. (b) Labels in N(x̂), of which the commonest has "
+        f"{most:.0f} %; x̂ and its nearest. (c) Labels in N'(x̂), of which the commonest has "
+        f"{share:.0f} %; its nearest. In the paper's figure, of K = 1,024 on CIFAR-10, the labels "
+        "of N(x̂) concentrate at a wrong class, and those of N'(x̂) scatter over different ones."
+    )
+
+
 def draw(folder: pathlib.Path, around: Neighbourhood, dataset: str) -> str:
     """Writes the figure into a folder, and returns its caption.
 
@@ -220,23 +243,7 @@ def draw(folder: pathlib.Path, around: Neighbourhood, dataset: str) -> str:
       around: the input and its neighbours.
       dataset: its name.
     """
-    points, bars = embedded(around), counts(around)
-    nearest, augmented = around.sets["N"], around.sets["N'"]
-    wrong = around.answer != around.label
-    share = 100 * float((augmented.labels == np.bincount(augmented.labels).argmax()).mean())
-    most = 100 * float((nearest.labels == np.bincount(nearest.labels).argmax()).mean())
-    caption = (
-        f"Figure 1: the K = {len(augmented.rows)} nearest neighbours of x̂ on {dataset}, the first "
-        f"test point that {around.attack.upper()} "
-        f"{'moves to a wrong answer' if wrong else 'was made of, though it moves none'}: row "
-        f"{around.row} of the test set, label {around.label}, answered {around.answer} by the "
-        "static network. (a) t-SNE of the feature space in which they are searched: x̂, N(x̂) in D, "
-        "the examples that naive online adversarial training makes from N(x̂), with the labels "
-        "that they have there, and N'(x̂) in D'. (b) Labels in N(x̂), of which the commonest has "
-        f"{most:.0f} %; x̂ and its nearest. (c) Labels in N'(x̂), of which the commonest has "
-        f"{share:.0f} %; its nearest. In the paper's figure, of K = 1,024 on CIFAR-10, the labels "
-        "of N(x̂) concentrate at a wrong class, and those of N'(x̂) scatter over different ones."
-    )
+    points, bars, caption = embedded(around), counts(around), caption_of(around, dataset)
     with style.style():
         drawn = picture(around, points, bars)
         style.write(folder, drawn, {"embedding": points, "labels": bars}, caption)

@@ -55,4 +55,4 @@ def _place(place: Place) -> str:
     lines = [" ".join(parts)]
     if place.paper:
         lines.append(f"*paper: {place.paper}*")
-    return "<br>".join(lines).replace("|", "\\|")
+    return "<br>".join(lines)

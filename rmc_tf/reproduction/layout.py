@@ -9,6 +9,8 @@ from rmc_tf.reproduction.blocks import Grid, Line, Place
 
 _RADIUS = "ε = "
 _TOGETHER = "\N{NO-BREAK SPACE}"
+_NOT_RUN = {"DB": "not trained here: `configs/denoising.py`"}
+"""Rows of the paper that no reproduction has, since they take many GPUs; and what does."""
 
 
 class _Title(NamedTuple):
@@ -60,10 +62,12 @@ def _transposed(table: Table) -> Table:
 def _merged(ours: Sequence[str], theirs: Sequence[str]) -> list[_Title]:
     """Returns all titles of both in the paper's order, ours after what they follow with us.
 
-    Radii that differ are the same column: the nth of ours and the nth of the paper's.
+    Radii that differ are the same column: the nth such of ours and the nth of the paper's.
     """
     pairs = {title: title for title in ours if title in theirs}
-    radii = [[t for t in titles if t.startswith(_RADIUS)] for titles in (ours, theirs)]
+    radii = [
+        [t for t in titles if t.startswith(_RADIUS) and t not in pairs] for titles in (ours, theirs)
+    ]
     pairs |= dict(zip(*radii, strict=False))
     back = {their: our for our, their in pairs.items()}
     found = [
@@ -90,7 +94,7 @@ def _head(title: _Title) -> Place:
 def _only(title: _Title) -> str:
     """Returns a word on what only one of the two tables has."""
     if title.here is None:
-        return "not measured here"
+        return _NOT_RUN.get(title.text, "not measured here")
     return "ours" if title.paper is None else ""
 
 

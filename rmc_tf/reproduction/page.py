@@ -1,5 +1,6 @@
 """What the report of a reproduction says, from its `results.json` alone."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,10 +57,10 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     tables, figures = results["tables"], results["figures"]
     shown = [_short(name) for name in TABLES if name in tables]
     shown += [_short(name) for name in sorted(figures)]
-    answers = sum(result["points"] for result in _every_result(results))
+    found = _every_result(results)
     items = [
         f"**What:** {', '.join(shown) or 'nothing'} of Wu, Yuan & Wu, ICML 2020; "
-        f"{len(_every_result(results))} results, {answers:,} answers.",
+        f"{len(found)} results, {sum(result['points'] for result in found):,} answers.",
         f"**On what:** {results['dataset']}, seed {results['seed']}.",
         f"**How long:** {_how_long(results['runs'])}",
         f"**Claims:** {len(judged)} empirical ones of sections 4 to 6. {_counted(judged)}.",
@@ -77,8 +78,10 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
 
 
 def _every_result(results: Results) -> list[Mapping[str, Any]]:
+    """Returns each result once, which tables share: one that is the same to the delay is one."""
     rows = [row for table in results["tables"].values() for row in table["rows"]]
-    return [result for row in rows for place in row["cells"] for result in place]
+    every = [result for row in rows for place in row["cells"] for result in place]
+    return list({json.dumps(result, sort_keys=True): result for result in every}.values())
 
 
 def _short(name: str) -> str:
@@ -95,7 +98,8 @@ def _how_long(runs: Sequence[Mapping[str, Any]]) -> str:
     computed = sum(run["computed"] for run in working)
     seconds = sum(run["seconds"] for run in working)
     several = f" in {len(working)} runs" if len(working) > 1 else ""
-    found = working[0]["reused"]
+    # Runs recorded without their settings counted what tables share as found, too.
+    found = working[0]["reused"] if "settings" in working[0] else 0
     before = f"; {found} cells were there before" if found else ""
     return f"{_duration(seconds)}{several} for {computed} cells{before}."
 
@@ -125,13 +129,14 @@ def _tables(results: Results) -> list[Block]:
             found.append(Paragraph(f"Not run{why}."))
             continue
         found.append(layout.grid(filled[name], printed))
-        found += _notes(printed, results["dataset"])
+        found += _notes(printed, results["dataset"], results.get("from_folder", False))
     return found
 
 
-def _notes(printed: Printed, dataset: str) -> list[Block]:
+def _notes(printed: Printed, dataset: str, from_folder: bool) -> list[Block]:
     found: list[Block] = []
-    if not dataset.startswith(printed.tfds):
+    # A name of TFDS may go on with its config and its version: "cifar10:3.0.2".
+    if from_folder or dataset.partition("/")[0].partition(":")[0] != printed.tfds:
         found.append(
             Paragraph(
                 f"The paper's values are for another data set ({printed.dataset}) and can't be "
@@ -184,7 +189,8 @@ def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
         Grid("Every empirical claim of sections 4 to 6", head, [("", lines)], words=True),
         Paragraph(
             f"{claims.LEGEND} A claim about several places has a difference for each; what is "
-            "shown is the least favourable, and a claim holds if all of them do.",
+            "shown is the least favourable, and a claim holds if all of them do; one of most "
+            "cases, if most do.",
             note=True,
         ),
         Folded("Every difference", numbers),
@@ -197,7 +203,7 @@ def _why_not(verdict: Verdict, results: Results) -> str:
     missing = [_short(name) for name in verdict.claim.needs if name not in given]
     if missing:
         return f"{' and '.join(missing)} not run"
-    return "too few points, or no row of ours that it is about"
+    return verdict.claim.without or "too few points, or no row of ours that it is about"
 
 
 def _numbers(verdict: Verdict) -> Grid:

@@ -35,35 +35,35 @@ class Skipped(NamedTuple):
 
 
 def experiments(
-    base: ExperimentConfig, points: int | None = None
+    base: ExperimentConfig, points: int | None = None, given: str = ""
 ) -> tuple[list[Experiment], list[Skipped]]:
     """Returns what is run, in order, and what isn't.
 
     Args:
       base: the data set's experiment, with whatever the user has changed.
       points: of each cell, where the user gives it.
+      given: the config that it comes from, as the user calls it.
 
     Raises:
-      UserError: it is a table itself, or a table can't be made of it.
+      UserError: it is a table itself, or nothing can be made of it.
     """
     if base.table.rows:
         raise UserError(
-            f"--config={base.table.name}: --mode=reproduce runs every table by itself; leave "
-            "--config out, or give the config of a data set"
+            f"--config={given or base.table.name}: --mode=reproduce runs every table by itself; "
+            "leave --config out, or give the config of a data set"
         )
     wanted, skipped = [], []
     for name in (*TABLES, *FIGURES, *_more()):
         path = shipped.folder() / f"{name}.py"
         if not path.is_file():
             skipped.append(Skipped(name, f"there is no configs/{name}.py yet"))
-        elif "table1" in (name, *shipped.lineage(path)) and not {"fgsm", "pgd"} <= set(
-            base.attacks
-        ):
-            known = ", ".join(base.attacks)
-            reason = f"its attacks are made of `fgsm` and `pgd`; this data set has {known}"
-            skipped.append(Skipped(name, reason))
-        else:
+            continue
+        try:
             wanted.append(Experiment(name, _with(shipped.made_of(path, base), points)))
+        except UserError as error:  # it can't be made of this data set's
+            skipped.append(Skipped(name, str(error)))
+    if not wanted:
+        raise UserError(skipped[0].reason)
     return wanted, skipped
 
 

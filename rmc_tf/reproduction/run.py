@@ -8,6 +8,7 @@ from typing import Any
 
 from rmc_tf import storage, tables
 from rmc_tf.config import ExperimentConfig
+from rmc_tf.errors import UserError
 from rmc_tf.materials import Shelf
 from rmc_tf.pipeline import Pipeline
 from rmc_tf.progress import Overall
@@ -28,6 +29,7 @@ class Reproduction:
         experiments: Sequence[Experiment],
         skipped: Sequence[Skipped],
         workdir: pathlib.Path,
+        points: int | None = None,
     ) -> None:
         """Prepares to run; nothing is read or written yet.
 
@@ -36,46 +38,65 @@ class Reproduction:
           experiments: made of it, in order; see `plan.experiments`.
           skipped: what isn't run.
           workdir: where all artefacts are.
+          points: of each cell, where the user has given it.
         """
-        self._base, self._experiments, self._skipped = base, experiments, skipped
+        self._base, self._experiments, self._skipped = base, experiments, list(skipped)
         self._workdir = workdir
         self._folder = workdir / "reproduction"
         self._shelf = Shelf()
         self._said: set[str] = set()
-        self._counts = {"computed": 0, "reused": 0}
+        self._settings = storage.fingerprint(base.to_dict(), points)
+        self._computed: set[pathlib.Path] = set()
+        self._reused: set[pathlib.Path] = set()
+        self.failed: list[Skipped] = []
+        """What `write` couldn't run, which the user can mend."""
 
     def write(self, command: str) -> pathlib.Path:
         """Runs what isn't finished, writes the report, and returns the path of index.html.
 
+        What can't be run is left out of it, and is in `failed` with its reason.
+
         Raises:
-          UserError: anything that the user can mend.
+          UserError: nothing can be run at all.
         """
         costs = Costs(self._workdir)
-        expected = {
-            each.name: {
-                cell: costs.expected(cell, each.config)
-                for cell in tables.lay_out(each.config).cells
-            }
-            for each in self._experiments
-        }
+        expected: dict[str, dict[Cell, float]] = {}
+        for each in self._experiments:
+            with self._leave_out(each):
+                cells = tables.lay_out(each.config).cells
+                expected[each.name] = {cell: costs.expected(cell, each.config) for cell in cells}
         total = sum(sum(cells.values()) for cells in expected.values())
         pieces = sum(map(len, expected.values()))
         begun = time.monotonic()
         try:
             with Overall("reproduce", total, pieces, trust=60.0) as overall:
                 for each in self._experiments:
-                    self._run(each, expected[each.name], overall, command)
+                    if each.name in expected:
+                        self._run(each, expected[each.name], overall, command)
         finally:
             runs = self._record(time.monotonic() - begun)
-        names = [each.name for each in self._experiments]
+        failed = {each.name for each in self.failed}
+        names = [each.name for each in self._experiments if each.name not in failed]
+        if self.failed and not names:
+            raise UserError(self.failed[0].reason)  # an earlier report stays as it is
+        dataset = self._base.dataset
         results = {
-            "dataset": self._base.dataset.name,
+            "dataset": pathlib.Path(dataset.folder).name if dataset.folder else dataset.name,
+            "from_folder": bool(dataset.folder),
             "seed": self._base.seed,
             "runs": runs,
-            "skipped": [each._asdict() for each in self._skipped],
+            "skipped": [each._asdict() for each in [*self._skipped, *self.failed]],
             **gather.found(self._workdir, names),
         }
         return write(self._folder, self._workdir, results, provenance(self._base, command))
+
+    @contextlib.contextmanager
+    def _leave_out(self, experiment: Experiment) -> Iterator[None]:
+        """Notes what the user can mend of one experiment, so that the others are run."""
+        try:
+            yield
+        except UserError as error:
+            self.failed.append(Skipped(experiment.name, str(error)))
 
     def _run(
         self,
@@ -100,24 +121,27 @@ class Reproduction:
             if len(left) == len(expected):  # the first: now it is known what the test set allows
                 self._correct(left, cells, overall)
             begun = time.monotonic()
-            found = finished()
+            found, path = finished(), pipeline.finished_path(cell)
             seen: list[float] = []
             yield seen.append
             cost = left.pop(cell)
             if found:
-                self._counts["reused"] += 1
+                # What this process has computed for a table before was not there before.
+                self._reused |= {path} - self._computed
                 overall.found(cost)
             else:
-                self._counts["computed"] += 1
+                self._computed.add(path)
                 overall.done(cost)
                 seconds = time.monotonic() - begun
                 right = f"{100 * seen[0]:.1f} % right, {seconds:.0f} s"
                 overall.say(f"{experiment.name}: {cell}: {right}")
 
-        pipeline = Pipeline(experiment.config, self._workdir, say, shelf=self._shelf, watch=watch)
-        path = pipeline.report(command)
+        with self._leave_out(experiment):
+            pipeline = Pipeline(
+                experiment.config, self._workdir, say, shelf=self._shelf, watch=watch
+            )
+            overall.say(f"{experiment.name}: {pipeline.report(command)}")
         self._correct(left, [], overall)  # a figure may have had no cell to be evaluated
-        overall.say(f"{experiment.name}: {path}")
 
     def _correct(self, left: dict[Cell, float], cells: Sequence[Cell], overall: Overall) -> None:
         """Lets the display expect the cells that there are, where they aren't those expected."""
@@ -128,11 +152,16 @@ class Reproduction:
         overall.plan(0.0 if come else -cost, len(come) - len(gone))
 
     def _record(self, seconds: float) -> list[dict[str, Any]]:
-        """Adds this run to those that there were, unless it computed nothing, and returns them."""
+        """Adds this run to those that there were, unless it computed nothing.
+
+        Returns those of the same settings: others share the work directory.
+        """
         path = self._folder / "runs.json"
         runs: list[dict[str, Any]] = storage.read_json(path) if path.exists() else []
-        if self._counts["computed"]:
-            runs.append({**self._counts, "seconds": round(seconds, 1)})
+        if self._computed:
+            counts = {"computed": len(self._computed), "reused": len(self._reused)}
+            run = {**counts, "seconds": round(seconds, 1), "settings": self._settings}
+            runs.append(run)
             self._folder.mkdir(parents=True, exist_ok=True)
             storage.write_json(path, runs)
-        return runs
+        return [run for run in runs if run.get("settings") == self._settings]
