@@ -44,8 +44,9 @@ def _measured(step: Mapping[str, Any]) -> str:
         "peak memory of the process; before the first step": (
             f"**{step['peak_gib']:.1f} GiB**; {step['peak_gib_before_the_step']:.1f} GiB"
         ),
-        f"by arithmetic, for 1,024 rows: + {1024 - batch} images in float32, as given and in the "
-        "order of the epoch": f"+ {2 * (1024 - batch) * image:.1f} GiB",
+        "of it, the images in float32, as given and in the order of the epoch": (
+            f"{2 * batch * image:.1f} GiB"
+        ),
         "seconds of the step (the machine had other work); images a second": (
             f"{seconds:,.0f} s; {batch / seconds:.2f}"
         ),
