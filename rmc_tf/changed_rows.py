@@ -46,8 +46,8 @@ class _Entry(NamedTuple):
     """[n] int64."""
     put_back: np.ndarray
     """[m] int64."""
-    records: np.ndarray
-    """[n] of all columns."""
+    records: np.ndarray | Mapping[str, np.ndarray]
+    """[n] of all columns; in memory only, where they go to no file as records, by column."""
 
 
 class Column(NamedTuple):
@@ -136,11 +136,13 @@ class ChangedRows:
             them again.
         """
         back = np.empty(0, np.int64) if put_back is None else put_back.astype(np.int64)
-        records = np.empty(len(rows), self._record)
-        for name in self.values:
-            records[name] = values[name]
-        entry = _Entry(rows.astype(np.int64), back, records)
-        if self._journal is not None:
+        if self._journal is None:
+            entry = _Entry(rows, back, values)
+        else:
+            records = np.empty(len(rows), self._record)
+            for name in self.values:
+                records[name] = values[name]
+            entry = _Entry(rows.astype(np.int64), back, records)
             if self._doubtful:
                 self._write_again(self._journal)
             if self._unsettled >= _JOURNALS or self._journal.size >= _JOURNAL_BYTES:
@@ -148,7 +150,7 @@ class ChangedRows:
                 self._journal.turn()
                 self._settling = self._behind.submit(self._flush, self._journal.forget_others)
                 self._unsettled = 0
-            self._journal.append([array.tobytes() for array in entry])
+            self._journal.append([part.tobytes() for part in (entry.rows, back, records)])
             self._unsettled, self._unfinished = self._unsettled + 1, entry
         self._apply(entry)
         self._unfinished = None
@@ -195,11 +197,11 @@ class ChangedRows:
 
     def _apply(self, entry: _Entry) -> None:
         """Writes an entry to its places; twice is as good as once."""
-        if not self._places:
+        if isinstance(entry.records, np.ndarray):
+            self._places[0].write(entry.rows, entry.records)
+        else:
             for name, values in self.values.items():
                 values[entry.rows] = entry.records[name]
-        else:
-            self._places[0].write(entry.rows, entry.records)
         self._changed[entry.rows] = True
         self._changed[entry.put_back] = False
         touched = np.concatenate([entry.rows, entry.put_back])
