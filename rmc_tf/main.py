@@ -22,6 +22,7 @@ import fcntl
 import inspect
 import os
 import pathlib
+import re
 import runpy
 import shlex
 import signal
@@ -30,6 +31,7 @@ import textwrap
 import threading
 import types
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import ml_collections
 from absl import flags
@@ -106,6 +108,7 @@ def run(arguments: Sequence[str]) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     with _only_run_in(workdir):
         # Loaded only now, for it takes seconds: what is wrong with the flags has been told.
+        print("loading TensorFlow", file=sys.stderr, flush=True)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
         from rmc_tf import console, pipeline
         from rmc_tf.audit.run import Audit
@@ -145,12 +148,15 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
     flags.DEFINE_integer("seed", None, text, lower_bound=0, flag_values=values)
     flags.DEFINE_enum("mode", "all", _MODES, "Which stage to run.", flag_values=values)
     flags.DEFINE_bool("help", False, "Shows this help.", short_name="h", flag_values=values)
+    loaded: ml_collections.ConfigDict | None = None
     try:
         rest, config = _without_config(arguments)
         text = "Runs a config of your own; --config.FIELD=VALUE overrides a setting of any."
         loaded, name = _load(config)
         config_flags.DEFINE_config_dict("config", loaded, text, flag_values=values, sys_argv=rest)
         unexpected = values(rest)[1:]
+    except flags.IllegalFlagValueError as error:
+        raise UserError(_illegal(str(error), loaded)) from None
     except flags.Error as error:
         raise UserError(f"{error}; see --help") from None
     except (AttributeError, KeyError):  # of an override: the config itself has loaded
@@ -190,7 +196,22 @@ def _settings(config: ml_collections.ConfigDict, path: str = "config") -> Iterat
         yield from _settings(group, f"{path}.{name}")
 
 
-def _misspelt(arguments: Sequence[str], config: ml_collections.ConfigDict) -> str:
+def _illegal(told: str, config: ml_collections.ConfigDict | None) -> str:
+    """Returns which value can't be one of its setting, and what can: a number, as a rule."""
+    wanted = r"invalid literal|could not convert|\('Non-boolean"
+    found = re.match(rf"flag (--(?:config\.)?([\w.]+)=.*): (?:{wanted})", told)
+    if found is None or config is None:
+        return f"{told}; see --help"
+    default: Any = config
+    for name in found[2].split("."):
+        default = default[name]
+    kind = "a whole number" if isinstance(default, int) else "a number"
+    if isinstance(default, bool):
+        kind, default = "true or false", str(default).lower()
+    return f"{found[1]}: must be {kind}, such as {default}"
+
+
+def _misspelt(arguments: Sequence[str], config: ml_collections.ConfigDict | None) -> str:
     """Returns which override names no setting, and the setting that is spelt most like it."""
     for argument in arguments:
         path = argument.lstrip("-").partition("=")[0].split(".")

@@ -103,7 +103,7 @@ class Overall:
         self._terminal = stream.isatty()
         self._what, self._unit, self._pieces = what, unit, pieces
         self._gone, self._worked, self._cost, self._trust = 0, 0, 0.0, trust
-        picture = " |{bar}| {elapsed}" if self._terminal else ""
+        picture = " |{bar}| after {elapsed}" if self._terminal else ""
         self._bar = tqdm(
             desc=self._title,
             total=expected,
@@ -116,6 +116,9 @@ class Overall:
             position=0,
             bar_format="{desc}: {percentage:.0f} % of the work" + picture + "{postfix}",
         )
+        if trust:  # what is expected is in seconds
+            about = f"about {tqdm.format_interval(expected)} left"
+            self._bar.set_postfix_str(about, refresh=self._terminal)
 
     def __enter__(self) -> Self:
         return self

@@ -391,6 +391,23 @@ def test_a_misspelt_name_is_repeated_with_what_was_meant(
     assert expected in err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--config.rmc.batch_size=many", "must be a whole number, such as 128"),
+        ("--config.rmc.rate_share=much", "must be a number, such as 0.25"),
+        ("--config.rmc.carry_weights=7", "must be true or false, such as true"),
+        ("--seed=lucky", "must be a whole number, such as 0"),
+    ],
+)
+def test_what_is_no_number_is_repeated_with_one_that_is(
+    run: Run, tmp_path: pathlib.Path, flag: str, expected: str
+) -> None:
+    status, _, err = run(f"--workdir={tmp_path}", flag)
+    assert status == 2
+    assert err == f"rmc_tf: error: {flag}: {expected}\n"
+
+
 def test_tables_are_not_offered_as_data_sets(run: Run, tmp_path: pathlib.Path) -> None:
     _, _, err = run(f"--workdir={tmp_path}", "--dataset=x")
     assert "table1" not in err and "cifar10, digits, fashion_mnist, imagenet, mnist" in err

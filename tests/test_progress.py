@@ -172,6 +172,18 @@ def test_what_is_expected_is_believed_before_much_is_seen(clock: Clock) -> None:
         assert int(999 * 90 / 61) == 60 * int(left[1]) + int(left[2])
 
 
+def test_a_terminal_is_told_from_the_first_moment_what_is_expected(
+    clock: Clock, terminal: tuple[TextIO, int]
+) -> None:
+    stream, reader = terminal
+    with Overall("reproduce", expected=1500, pieces=9, trust=60, stream=stream):
+        stream.flush()
+        assert select.select([reader], [], [], 30)[0]
+        drawn = os.read(reader, 1 << 16).decode()
+    assert "reproduce, 0 of 9 cells: 0 % of the work" in drawn
+    assert "after 00:00, about 25:00 left" in drawn
+
+
 def test_the_bar_of_a_piece_leaves_plain_lines_below_the_display_of_all(clock: Clock) -> None:
     stream = io.StringIO()
     with Overall("reproduce", expected=2, pieces=2, stream=stream) as overall:
