@@ -268,6 +268,18 @@ def test_cells_were_there_before_only_where_that_was_counted(results: gather.Fou
     assert "1 min for 9 cells.\n" in said()
 
 
+def test_what_each_took_is_summed_over_the_runs() -> None:
+    run = {"computed": 1, "reused": 0, "seconds": 600.0}
+    runs = [
+        {**run, "took": {"table1": 590.0, "table5a": 30.0}},
+        run,
+        {**run, "took": {"table1": 61.0}},
+    ]
+    text = as_markdown.render(page.how_long_each(runs))
+    assert "| Table 1 | 11 min |" in text and "| Table 5(a) | 30 s |" in text
+    assert page.how_long_each([run]) == [], "runs of before don't say"
+
+
 def test_a_page_of_the_docs_has_the_summary_and_the_claims_of_a_stored_report(
     folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:

@@ -58,6 +58,8 @@ def test_what_two_tables_share_is_computed_once_and_was_not_there_before(
     _, results = reproduced(tmp_path, base, *both)
     (run,) = results["runs"]
     assert (run["computed"], run["reused"]) == (2, 0)
+    assert list(run["took"]) == ["table1"], "the other found all of it"
+    assert 0 < run["took"]["table1"] <= run["seconds"]
     text = (tmp_path / "reproduction" / "report.md").read_text()
     assert "for 2 cells.\n" in text and "were there before" not in text
     assert " 2 results, 4 answers." in text

@@ -74,6 +74,7 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
             'points n; below it, after the word "paper", what the paper prints. No number here '
             "says that a defence is safe."
         ),
+        *how_long_each(results["runs"]),
     ]
 
 
@@ -102,6 +103,19 @@ def _how_long(runs: Sequence[Mapping[str, Any]]) -> str:
     found = working[0]["reused"] if "settings" in working[0] else 0
     before = f"; {found} cells were there before" if found else ""
     return f"{_duration(seconds)}{several} for {computed} cells{before}."
+
+
+def how_long_each(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Returns what each table and figure took beyond what those before it had made."""
+    took: dict[str, float] = {}
+    for run in runs:
+        for name, seconds in run.get("took", {}).items():
+            took[name] = took.get(name, 0.0) + seconds
+    if not took:
+        return []
+    lines = [Line(Place(_short(name)), [Place(_duration(took[name]))]) for name in took]
+    title = "How long each took, with what it was the first to need"
+    return [Folded(title, [Grid(title, [Place("of the paper"), Place("time")], [("", lines)])])]
 
 
 def _duration(seconds: float) -> str:

@@ -48,6 +48,7 @@ class Reproduction:
         self._settings = storage.fingerprint(base.to_dict(), points)
         self._computed: set[pathlib.Path] = set()
         self._reused: set[pathlib.Path] = set()
+        self._took: dict[str, float] = {}
         self.failed: list[Skipped] = []
         """What `write` couldn't run, which the user can mend."""
 
@@ -72,7 +73,8 @@ class Reproduction:
             with Overall("reproduce", total, pieces, trust=60.0) as overall:
                 for each in self._experiments:
                     if each.name in expected:
-                        self._run(each, expected[each.name], overall, command)
+                        with self._timed(each):
+                            self._run(each, expected[each.name], overall, command)
         finally:
             runs = self._record(time.monotonic() - begun)
         failed = {each.name for each in self.failed}
@@ -97,6 +99,16 @@ class Reproduction:
             yield
         except UserError as error:
             self.failed.append(Skipped(experiment.name, str(error)))
+
+    @contextlib.contextmanager
+    def _timed(self, experiment: Experiment) -> Iterator[None]:
+        """Notes what an experiment took, where it computed something."""
+        begun, before = time.monotonic(), len(self._computed)
+        try:
+            yield
+        finally:
+            if len(self._computed) > before:
+                self._took[experiment.name] = round(time.monotonic() - begun, 1)
 
     def _run(
         self,
@@ -161,7 +173,7 @@ class Reproduction:
         if self._computed:
             counts = {"computed": len(self._computed), "reused": len(self._reused)}
             run = {**counts, "seconds": round(seconds, 1), "settings": self._settings}
-            runs.append(run)
+            runs.append({**run, "took": self._took})
             self._folder.mkdir(parents=True, exist_ok=True)
             storage.write_json(path, runs)
         return [run for run in runs if run.get("settings") == self._settings]
