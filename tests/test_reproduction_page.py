@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -269,7 +270,7 @@ def test_cells_were_there_before_only_where_that_was_counted(results: gather.Fou
 
 
 def test_what_each_took_is_summed_over_the_runs() -> None:
-    run = {"computed": 1, "reused": 0, "seconds": 600.0}
+    run: dict[str, Any] = {"computed": 1, "reused": 0, "seconds": 600.0}
     runs = [
         {**run, "took": {"table1": 590.0, "table5a": 30.0}},
         run,
