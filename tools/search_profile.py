@@ -53,8 +53,13 @@ CANDIDATES: Mapping[str, FastConfig] = {
     "4 epochs, until settled at 0.05, twice the rate": FastConfig(
         max_epochs=4, settled=0.05, rate_factor=2.0
     ),
+    "8 epochs, until settled at 0.05, twice the rate": FastConfig(
+        max_epochs=8, settled=0.05, rate_factor=2.0
+    ),
+    "4 epochs, until settled at 0.02, twice the rate": FastConfig(
+        max_epochs=4, settled=0.02, rate_factor=2.0
+    ),
     "4 epochs, until settled at 0.1": FastConfig(max_epochs=4, settled=0.1),
-    "1 epoch, until settled at 0.1": FastConfig(max_epochs=1, settled=0.1),
     "1 epoch": FastConfig(max_epochs=1, settled=0),
     "1 epoch, as Keras computes a step": FastConfig(max_epochs=1, settled=0, step="plain"),
 }

@@ -117,7 +117,7 @@ class FastConfig(Section):
 
     neighbours: float = 1.0
     """K, as a share of the faithful profile's."""
-    rate_factor: float = 1.0
+    rate_factor: float = 2.0
     """λ, as a multiple of the faithful profile's."""
     batch_size: int = 32
     """Small, since it is the number of steps that counts, and each costs what its rows cost."""
@@ -134,7 +134,7 @@ class FastConfig(Section):
     """See `RMCConfig.trust_radius`."""
     step: Literal["plain", "fused"] = "fused"
     """See `RMCConfig.step`."""
-    settled: float = 0.05
+    settled: float = 0.02
     """See `RMCConfig.settled`. Most neighbourhoods are known well before the first step, as the
     weights go on from query to query: the steps go to the others."""
 
