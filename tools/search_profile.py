@@ -202,9 +202,12 @@ def define_flags(values: flags.FlagValues) -> None:
         "rows", 0, "The first so many rows of D; 0: all.", flag_values=values, lower_bound=0
     )
     flags.DEFINE_integer("k", 0, "K; 0: that of the config.", flag_values=values, lower_bound=0)
+    flags.DEFINE_integer(
+        "epochs", 0, "Of training; 0: those of the config.", flag_values=values, lower_bound=0
+    )
 
 
-def experiment(dataset: str, points: int, rows: int, k: int) -> ExperimentConfig:
+def experiment(dataset: str, points: int, rows: int, k: int, epochs: int) -> ExperimentConfig:
     """Returns the experiment that is searched on; the attacks are those of Table 1."""
     shipped = digits if dataset == "digits" else fashion_mnist
     config: ExperimentConfig = shipped.experiment()
@@ -215,6 +218,7 @@ def experiment(dataset: str, points: int, rows: int, k: int) -> ExperimentConfig
             config.dataset, train_split=f"train[:{rows}]" if rows else config.dataset.train_split
         ),
         attacks={**config.attacks, "cw_l2": cw_l2},
+        training=dataclasses.replace(config.training, epochs=epochs or config.training.epochs),
         rmc=dataclasses.replace(config.rmc, k=k or config.rmc.k),
         evaluation=dataclasses.replace(config.evaluation, points=points),
     )
@@ -232,7 +236,7 @@ def main(argv: Sequence[str]) -> None:
     console.quieten()
     every = values.points + (values.reported_points or values.points)
     drawn = max(every, values.drawn_points)
-    config = experiment(values.dataset, drawn, values.rows, values.k)
+    config = experiment(values.dataset, drawn, values.rows, values.k, values.epochs)
     share_cores(config.hardware)
     tf.config.experimental.enable_op_determinism()
     out = pathlib.Path(values.out)
