@@ -2,7 +2,7 @@
 
 import io
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -58,16 +58,31 @@ def _bars(rows: Mapping[str, Any]) -> str:
     ratio = delay(faithful) / delay(fast)
     lines = ["| bar | found | |", "| --- | --- | --- |"]
     met = [(f"≥ {_LEAST:g} × less time", f"{ratio:.1f} ×", ratio >= _LEAST)]
-    for name, stream in faithful.items():
-        points = 100 * (fast[name]["accuracy"] - stream["accuracy"])
-        least = 0.0 if name.startswith("gmsa") else -_MOST_LOST
-        bar = "not lower" if not least else f"within {_MOST_LOST} points of the faithful profile"
-        pairs = list(zip(fast[name]["right"], stream["right"], strict=True))
-        won, lost = pairs.count((True, False)), pairs.count((False, True))
-        told = f"{points:+.1f} ({won} won, {lost} lost of {len(pairs)})"
-        met.append((f"{_TITLES[name]} {bar}", told, points >= least - 1e-9))
+    simulated = [name for name in faithful if name.startswith("gmsa")]
+    for name in faithful:
+        told, points = _against(fast[name]["right"], faithful[name]["right"])
+        if name in simulated:
+            lines.append(f"| {_TITLES[name]} | {told} | |")  # they count together, below
+            continue
+        bar = f"{_TITLES[name]} within {_MOST_LOST} points of the faithful profile"
+        met.append((bar, told, points >= -_MOST_LOST - 1e-9))
+    if simulated:
+        both = [
+            [all(each) for each in zip(*(row[name]["right"] for name in simulated), strict=True)]
+            for row in (fast, faithful)
+        ]
+        told, points = _against(*both)
+        met.append(("GMSA's worst case, a point, not lower", told, points >= 0))
     lines += [f"| {bar} | {told} | {'met' if is_met else 'missed'} |" for bar, told, is_met in met]
     return "\n".join(lines) + "\n"
+
+
+def _against(right: Sequence[bool], reference: Sequence[bool]) -> tuple[str, float]:
+    """Returns by how many points some answers are better than others, in words and as such."""
+    pairs = list(zip(right, reference, strict=True))
+    won, lost = pairs.count((True, False)), pairs.count((False, True))
+    points = 100 * (won - lost) / len(pairs)
+    return f"{points:+.1f} ({won} won, {lost} lost of {len(pairs)})", points
 
 
 def _half(rows: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
