@@ -295,6 +295,8 @@ def test_a_page_of_the_docs_has_the_summary_and_the_claims_of_a_stored_report(
     assert "**How long:** 1 h 7 min for 9 cells." in text
     assert "| PGD-Skip defeats RMC | **holds** |" in text
     assert "[the whole report](/docs/results/reproduction/report.md)" in text
+    time = render_docs.render("<!-- results: reproduction/time -->\n<!-- end -->\n")
+    assert ": 1 h 7 min for 9 cells." in time
 
 
 def test_a_figures_data_decides_its_claims(folder: pathlib.Path) -> None:

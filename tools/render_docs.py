@@ -41,6 +41,8 @@ def of_results(name: str) -> str:
     Raises:
       ArtefactError: there are no such results.
     """
+    if name.endswith("/time"):
+        return of_time(name.removesuffix("/time"))
     folder = ROOT / "docs" / "results" / name
     if (folder / "audit.json").exists():
         return of_audit(name)
@@ -87,6 +89,14 @@ def of_reproduction(values: dict[str, Any], name: str) -> str:
     made = f"`{provenance['command']}`, seed {provenance['seed']}"
     link = f"[the whole report](/docs/results/{name}/report.md)"
     return f"{as_markdown.render(blocks)}\n*Made by {made}; {link}.*\n"
+
+
+def of_time(name: str) -> str:
+    """Returns what the command of a reproduction took, in a sentence."""
+    folder = ROOT / "docs" / "results" / name
+    runs = storage.read_json(folder / "results.json")["runs"]
+    command = storage.read_json(folder / "provenance.json")["command"]
+    return f"`{command}`: {reproduction_page.how_long(runs)}"
 
 
 def of_pairs(pairs: list[dict[str, Any]]) -> str:

@@ -62,7 +62,7 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
         f"**What:** {', '.join(shown) or 'nothing'} of Wu, Yuan & Wu, ICML 2020; "
         f"{len(found)} results, {sum(result['points'] for result in found):,} answers.",
         f"**On what:** {results['dataset']}, seed {results['seed']}.",
-        f"**How long:** {_how_long(results['runs'])}",
+        f"**How long:** {how_long(results['runs'])}",
         f"**Claims:** {len(judged)} empirical ones of sections 4 to 6. {_counted(judged)}.",
     ]
     for each in results["skipped"]:
@@ -92,7 +92,8 @@ def _short(name: str) -> str:
     return f"{kind} {number[0]}" + (f"({number[1:]})" if number[1:] else "")
 
 
-def _how_long(runs: Sequence[Mapping[str, Any]]) -> str:
+def how_long(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what some runs took together, for how many cells."""
     working = [run for run in runs if run["computed"]]
     if not working:
         return "not recorded: all of it was found ready."
