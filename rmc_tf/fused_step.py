@@ -5,9 +5,10 @@ adds another. A convolution before it can do both: its kernel is multiplied befo
 the sum is its bias. The weights stay those of the network, and their gradients are the
 same but for rounding.
 
-Keras' Adam is some twenty operations for each weight; TensorFlow has one for all of it.
+Keras' Adam is some twenty operations for each weight tensor; TensorFlow has one for all of it.
 """
 
+import collections
 from collections.abc import Sequence
 
 import keras
@@ -15,7 +16,10 @@ import tensorflow as tf
 
 
 class FusedAdam(keras.optimizers.Adam):
-    """Keras' Adam, its settings and its state; one operation for each weight."""
+    """Keras' Adam with its rate, β and ε, and its state; one operation for each weight tensor.
+
+    What Keras can do besides (decay, clipping, averaging) isn't done; no adaptation asks for it.
+    """
 
     @tf.autograph.experimental.do_not_convert
     def apply(
@@ -125,25 +129,34 @@ def _pairs(
     network: keras.Model,
 ) -> list[tuple[keras.layers.Conv2D, keras.layers.BatchNormalization]]:
     """Returns the convolutions with the batch normalisations that alone use their outputs."""
-    taken = [id(tensor) for layer in network.layers for tensor in keras.tree.flatten(layer.input)]
-    taken += [id(tensor) for tensor in network.outputs]
-    makers = {id(layer.output): layer for layer in network.layers if _foldable(layer)}
+    # A layer has a node for each call, also for those of other networks that share it.
+    nodes = [node for level in network._nodes_by_depth.values() for node in level]
+    calls = collections.Counter(id(node.operation) for node in nodes)
+    taken = collections.Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
+    taken.update(id(tensor) for tensor in network.outputs)
+    once = [node for node in nodes if calls[id(node.operation)] == 1]
+    makers = {id(n.output_tensors[0]): n.operation for n in once if _foldable(n.operation)}
     return [
-        (makers[id(layer.input)], layer)
-        for layer in network.layers
-        if type(layer) is keras.layers.BatchNormalization
-        and layer.axis in (-1, 3)
-        and not layer.renorm
-        and taken.count(id(layer.input)) == 1
-        and id(layer.input) in makers
+        (makers[id(node.input_tensors[0])], node.operation)
+        for node in once
+        if _folds(node.operation)
+        and id(node.input_tensors[0]) in makers
+        and taken[id(node.input_tensors[0])] == 1
     ]
 
 
 def _foldable(layer: keras.Layer) -> bool:
     return (
         type(layer) is keras.layers.Conv2D
-        and len(layer._inbound_nodes) == 1  # called once, so that no other path uses it
         and layer.activation is keras.activations.linear
         and layer.data_format == "channels_last"
         and layer.compute_dtype == "float32"
+    )
+
+
+def _folds(layer: keras.Layer) -> bool:
+    return (
+        type(layer) is keras.layers.BatchNormalization
+        and layer.axis in (-1, 3)
+        and not layer.renorm
     )

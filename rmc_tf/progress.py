@@ -116,9 +116,9 @@ class Overall:
             position=0,
             bar_format="{desc}: {percentage:.0f} % of the work" + picture + "{postfix}",
         )
-        if trust:  # what is expected is in seconds
-            about = f"about {tqdm.format_interval(expected)} left"
-            self._bar.set_postfix_str(about, refresh=self._terminal)
+        self._tell_left()
+        if self._terminal:
+            self._bar.refresh()
 
     def __enter__(self) -> Self:
         return self
@@ -139,26 +139,41 @@ class Overall:
         """A piece of work is done."""
         self._gone, self._worked = self._gone + 1, self._worked + 1
         self._cost += expected
-        elapsed = self._bar.format_dict["elapsed"]
-        if elapsed > 0 and self._cost + self._trust > 0:
-            slower = (elapsed + self._trust) / (self._cost + self._trust)
-            left = tqdm.format_interval(slower * (self._bar.total - self._bar.n - expected))
-            rate = f"{60 * self._worked / elapsed:.1f} {self._unit}s/min"
-            self._bar.set_postfix_str(f"{left} left, {rate}", refresh=False)
-        self._bar.set_description_str(self._title, refresh=False)
-        self._bar.update(expected)
+        self._bar.n += expected
+        self._shown()
 
     def found(self, expected: float) -> None:
         """A piece was done by an earlier run: it counts as done, and not for the rate."""
         self._gone += 1
-        self._bar.set_description_str(self._title, refresh=False)
-        self._bar.update(expected)
+        self._bar.n += expected
+        self._shown()
 
     def plan(self, expected: float, pieces: int) -> None:
         """Some more work than was thought, or less."""
         self._bar.total = max(self._bar.total + expected, self._bar.n)
         self._pieces += pieces
+        self._tell_left()
         self._bar.set_description_str(self._title, refresh=False)
+
+    def _shown(self) -> None:
+        """Redraws the display, where it is time to."""
+        self._tell_left()
+        self._bar.set_description_str(self._title, refresh=False)
+        self._bar.update(0)
+
+    def _tell_left(self) -> None:
+        """Reckons the time left, from what was done, and what is believed of the rest."""
+        elapsed = self._bar.format_dict["elapsed"]
+        rest = self._bar.total - self._bar.n
+        if self._worked and elapsed > 0 and self._cost + self._trust > 0:
+            slower = (elapsed + self._trust) / (self._cost + self._trust)
+            rate = f"{60 * self._worked / elapsed:.1f} {self._unit}s/min"
+            left = f"{tqdm.format_interval(slower * rest)} left, {rate}"
+        elif self._trust:  # what is expected is in seconds
+            left = f"about {tqdm.format_interval(rest)} left"
+        else:
+            return
+        self._bar.set_postfix_str(left, refresh=False)
 
     def say(self, line: str) -> None:
         """Prints a line, above the display where that is on a terminal."""

@@ -108,3 +108,33 @@ def test_what_is_folded_follows_the_weights_of_the_network() -> None:
     model.set_weights([1.5 * w for w in model.get_weights()])
     expected = np.array(model(images, training=False))
     np.testing.assert_allclose(np.array(folded(images, training=False)), expected, rtol=1e-4)
+
+
+def test_a_normalisation_that_is_called_twice_is_not_folded() -> None:
+    layers = keras.layers
+    images = keras.Input((6, 6, 2))
+    shared = layers.BatchNormalization(name="shared_bn")
+    first = shared(layers.Conv2D(3, 3, padding="same", name="first")(images))
+    second = shared(layers.Conv2D(3, 3, padding="same", name="second")(images))
+    outputs = layers.Dense(5)(layers.Flatten()(layers.Concatenate()([first, second])))
+    model = keras.Model(images, outputs)
+    random = np.random.default_rng(0)
+    model.set_weights([random.uniform(0.2, 1.0, w.shape) for w in model.get_weights()])
+    inputs = random.normal(size=(7, 6, 6, 2)).astype(np.float32)
+    expected = np.array(model(inputs, training=False))
+    got = np.array(fold(model, model)(inputs, training=False))
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+def test_the_part_above_a_frozen_layer_is_folded_as_well() -> None:
+    layers = keras.layers
+    images = keras.Input((6, 6, 2))
+    cut = layers.Conv2D(3, 3, name="below")(images)
+    x = layers.BatchNormalization(name="bn")(layers.Conv2D(3, 3, name="above")(cut))
+    model = keras.Model(images, layers.Dense(5)(layers.Flatten()(x)))
+    head = keras.Model(model.get_layer("below").output, model.output)
+    folded = fold(model, head)
+    assert [n.name for n in folded.layers if isinstance(n, FoldedConvolution)] == ["above"]
+    activations = np.random.default_rng(0).normal(size=(7, 4, 4, 3)).astype(np.float32)
+    expected = np.array(head(activations, training=False))
+    np.testing.assert_allclose(np.array(folded(activations, training=False)), expected, rtol=1e-4)

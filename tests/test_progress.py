@@ -184,6 +184,17 @@ def test_a_terminal_is_told_from_the_first_moment_what_is_expected(
     assert "after 00:00, about 25:00 left" in drawn
 
 
+def test_what_is_found_again_leaves_less_to_expect(clock: Clock) -> None:
+    stream = io.StringIO()
+    with Overall("reproduce", expected=1200, pieces=3, trust=60, stream=stream) as overall:
+        clock.now += 6
+        overall.found(600)
+        assert last_line(stream).endswith("50 % of the work, about 10:00 left")
+        clock.now += 6
+        overall.found(600)
+        assert last_line(stream).endswith("100 % of the work, about 00:00 left")
+
+
 def test_the_bar_of_a_piece_leaves_plain_lines_below_the_display_of_all(clock: Clock) -> None:
     stream = io.StringIO()
     with Overall("reproduce", expected=2, pieces=2, stream=stream) as overall:

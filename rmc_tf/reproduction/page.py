@@ -107,16 +107,23 @@ def how_long(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def how_long_each(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """Returns what each table and figure took beyond what those before it had made."""
+    """Returns what each table and figure took beyond what those before it had made.
+
+    Nothing, where a run doesn't say: it may have made the most of one.
+    """
     took: dict[str, float] = {}
     for run in runs:
-        for name, seconds in run.get("took", {}).items():
+        if "took" not in run:
+            return []
+        for name, seconds in run["took"].items():
             took[name] = took.get(name, 0.0) + seconds
     if not took:
         return []
     lines = [Line(Place(_short(name)), [Place(_duration(took[name]))]) for name in took]
     title = "How long each took, with what it was the first to need"
-    return [Folded(title, [Grid(title, [Place("of the paper"), Place("time")], [("", lines)])])]
+    note = Paragraph("What isn't listed found all its cells.", note=True)
+    head = [Place("of the paper"), Place("time")]
+    return [Folded(title, [Grid(title, head, [("", lines)]), note])]
 
 
 def _duration(seconds: float) -> str:

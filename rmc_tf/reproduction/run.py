@@ -102,12 +102,14 @@ class Reproduction:
 
     @contextlib.contextmanager
     def _timed(self, experiment: Experiment) -> Iterator[None]:
-        """Notes what an experiment took, where it computed something."""
+        """Notes what an experiment took, where it computed something or was stopped at it."""
         begun, before = time.monotonic(), len(self._computed)
+        done = False
         try:
             yield
+            done = True
         finally:
-            if len(self._computed) > before:
+            if not done or len(self._computed) > before:
                 self._took[experiment.name] = round(time.monotonic() - begun, 1)
 
     def _run(
