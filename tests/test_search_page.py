@@ -23,7 +23,8 @@ def streams(seconds: float, right: float, **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def found() -> dict[str, Any]:
-    simulated = {"gmsa_avg": streams(9.0, 0.2)["pgd"] | {"points": 5}}
+    one = streams(9.0, 0.2)["pgd"] | {"points": 5}
+    simulated = {"gmsa_avg": one, "gmsa_min": one}
     settings = [{"batch_size": size} for size in (1, 2)]
     choosing = {
         "faithful": {"settings": settings[0], "streams": streams(1.0, 0.9)},
@@ -44,7 +45,7 @@ def test_a_candidates_time_is_told_against_the_faithful_profile_of_its_half(
     row = "80.0 (0.0–100.0) | 80.0 (0.0–100.0) | 80.0 (0.0–100.0) | 80.0 (0.0–100.0)"
     assert f"| a third | {row} | 4.0 | **3.3** | 2.8 |" in text
     assert "| 20.0 (0.0–100.0) | 4.0 | **8.0** | 4.5 |" in text, "GMSA's own time doesn't count"
-    assert text.count("n = 5 |") == 1
+    assert text.count("n = 5 |") == 2
 
 
 def test_a_candidate_that_has_not_answered_all_is_left_out(found: dict[str, Any]) -> None:
@@ -52,10 +53,13 @@ def test_a_candidate_that_has_not_answered_all_is_left_out(found: dict[str, Any]
     found["choosing"]["cut short"] = {"settings": {}, "streams": rest}
     found["timed"]["cut short"] = {"streams": streams(0.2, 0.8)}
     found["choosing"]["not timed"] = {"settings": {}, "streams": streams(0.2, 0.8)}
+    fewer = {n: s | {"points": 9} for n, s in streams(0.2, 0.8).items()}
+    found["choosing"]["fewer points"] = {"settings": {}, "streams": fewer}
+    found["timed"]["fewer points"] = {"streams": streams(0.2, 0.8)}
     text = search_page.table(found)
     assert "a third" in text
-    assert "cut short" not in text
-    assert "not timed" not in text
+    for name in ("cut short", "not timed", "fewer points"):
+        assert name not in text
 
 
 def test_a_search_that_was_cut_short_tells_what_is_not_known(found: dict[str, Any]) -> None:
@@ -83,9 +87,13 @@ def test_each_bar_is_met_or_missed_on_the_reported_points(found: dict[str, Any])
     assert "| GMSA-AVG | +0.0 (0 won, 0 lost of 10) | |" in text
     assert "| GMSA's worst case, a point, not lower | +0.0 (0 won, 0 lost of 10) | met |" in text
     fast = found["reported"]["fast"]["streams"]
-    fast["pgd"] = fast["pgd"] | {"right": 3 * [False] + 7 * [True]}
+    faithful = found["reported"]["faithful"]["streams"]
+    for name, lost in (("pgd", 2), ("pgd_nn", 1)):
+        faithful[name] = faithful[name] | {"right": 100 * [True]}
+        fast[name] = fast[name] | {"right": lost * [False] + (100 - lost) * [True]}
     fast["gmsa_avg"] = fast["gmsa_avg"] | {"right": [True] + 9 * [False]}
-    found["reported"]["faithful"]["streams"]["cw_l2"]["seconds"] = 0.1
+    for stream in faithful.values():
+        stream["seconds"] = 0.1
     for row, right in (
         (fast, [True] + 9 * [False]),
         (found["reported"]["faithful"]["streams"], 10 * [True]),
@@ -93,7 +101,14 @@ def test_each_bar_is_met_or_missed_on_the_reported_points(found: dict[str, Any])
         row["gmsa_min"] = row["gmsa_avg"] | {"right": right}
     fast["gmsa_avg"] = fast["gmsa_avg"] | {"right": [False] + 9 * [True]}
     text = search_page.table(found)
-    assert "profile | -20.0 (1 won, 3 lost of 10) | missed |" in text
+    assert (
+        "| PGD within 1.5 points of the faithful profile | -2.0 (0 won, 2 lost of 100) | missed"
+        in text
+    )
+    assert (
+        "| PGD-NN within 1.5 points of the faithful profile | -1.0 (0 won, 1 lost of 100) | met"
+        in text
+    )
     worst = "| GMSA's worst case, a point, not lower | -20.0 (0 won, 2 lost of 10) | missed |"
     assert worst in text, "each attack breaks points that the other doesn't"
     assert "| ≥ 5 × less time | 1.0 × | missed |" in text

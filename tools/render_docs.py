@@ -53,7 +53,8 @@ def of_results(name: str) -> str:
         drawn = (folder / "pareto.png").exists()
         plot = f"![Robustness against delay](/docs/results/{name}/pareto.png)"
         picture = plot if drawn else "No plot is drawn yet."
-        return f"\n{search_page.table(values)}\n{picture}\n\n*Made by `{values['command']}`.*\n"
+        made = " and ".join(f"`{command}`" for command in values["commands"])
+        return f"\n{search_page.table(values)}\n{picture}\n\n*Made by {made}.*\n"
     if "forward_flop" in values:
         return f"\n{step_page.tables(values)}\n*Made by `{values['command']}`.*\n"
     if "searches" in values:

@@ -293,16 +293,19 @@ def main(argv: Sequence[str]) -> None:
         ]
         if not left:
             continue
+        if part == "timed":  # in turn: those of another time can't be put beside these
+            found[part] = {name: found[part][name] for name in profiles}
         console.say(f"{part}: {', '.join(profiles)}")
         for stream, made in search.measured(list(profiles.values()), points[part], left):
             for name, row, one in zip(profiles, rows, made, strict=True):
                 row[stream] = one
                 milliseconds = f"{1e3 * one['seconds']:.0f} ms"
                 console.say(f"  {stream}, {name}: {100 * one['accuracy']:.0f} %, {milliseconds}")
-            about = {"machine": machine(), "fingerprint": made_by, "command": command}
+            commands = list(dict.fromkeys([*found.get("commands", []), command]))
+            about = {"machine": machine(), "fingerprint": made_by, "commands": commands}
             text = json.dumps({**found, **about, "dataset": values.dataset}, indent=1)
             storage.write_bytes(out, f"{text}\n".encode())
-    if out.exists():
+    if out.exists() and "faithful" in storage.read_json(out)["timed"]:
         search_page.plot(storage.read_json(out), out.with_name("pareto"))
 
 

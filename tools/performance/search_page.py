@@ -59,14 +59,19 @@ def _bars(rows: Mapping[str, Any]) -> str:
     lines = ["| bar | found | |", "| --- | --- | --- |"]
     met = [(f"≥ {_LEAST:g} × less time", f"{ratio:.1f} ×", ratio >= _LEAST)]
     simulated = [name for name in faithful if name.startswith("gmsa")]
-    for name in faithful:
+    both_have = [
+        n
+        for n, points in _points(rows["faithful"]).items()
+        if _points(rows["fast"]).get(n) == points
+    ]
+    for name in both_have:
         told, points = _against(fast[name]["right"], faithful[name]["right"])
         if name in simulated:
             lines.append(f"| {_TITLES[name]} | {told} | |")  # they count together, below
             continue
         bar = f"{_TITLES[name]} within {_MOST_LOST} points of the faithful profile"
         met.append((bar, told, points >= -_MOST_LOST - 1e-9))
-    if simulated:
+    if len(simulated) == 2 and {*simulated} <= {*both_have}:
         both = [
             [all(each) for each in zip(*(row[name]["right"] for name in simulated), strict=True)]
             for row in (fast, faithful)
@@ -112,13 +117,18 @@ def _answered(
     rows: Mapping[str, Any], timed: Mapping[str, Any]
 ) -> list[tuple[str, Mapping[str, Any]]]:
     """Returns the rows that answered all that the faithful profile did; if any is, those timed."""
-    own = timed["faithful"]["streams"] if timed else {}
+    whole = _points(rows["faithful"])
+    in_turn = _points(timed["faithful"]) if timed else {}
     return [
         (name, row)
         for name, row in rows.items()
-        if row["streams"].keys() == rows["faithful"]["streams"].keys()
-        and timed.get(name, {"streams": {}})["streams"].keys() == own.keys()
+        if _points(row) == whole and (not timed or _points(timed.get(name, {})) == in_turn)
     ]
+
+
+def _points(row: Mapping[str, Any]) -> dict[str, int]:
+    """Returns how many points of each stream were answered."""
+    return {name: stream["points"] for name, stream in row.get("streams", {}).items()}
 
 
 def _share(stream: Mapping[str, Any]) -> str:
