@@ -61,6 +61,7 @@ CANDIDATES: Mapping[str, FastConfig] = {
             (4, 0.05, 2.0),
             (8, 0.05, 2.0),
             (4, 0.02, 2.0),
+            (16, 0.02, 2.0),
         )
     },
     "1 epoch": FastConfig(max_epochs=1, settled=0, rate_factor=1.0, step="fused"),

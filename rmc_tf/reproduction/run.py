@@ -45,7 +45,9 @@ class Reproduction:
         self._folder = workdir / "reproduction"
         self._shelf = Shelf()
         self._said: set[str] = set()
-        self._settings = storage.fingerprint(base.to_dict(), points)
+        method = base.rmc.in_effect.to_dict()
+        del method["fast"]  # what a profile would say that isn't in effect
+        self._settings = storage.fingerprint(base.to_dict() | {"rmc": method}, points)
         self._computed: set[pathlib.Path] = set()
         self._reused: set[pathlib.Path] = set()
         self._took: dict[str, float] = {}
