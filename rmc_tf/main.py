@@ -108,7 +108,8 @@ def run(arguments: Sequence[str]) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     with _only_run_in(workdir):
         # Loaded only now, for it takes seconds: what is wrong with the flags has been told.
-        print("loading TensorFlow", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():  # for who waits; in a log what is wrong stays one line
+            print("loading TensorFlow", file=sys.stderr, flush=True)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
         from rmc_tf import console, pipeline
         from rmc_tf.audit.run import Audit
