@@ -139,14 +139,12 @@ class Overall:
         """A piece of work is done."""
         self._gone, self._worked = self._gone + 1, self._worked + 1
         self._cost += expected
-        self._bar.n += expected
-        self._shown()
+        self._advance(expected)
 
     def found(self, expected: float) -> None:
         """A piece was done by an earlier run: it counts as done, and not for the rate."""
         self._gone += 1
-        self._bar.n += expected
-        self._shown()
+        self._advance(expected)
 
     def plan(self, expected: float, pieces: int) -> None:
         """Some more work than was thought, or less."""
@@ -155,8 +153,9 @@ class Overall:
         self._tell_left()
         self._bar.set_description_str(self._title, refresh=False)
 
-    def _shown(self) -> None:
-        """Redraws the display, where it is time to."""
+    def _advance(self, expected: float) -> None:
+        """Counts some work, and redraws the display where it is time to."""
+        self._bar.n += expected
         self._tell_left()
         self._bar.set_description_str(self._title, refresh=False)
         self._bar.update(0)

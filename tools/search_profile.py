@@ -233,11 +233,6 @@ def experiment(dataset: str, points: int, rows: int, k: int, epochs: int) -> Exp
     )
 
 
-def said(rmc: RMCConfig) -> dict[str, Any]:
-    """Returns what the settings come to, whatever profile says so and is shipped."""
-    return {name: v for name, v in rmc.in_effect.to_dict().items() if name != "fast"}
-
-
 def main(argv: Sequence[str]) -> None:
     """Measures every candidate, then the two profiles on the other half."""
     del argv
@@ -250,7 +245,7 @@ def main(argv: Sequence[str]) -> None:
     tf.config.experimental.enable_op_determinism()
     out = pathlib.Path(values.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    of = config.to_dict() | {"rmc": said(config.rmc)}
+    of = config.to_dict() | {"rmc": config.rmc.settings_in_effect}
     for name in ("engine", "ray_address", "ray_workers"):  # whoever makes D', it is the same
         del of["hardware"][name]
     made_by = storage.fingerprint(of)
@@ -280,8 +275,8 @@ def main(argv: Sequence[str]) -> None:
         if part not in values.parts:
             continue
         for name, rmc in profiles.items():
-            if found[part].get(name, {}).get("settings") != said(rmc):
-                found[part][name] = {"settings": said(rmc), "streams": {}}
+            if found[part].get(name, {}).get("settings") != rmc.settings_in_effect:
+                found[part][name] = {"settings": rmc.settings_in_effect, "streams": {}}
         simulated = part == "reported" and values.gmsa_points > 0
         wanted = (*_STREAMS, *(_GMSA if simulated else ()))
         rows = [found[part][name]["streams"] for name in profiles]

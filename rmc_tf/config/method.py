@@ -198,6 +198,11 @@ class RMCConfig(Section):
     calibration: CalibrationConfig = CalibrationConfig()
 
     @property
+    def settings_in_effect(self) -> dict[str, object]:
+        """What the settings come to, as JSON; what a profile not in use would say is left out."""
+        return {name: v for name, v in self.in_effect.to_dict().items() if name != "fast"}
+
+    @property
     def in_effect(self) -> "RMCConfig":
         """These settings with those of the profile in their places; of `fast`, a faithful RMC's."""
         fast = self.fast

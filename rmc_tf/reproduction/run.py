@@ -45,9 +45,8 @@ class Reproduction:
         self._folder = workdir / "reproduction"
         self._shelf = Shelf()
         self._said: set[str] = set()
-        method = base.rmc.in_effect.to_dict()
-        del method["fast"]  # what a profile would say that isn't in effect
-        self._settings = storage.fingerprint(base.to_dict() | {"rmc": method}, points)
+        settings = base.to_dict() | {"rmc": base.rmc.settings_in_effect}
+        self._settings = storage.fingerprint(settings, points)
         self._computed: set[pathlib.Path] = set()
         self._reused: set[pathlib.Path] = set()
         self._took: dict[str, float] = {}
