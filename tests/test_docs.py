@@ -1,17 +1,21 @@
 """What the pages say is so."""
 
 import importlib.util
+import json
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# The others are what a run writes.
+WRITTEN = [page for page in PAGES if not (page.parent / "provenance.json").exists()]
 
 
 def test_the_ten_lines_of_the_readme_run(
@@ -34,15 +38,56 @@ def test_the_ten_lines_of_the_readme_run(
     assert (tmp_path / "state.npz").exists()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_table_is_that_of_its_stored_results(page: pathlib.Path) -> None:
-    tool = ROOT / "tools" / "render_docs.py"
-    spec = importlib.util.spec_from_file_location("render_docs", tool)
+@pytest.fixture(scope="module")
+def render_docs() -> Any:
+    spec = importlib.util.spec_from_file_location("render_docs", ROOT / "tools" / "render_docs.py")
     assert spec is not None
     assert spec.loader is not None
-    render_docs = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(render_docs)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_table_is_that_of_its_stored_results(page: pathlib.Path, render_docs: Any) -> None:
     assert render_docs.render(page.read_text()) == page.read_text()
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_number_is_typed_but_those_whose_source_is_listed(
+    page: pathlib.Path, render_docs: Any
+) -> None:
+    listed = json.loads((ROOT / "docs" / "given.json").read_text())
+    of_the_page = listed.get(str(page.relative_to(ROOT)), {})
+    assert set(render_docs.typed(page.read_text())) == set(of_the_page)
+
+
+def test_what_a_typed_number_has_from_a_file_stands_there() -> None:
+    listed = json.loads((ROOT / "docs" / "given.json").read_text())
+    assert set(listed) <= {str(page.relative_to(ROOT)) for page in WRITTEN}
+    for numbers in listed.values():
+        for number, source in numbers.items():
+            file, _, setting = source.partition(": ")
+            assert source, number
+            if "/" in file:
+                assert setting in (ROOT / file).read_text(), source
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("It has 70 % right, 4 to 20 points more.", ["70 %", "4 to 20 points"]),
+        ("It takes 1.5 times as long, or\n12 minutes.", ["1.5 times", "12 minutes"]),
+        ("nearer 1.1, at recall .58, and 78.2 GiB", ["1.1", ".58", "78.2 GiB"]),
+        ("`k=0.5` of section 4.1, with TensorFlow 2.20 and ScaNN\n1.4.2", []),
+        ("```\nx --rate=0.5\n```\n[a](b-0.5.md) Table 1, 1,797 digits, ResNet-32", []),
+        ("<!-- results: x -->\n\n| 98.0 % |\n\n<!-- end -->\n9 ms", ["9 ms"]),
+    ],
+)
+def test_a_number_is_typed_unless_it_is_rendered_or_code_or_a_name(
+    text: str, typed: list[str], render_docs: Any
+) -> None:
+    assert render_docs.typed(text) == typed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -3,9 +3,10 @@
 python tools/render_docs.py
 
 A page says `<!-- results: NAME -->`, and what follows up to `<!-- end -->` becomes
-the table of docs/results/NAME/results.json. So no number is typed by hand, and
-a test notices when a page and its results differ. What tools/benchmark.py measured
-at several sizes becomes a figure, too.
+the table of docs/results/NAME/results.json. So no measured number is typed by hand, and
+a test notices when a page and its results differ. What else is typed, such as a setting or
+a number of the literature, has its source in docs/given.json. What tools/benchmark.py
+measured at several sizes becomes a figure, too.
 """
 
 import pathlib
@@ -20,10 +21,23 @@ from rmc_tf import report, storage
 from rmc_tf.audit import page as audit_page
 from rmc_tf.reproduction import as_markdown
 from rmc_tf.reproduction import page as reproduction_page
-from tools.performance import plots, scale_page, search_page, step_page
+from tools.performance import plots, scale_page, search_page, sizes_page, step_page
 
 _PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 _FIGURE = "growth"
+_NOT_PROSE = re.compile(
+    r"^```.*?^```$"  # commands and code
+    r"|`[^`\n]*`"
+    r"|\]\([^)]*\)"  # where a link leads
+    r"|(?:Python|TensorFlow|ScaNN|Keras|sections?|Apache-)\s?\d+(?:\.\d+)*",
+    re.DOTALL | re.MULTILINE,
+)
+_NUMBER = re.compile(
+    r"(?<![\w.,])[\d,]*\.?\d+(?:(?:–| to | and | or )[\d,]*\.?\d+)*"
+    r"\s(?:%|points?\b|times\b|ms\b|s\b|seconds?\b|min\b|minutes?\b|hours?\b"
+    r"|[kMG]i?B\b|bytes?\b|B\b|[MGT]?FLOP)"  # with a unit of what is measured
+    r"|(?<![\w.,])[\d,]*\.\d+"  # or with a decimal point
+)
 
 
 def render(text: str) -> str:
@@ -35,6 +49,15 @@ def render(text: str) -> str:
     return _PLACE.sub(table, text)
 
 
+def typed(text: str) -> list[str]:
+    """Returns the numbers of a page that were typed by hand: with a unit, or with a decimal point.
+
+    Left out are what is rendered, code, and numbers that are names, as of versions and sections.
+    """
+    prose = _NOT_PROSE.sub(" ` ", _PLACE.sub("\n", text))
+    return [" ".join(number.split()) for number in _NUMBER.findall(prose)]
+
+
 def of_results(name: str) -> str:
     """Returns the accuracy table of docs/results/NAME, with the command that made it.
 
@@ -43,6 +66,9 @@ def of_results(name: str) -> str:
     """
     if name.endswith("/time"):
         return of_time(name.removesuffix("/time"))
+    if name.endswith("/sizes"):
+        path = ROOT / "docs" / "results" / name.removesuffix("/sizes") / "results.json"
+        return sizes_page.tables(storage.read_json(path))
     folder = ROOT / "docs" / "results" / name
     if (folder / "audit.json").exists():
         return of_audit(name)

@@ -6,7 +6,7 @@ from typing import Any
 from configs import imagenet
 from rmc_tf.config import EarlyStopConfig, ExperimentConfig, RMCConfig
 
-_IMAGES = 1_281_167
+TRAINING_IMAGES = 1_281_167
 """In the training split of ILSVRC 2012 (Russakovsky et al. 2015, Table 2)."""
 # In forward passes of an image. Going back to the pixels takes the convolutions of the forward pass
 # once more, each transposed; going on to the gradients of the weights, once more again.
@@ -85,10 +85,10 @@ def _items(config: ExperimentConfig) -> Iterator[tuple[str, str, int]]:
     iterations = [config.attacks[name].iterations for name in made.attacks for _ in range(each)]
     examples = f"({' + '.join(map(str, iterations))})"
     name = f"examples of D', by {', '.join(made.attacks)}"
-    passes = _IMAGES * sum(iterations) * _ATTACKED
-    yield name, f"{_IMAGES:,} × {examples} × {_ATTACKED}", passes
+    passes = TRAINING_IMAGES * sum(iterations) * _ATTACKED
+    yield name, f"{TRAINING_IMAGES:,} × {examples} × {_ATTACKED}", passes
     rows = 1 + len(iterations)
-    yield "features of D'", f"{_IMAGES:,} × {rows}", _IMAGES * rows
+    yield "features of D'", f"{TRAINING_IMAGES:,} × {rows}", TRAINING_IMAGES * rows
     rmc = config.rmc
     yield from _fit("an answer", rmc, rmc.validation_rows, rmc.early_stop)
     calibration = rmc.calibration
