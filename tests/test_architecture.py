@@ -10,7 +10,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 ROWS = (
     ("errors", "seeding", "progress"),
     ("config.section", "journal", "storage", "intervals", "paper"),
-    ("config.attack", "config.audit", "config.hardware", "config.index", "config.variation"),
+    (
+        "config.attack",
+        "config.audit",
+        "config.fast",
+        "config.hardware",
+        "config.index",
+        "config.variation",
+    ),
     ("config.network", "config.threat"),
     ("config.method",),
     ("config.experiment",),

@@ -197,7 +197,9 @@ def test_calibration_may_come_after_every_so_many_predictions(
 def test_the_fast_profile_trains_on_all_neighbours_for_its_epochs_and_says_what_else_it_does(
     make: Make, queries: np.ndarray, calls: list[Call]
 ) -> None:
-    fast = FastConfig(neighbours=0.5, rate_factor=3.0, batch_size=8, max_epochs=2, settled=0)
+    fast = FastConfig(
+        neighbours=0.5, rate_factor=3.0, batch_size=8, max_epochs=2, up_to_steps=0, settled=0
+    )
     config = dataclasses.replace(CONFIG, profile="fast", fast=fast)
     rmc = make(config)
     prediction = rmc.predict(queries[0])
@@ -212,11 +214,22 @@ def test_the_fast_profile_trains_on_all_neighbours_for_its_epochs_and_says_what_
     assert other.in_effect == CONFIG, "what the fast profile would do doesn't count without it"
 
 
+@pytest.mark.parametrize(("up_to_steps", "epochs"), [(0, 1), (8, 1), (9, 2), (64, 8)])
+def test_of_few_neighbours_the_fast_profile_takes_more_epochs_up_to_so_many_steps(
+    up_to_steps: int, epochs: int, make: Make, queries: np.ndarray, calls: list[Call]
+) -> None:
+    fast = FastConfig(batch_size=8, max_epochs=1, up_to_steps=up_to_steps, settled=0)
+    rmc = make(dataclasses.replace(CONFIG, profile="fast", fast=fast))  # of 64 neighbours
+    rmc.predict(queries[0])
+    rmc.calibrate()
+    assert [call.fit.steps for call in calls] == [8 * epochs, 8]
+
+
 def test_where_the_neighbours_are_known_well_local_adaptation_ends_and_calibration_does_not(
     make: Make, queries: np.ndarray, calls: list[Call]
 ) -> None:
     for settled in (1e-9, 1e9):
-        fast = FastConfig(batch_size=8, max_epochs=1, settled=settled)
+        fast = FastConfig(batch_size=8, max_epochs=1, up_to_steps=0, settled=settled)
         rmc = make(dataclasses.replace(CONFIG, profile="fast", fast=fast))
         rmc.predict(queries[0])
         rmc.calibrate()

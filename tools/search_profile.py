@@ -50,7 +50,9 @@ CANDIDATES: Mapping[str, FastConfig] = {
     # Every setting in full: what is shipped changes, what a name says doesn't.
     **{
         f"{epochs} epochs, until settled at {settled:g}{', twice the rate' * (rate == 2)}": (
-            FastConfig(max_epochs=epochs, settled=settled, rate_factor=rate, step="fused")
+            FastConfig(
+                max_epochs=epochs, up_to_steps=0, settled=settled, rate_factor=rate, step="fused"
+            )
         )
         for epochs, settled, rate in (
             (4, 0.1, 1.0),
@@ -64,9 +66,9 @@ CANDIDATES: Mapping[str, FastConfig] = {
             (16, 0.02, 2.0),
         )
     },
-    "1 epoch": FastConfig(max_epochs=1, settled=0, rate_factor=1.0, step="fused"),
+    "1 epoch": FastConfig(max_epochs=1, up_to_steps=0, settled=0, rate_factor=1.0, step="fused"),
     "1 epoch, as Keras computes a step": FastConfig(
-        max_epochs=1, settled=0, rate_factor=1.0, step="plain"
+        max_epochs=1, up_to_steps=0, settled=0, rate_factor=1.0, step="plain"
     ),
 }
 _PARTS = ("choosing", "timed", "reported")

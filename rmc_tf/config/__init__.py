@@ -20,13 +20,13 @@ from rmc_tf.config.experiment import (
     TracesConfig,
     to_flags,
 )
+from rmc_tf.config.fast import FastConfig
 from rmc_tf.config.hardware import HardwareConfig
 from rmc_tf.config.index import IndexConfig
 from rmc_tf.config.method import (
     AugmentedSetConfig,
     CalibrationConfig,
     EarlyStopConfig,
-    FastConfig,
     RefreshConfig,
     RMCConfig,
     authors_code,

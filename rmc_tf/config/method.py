@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
+from rmc_tf.config.fast import FastConfig
 from rmc_tf.config.network import Augmentation
 from rmc_tf.config.section import Section, require
 
@@ -108,48 +109,6 @@ class CalibrationConfig(Section):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FastConfig(Section):
-    """What `rmc.profile=fast` puts in the place of RMC's settings.
-
-    All of it is ours, chosen by `tools/search_profile.py` on one half of the points and reported
-    on the other: docs/fast_profile.md.
-    """
-
-    neighbours: float = 1.0
-    """K, as a share of the faithful profile's."""
-    rate_factor: float = 2.0
-    """λ, as a multiple of the faithful profile's."""
-    batch_size: int = 32
-    """Small, since it is the number of steps that counts, and each costs what its rows cost."""
-    max_epochs: int = 4
-    """Of local adaptation, without an early stop: all K neighbours are trained on, also those
-    nearest that the faithful profile validates on. Few need so many; see `settled`."""
-    calibration_epochs: int = 1
-    """Of calibration, without an early stop."""
-    calibrate_every: int = 1
-    """Predictions; see `CalibrationConfig.every`."""
-    frozen_until: str = ""
-    """See `RMCConfig.frozen_until`."""
-    trust_radius: float = 0.0
-    """See `RMCConfig.trust_radius`."""
-    step: Literal["plain", "fused"] = "fused"
-    """See `RMCConfig.step`."""
-    settled: float = 0.02
-    """See `RMCConfig.settled`. Most neighbourhoods are known well before the first step, as the
-    weights go on from query to query: the steps go to the others."""
-
-    def __post_init__(self) -> None:
-        for field in ("neighbours", "rate_factor"):
-            value = getattr(self, field)
-            require(0 < value < math.inf, f"rmc.fast.{field}", value, "must be above 0, and finite")
-        for field in ("batch_size", "max_epochs", "calibration_epochs", "calibrate_every"):
-            value = getattr(self, field)
-            require(value >= 1, f"rmc.fast.{field}", value, "must be at least 1")
-        require(self.trust_radius >= 0, "rmc.fast.trust_radius", self.trust_radius, "0 or more")
-        require(0 <= self.settled < math.inf, "rmc.fast.settled", self.settled, "0 or more")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class RMCConfig(Section):
     """PREDICT (Algorithm 1, lines 10–23). The defaults are the paper's for CIFAR-10."""
 
@@ -208,13 +167,14 @@ class RMCConfig(Section):
         fast = self.fast
         if self.profile == "faithful":
             return dataclasses.replace(self, fast=FastConfig())  # which then say nothing
-        epochs = (fast.max_epochs, fast.calibration_epochs)
+        k = max(2, round(self.k * fast.neighbours))
+        epochs = (fast.epochs_of(k), fast.calibration_epochs)
         local, calibrating = (EarlyStopConfig(max_epochs=most) for most in epochs)
         return dataclasses.replace(
             self,
             profile="faithful",
             fast=FastConfig(),
-            k=max(2, round(self.k * fast.neighbours)),
+            k=k,
             batch_size=fast.batch_size,
             rate_share=self.rate_share * fast.rate_factor,
             validation="none",

@@ -1,0 +1,57 @@
+"""What the fast profile says in the place of the paper's settings."""
+
+import dataclasses
+import math
+from typing import Literal
+
+from rmc_tf.config.section import Section, require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FastConfig(Section):
+    """What `rmc.profile=fast` puts in the place of RMC's settings.
+
+    All of it is ours, chosen by `tools/search_profile.py` on one half of the points and reported
+    on the other: docs/fast_profile.md.
+    """
+
+    neighbours: float = 1.0
+    """K, as a share of the faithful profile's."""
+    rate_factor: float = 2.0
+    """λ, as a multiple of the faithful profile's."""
+    batch_size: int = 32
+    """Small, since it is the number of steps that counts, and each costs what its rows cost."""
+    max_epochs: int = 4
+    """Of local adaptation, without an early stop: all K neighbours are trained on, also those
+    nearest that the faithful profile validates on. Few need so many; see `settled`."""
+    up_to_steps: int = 64
+    """Local adaptation may take more epochs, as far as they come to so many steps: of few
+    neighbours an epoch is few steps, and they need no fewer. 0: never more than `max_epochs`."""
+    calibration_epochs: int = 1
+    """Of calibration, without an early stop."""
+    calibrate_every: int = 1
+    """Predictions; see `CalibrationConfig.every`."""
+    frozen_until: str = ""
+    """See `RMCConfig.frozen_until`."""
+    trust_radius: float = 0.0
+    """See `RMCConfig.trust_radius`."""
+    step: Literal["plain", "fused"] = "fused"
+    """See `RMCConfig.step`."""
+    settled: float = 0.02
+    """See `RMCConfig.settled`. Most neighbourhoods are known well before the first step, as the
+    weights go on from query to query: the steps go to the others."""
+
+    def epochs_of(self, k: int) -> int:
+        """Returns the most epochs of local adaptation on k neighbours."""
+        return max(self.max_epochs, -(-self.up_to_steps // -(-k // self.batch_size)))
+
+    def __post_init__(self) -> None:
+        for field in ("neighbours", "rate_factor"):
+            value = getattr(self, field)
+            require(0 < value < math.inf, f"rmc.fast.{field}", value, "must be above 0, and finite")
+        for field in ("batch_size", "max_epochs", "calibration_epochs", "calibrate_every"):
+            value = getattr(self, field)
+            require(value >= 1, f"rmc.fast.{field}", value, "must be at least 1")
+        require(self.up_to_steps >= 0, "rmc.fast.up_to_steps", self.up_to_steps, "0 or more")
+        require(self.trust_radius >= 0, "rmc.fast.trust_radius", self.trust_radius, "0 or more")
+        require(0 <= self.settled < math.inf, "rmc.fast.settled", self.settled, "0 or more")
