@@ -103,7 +103,12 @@ def run(arguments: Sequence[str]) -> None:
     if values.mode == "reproduce":
         given = config_flags.get_override_values(values["config"])
         points = given.get("evaluation.points")
-        paper = plan.experiments(config, points, _without_config(arguments)[1])
+        paper = plan.experiments(config, points, _without_config(arguments)[1], values.only)
+    elif values.only:
+        raise UserError(
+            f"--only={','.join(values.only)}: chooses tables of --mode=reproduce; this is "
+            f"--mode={values.mode}"
+        )
 
     workdir.mkdir(parents=True, exist_ok=True)
     with _only_run_in(workdir):
@@ -148,6 +153,8 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
     text = "Overrides the config's seed."
     flags.DEFINE_integer("seed", None, text, lower_bound=0, flag_values=values)
     flags.DEFINE_enum("mode", "all", _MODES, "Which stage to run.", flag_values=values)
+    text = "In --mode=reproduce: only these, as in table1,figure3."
+    flags.DEFINE_list("only", [], text, flag_values=values)
     flags.DEFINE_bool("help", False, "Shows this help.", short_name="h", flag_values=values)
     loaded: ml_collections.ConfigDict | None = None
     try:
@@ -175,7 +182,7 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
 def _help(values: flags.FlagValues, run: str) -> str:
     """Returns the module's own words, every flag, every setting and where it is explained."""
     lines = [str(__doc__), "Flags:", ""]
-    for name in ("dataset", "config", "mode", "workdir", "data_dir", "seed", "help"):
+    for name in ("dataset", "config", "mode", "only", "workdir", "data_dir", "seed", "help"):
         text = f"{values[name].help}"
         if name in ("dataset", "mode"):
             text += f" Default: {values[name].default}."

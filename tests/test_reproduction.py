@@ -43,6 +43,21 @@ def test_every_table_and_figure_that_has_a_config_is_run() -> None:
     assert all(each.reason == f"there is no configs/{each.name}.py yet" for each in skipped)
 
 
+def test_only_what_is_asked_for_is_run_and_the_rest_is_no_failure() -> None:
+    wanted, skipped = plan.experiments(digits(), only=["figure3", "table1"])
+    assert [each.name for each in wanted] == ["table1", "figure3"]
+    assert not skipped
+    with pytest.raises(UserError, match="--only=table8: no such table or figure; did you mean"):
+        plan.experiments(digits(), only=["table1", "table8"])
+
+
+def test_only_is_refused_where_nothing_is_reproduced(
+    data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data_dir, tmp_path, "--mode=evaluate", "--only=table4") == 2
+    assert "--only=table4: chooses tables of --mode=reproduce" in capsys.readouterr().err
+
+
 def test_what_the_user_sets_reaches_every_experiment() -> None:
     base = digits(seed=7, rmc={"k": 77, "profile": "fast"}, training={"epochs": 3})
     wanted, _ = plan.experiments(base, points=5)
@@ -208,6 +223,20 @@ def test_a_second_run_computes_nothing_and_writes_the_same(
     assert written(finished) == before
     assert report.read_text().startswith(made)
     assert "% right" not in capsys.readouterr().out, "no cell was computed"
+
+
+def test_a_report_of_one_table_says_what_was_not_asked_for_and_loses_nothing_on_disk(
+    data_dir: pathlib.Path, finished: pathlib.Path
+) -> None:
+    before, report = written(finished), finished / "reproduction" / "report.md"
+    assert run(data_dir, finished, "--mode=reproduce", "--only=table4") == 0
+    text = report.read_text()
+    assert "### Table 4" in text and "### Table 2" not in text
+    assert "**Not asked for:**" in text and "Table 2" in text.partition("**Not asked for:**")[2]
+    assert "Table 2 not run" in text, "its claims are not tested"
+    assert run(data_dir, finished, "--mode=reproduce") == 0
+    assert written(finished) == before
+    assert "### Table 2" in report.read_text()
 
 
 def test_a_table_by_itself_finds_what_the_reproduction_has_made(

@@ -7,7 +7,7 @@ from typing import Any
 from rmc_tf import claims, paper
 from rmc_tf.claims import Verdict
 from rmc_tf.paper import Printed
-from rmc_tf.reproduction import gather, layout
+from rmc_tf.reproduction import gather, layout, plan
 from rmc_tf.reproduction.blocks import (
     Block,
     Folded,
@@ -67,6 +67,8 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     ]
     for each in results["skipped"]:
         items.append(f"**Not run:** {_short(each['name'])}: {each['reason']}.")
+    if others := _not_asked_for(results):
+        items.append(f"**Not asked for:** {', '.join(map(_short, others))}.")
     return [
         Items(items),
         Paragraph(
@@ -76,6 +78,12 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
         ),
         *how_long_each(results["runs"]),
     ]
+
+
+def _not_asked_for(results: Results) -> list[str]:
+    """Returns the tables and figures that the run was to leave out (`--only`)."""
+    known = {*results["tables"], *results["figures"], *(s["name"] for s in results["skipped"])}
+    return [name for name in (*TABLES, *plan.FIGURES) if name not in known]
 
 
 def _every_result(results: Results) -> list[Mapping[str, Any]]:
@@ -143,16 +151,17 @@ def _tables(results: Results) -> list[Block]:
     found: list[Block] = []
     filled, skipped = gather.tables_of(results), {s["name"] for s in results["skipped"]}
     for name in TABLES:
+        if name not in filled and name not in skipped:
+            continue
         printed = paper.printed(name)
         assert printed is not None  # a test reads them all
         found.append(Heading(3, printed.source))
         if name not in filled:
-            why = ": see the summary" if name in skipped else ""
-            found.append(Paragraph(f"Not run{why}."))
+            found.append(Paragraph("Not run: see the summary."))
             continue
         found.append(layout.grid(filled[name], printed))
         found += _notes(printed, results["dataset"], results.get("from_folder", False))
-    return found
+    return found or [Paragraph("None was run.")]
 
 
 def _notes(printed: Printed, dataset: str, from_folder: bool) -> list[Block]:

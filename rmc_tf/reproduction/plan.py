@@ -7,10 +7,11 @@ setting that tables choose without being about it: where the user gives one, all
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from rmc_tf.config import ExperimentConfig, shipped
-from rmc_tf.errors import UserError
+from rmc_tf.errors import UserError, did_you_mean
 
 TABLES = ("table1", "table6", "table3", "table4", "table5a", "table5b", "table7", "table2")
 """In an order in which later ones find what earlier ones have made: Table 1 trains and attacks
@@ -35,7 +36,7 @@ class Skipped(NamedTuple):
 
 
 def experiments(
-    base: ExperimentConfig, points: int | None = None, given: str = ""
+    base: ExperimentConfig, points: int | None = None, given: str = "", only: Sequence[str] = ()
 ) -> tuple[list[Experiment], list[Skipped]]:
     """Returns what is run, in order, and what isn't.
 
@@ -43,17 +44,25 @@ def experiments(
       base: the data set's experiment, with whatever the user has changed.
       points: of each cell, where the user gives it.
       given: the config that it comes from, as the user calls it.
+      only: names of tables and figures: the others are neither run nor skipped. None: all.
 
     Raises:
-      UserError: it is a table itself, or nothing can be made of it.
+      UserError: it is a table itself, nothing can be made of it, or there is no such table.
     """
     if base.table.rows:
         raise UserError(
             f"--config={given or base.table.name}: --mode=reproduce runs every table by itself; "
             "leave --config out, or give the config of a data set"
         )
+    names = (*TABLES, *FIGURES, *_more())
+    for name in only:
+        if name not in names:
+            remedy = did_you_mean(name, names)
+            raise UserError(f"--only={name}: no such table or figure; {remedy}")
     wanted, skipped = [], []
-    for name in (*TABLES, *FIGURES, *_more()):
+    for name in names:
+        if only and name not in only:
+            continue
         path = shipped.folder() / f"{name}.py"
         if not path.is_file():
             skipped.append(Skipped(name, f"there is no configs/{name}.py yet"))
