@@ -17,18 +17,19 @@ the folder is opened is written to its places again, in order, which does no har
 So a kill leaves the folder as it was before an update, or as it is after it.
 """
 
+import fcntl
 import math
 import mmap
 import pathlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from rmc_tf import storage
-from rmc_tf.errors import ArtefactError
+from rmc_tf.errors import ArtefactError, UserError
 from rmc_tf.journal import Journal, write_all
 
 _MANIFEST = "changed_rows.json"
@@ -81,6 +82,7 @@ class ChangedRows:
 
         Raises:
           ArtefactError: the folder holds the changes of something else, or is damaged.
+          UserError: another process has it open.
         """
         self._record = np.dtype([(n, c.dtype, c.shape) for n, c in columns.items()])
         self._journal: Journal | None = None
@@ -97,6 +99,7 @@ class ChangedRows:
         else:
             files = {"values.npy": self._record, "changed.npy": np.dtype(bool)}
             folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(folder)
             if not (folder / _MANIFEST).exists():
                 for name, dtype in files.items():
                     np.lib.format.open_memmap(folder / name, "w+", dtype, (size,)).flush()
@@ -208,6 +211,19 @@ class ChangedRows:
         if self._places and touched.size:  # one write of all between them costs less
             first = int(touched.min())
             self._places[1].write_from(first, self._changed[first : touched.max() + 1])
+
+
+def _lock(folder: pathlib.Path) -> IO[str]:
+    """Keeps other processes out of a folder, until this one ends or closes what is returned."""
+    lock = (folder / ".lock").open("w")
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # either means that it is taken
+        lock.close()
+        raise UserError(
+            f"{folder}: another process changes these rows; wait for it, or choose another folder"
+        ) from None
+    return lock
 
 
 def _fresh(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

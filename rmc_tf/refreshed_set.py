@@ -44,7 +44,7 @@ class RefreshedSet:
             memory only.
 
         Raises:
-          UserError: the index is of other rows.
+          UserError: the index is of other rows, or another process has the folder open.
           ArtefactError: the folder holds the changes of another D', or is damaged.
         """
         if index.report.rows != len(base):

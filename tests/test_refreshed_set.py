@@ -4,6 +4,8 @@ import errno
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import NamedTuple
@@ -414,6 +416,34 @@ def test_a_folder_of_another_d_prime_or_network_is_refused(
         RefreshedSet(d_prime, other, tmp_path / "own")
     with pytest.raises(UserError, match="500 rows"):
         RefreshedSet(d_prime, FeatureIndex(static.features[:500], EXACT, 64))
+
+
+ANOTHER = """
+import pathlib, sys
+import numpy as np
+from rmc_tf.changed_rows import ChangedRows, Column
+from rmc_tf.errors import UserError
+try:
+    ChangedRows(9, {"x": Column((2,), np.dtype(np.uint8))}, pathlib.Path(sys.argv[1]), {})
+except UserError as error:
+    print(error)
+"""
+
+
+def test_two_processes_do_not_change_one_folder_at_a_time(tmp_path: pathlib.Path) -> None:
+    def another() -> str:
+        command = [sys.executable, "-c", ANOTHER, str(tmp_path)]
+        root = pathlib.Path(__file__).parents[1]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    held = ChangedRows(9, {"x": Column((2,), np.dtype(np.uint8))}, tmp_path, {})
+    held.update(np.array([3]), {"x": np.array([[1, 2]], np.uint8)})
+    assert f"{tmp_path}: another process changes these rows" in another()
+    again = ChangedRows(9, {"x": Column((2,), np.dtype(np.uint8))}, tmp_path, {})
+    assert again.rows.tolist() == [3], "one process may open it again, as after an error"
+    del held, again
+    assert another() == "", "nothing is left behind"
 
 
 @pytest.mark.parametrize("change", ["shorter", "longer", "missing", "empty"])
