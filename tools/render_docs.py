@@ -3,7 +3,8 @@
 python tools/render_docs.py
 
 A page says `<!-- results: NAME -->`, and what follows up to `<!-- end -->` becomes
-the table of docs/results/NAME/results.json. So no measured number is typed by hand, and
+the table of docs/results/NAME/results.json; of a reproduction, NAME/table1 is one of its
+tables, and NAME/time what it took. So no measured number is typed by hand, and
 a test notices when a page and its results differ. What else is typed, such as a setting or
 a number of the literature, has its source in docs/given.json. What tools/benchmark.py
 measured at several sizes becomes a figure, too.
@@ -69,6 +70,8 @@ def of_results(name: str) -> str:
     if name.endswith("/sizes"):
         path = ROOT / "docs" / "results" / name.removesuffix("/sizes") / "results.json"
         return sizes_page.tables(storage.read_json(path))
+    if "/" in name:
+        return of_one_table(*name.split("/"))
     folder = ROOT / "docs" / "results" / name
     if (folder / "audit.json").exists():
         return of_audit(name)
@@ -111,11 +114,20 @@ def of_reproduction(values: dict[str, Any], name: str) -> str:
     folder = ROOT / "docs" / "results" / name
     provenance = storage.read_json(folder / "provenance.json")
     judged = reproduction_page.verdicts(values)
-    listed = reproduction_page.claim_list(values, judged)[:2]  # without each difference
+    shown = judged
+    if reproduction_page.not_asked_for(values):
+        shown = [verdict for verdict in judged if verdict.differences]
+    listed = reproduction_page.claim_list(values, shown)[:2]  # without each difference
     blocks = [*reproduction_page.summary(values, judged), *listed]
     made = f"`{provenance['command']}`, seed {provenance['seed']}"
     link = f"[the whole report](/docs/results/{name}/report.md)"
     return f"{as_markdown.render(blocks)}\n*Made by {made}; {link}.*\n"
+
+
+def of_one_table(name: str, table: str) -> str:
+    """Returns the accuracies of one table of a reproduction."""
+    values = storage.read_json(ROOT / "docs" / "results" / name / "results.json")
+    return f"\n{report.accuracy_table(report.Table.from_json(values['tables'][table]))}"
 
 
 def of_time(name: str) -> str:

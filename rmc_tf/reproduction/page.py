@@ -67,7 +67,7 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     ]
     for each in results["skipped"]:
         items.append(f"**Not run:** {_short(each['name'])}: {each['reason']}.")
-    if others := _not_asked_for(results):
+    if others := not_asked_for(results):
         items.append(f"**Not asked for:** {', '.join(map(_short, others))}.")
     return [
         Items(items),
@@ -80,7 +80,7 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     ]
 
 
-def _not_asked_for(results: Results) -> list[str]:
+def not_asked_for(results: Results) -> list[str]:
     """Returns the tables and figures that the run was to leave out (`--only`)."""
     known = {*results["tables"], *results["figures"], *(s["name"] for s in results["skipped"])}
     return [name for name in (*TABLES, *plan.FIGURES) if name not in known]
