@@ -85,6 +85,7 @@ class ChangedRows:
           UserError: another process has it open.
         """
         self._record = np.dtype([(n, c.dtype, c.shape) for n, c in columns.items()])
+        self._lock: IO[str] | None = None
         self._journal: Journal | None = None
         self._unfinished: _Entry | None = None
         self._unsettled = 0  # updates in the journal that is written
@@ -99,7 +100,8 @@ class ChangedRows:
         else:
             files = {"values.npy": self._record, "changed.npy": np.dtype(bool)}
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder)
+            self._lock = (folder / ".lock").open("w")
+            self._take(self._lock)
             if not (folder / _MANIFEST).exists():
                 for name, dtype in files.items():
                     np.lib.format.open_memmap(folder / name, "w+", dtype, (size,)).flush()
@@ -134,6 +136,7 @@ class ChangedRows:
           put_back: [m] int64, other rows, which count as unchanged from here on.
 
         Raises:
+          UserError: another process has come to change the folder.
           OSError: the disk is full. If the journal was written by then, `finish` ends it. Or
             earlier updates couldn't be flushed: then this one has not begun, and the next writes
             them again.
@@ -146,6 +149,8 @@ class ChangedRows:
             for name in self.values:
                 records[name] = values[name]
             entry = _Entry(rows.astype(np.int64), back, records)
+            if self._lock:
+                self._take(self._lock)  # again: see there
             if self._doubtful:
                 self._write_again(self._journal)
             if self._unsettled >= _JOURNALS or self._journal.size >= _JOURNAL_BYTES:
@@ -157,6 +162,20 @@ class ChangedRows:
             self._unsettled, self._unfinished = self._unsettled + 1, entry
         self._apply(entry)
         self._unfinished = None
+
+    def _take(self, lock: IO[str]) -> None:
+        """Keeps other processes out of the folder, for as long as this one has the file open.
+
+        This process may open the folder again, as after an error. But the system gives up the
+        lock when either of the two is closed, so it is taken again before each update.
+        """
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # either means that another has it
+            raise UserError(
+                f"{pathlib.Path(lock.name).parent}: another process changes these rows; wait for "
+                "it, or choose another folder"
+            ) from None
 
     def finish(self) -> np.ndarray:
         """Ends an update that an error cut short; returns its rows, [n] int64."""
@@ -211,19 +230,6 @@ class ChangedRows:
         if self._places and touched.size:  # one write of all between them costs less
             first = int(touched.min())
             self._places[1].write_from(first, self._changed[first : touched.max() + 1])
-
-
-def _lock(folder: pathlib.Path) -> IO[str]:
-    """Keeps other processes out of a folder, until this one ends or closes what is returned."""
-    lock = (folder / ".lock").open("w")
-    try:
-        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # either means that it is taken
-        lock.close()
-        raise UserError(
-            f"{folder}: another process changes these rows; wait for it, or choose another folder"
-        ) from None
-    return lock
 
 
 def _fresh(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:

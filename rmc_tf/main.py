@@ -103,11 +103,12 @@ def run(arguments: Sequence[str]) -> None:
     if values.mode == "reproduce":
         given = config_flags.get_override_values(values["config"])
         points = given.get("evaluation.points")
-        paper = plan.experiments(config, points, _without_config(arguments)[1], values.only)
-    elif values.only:
+        only = values.only or []
+        paper = plan.experiments(config, points, _without_config(arguments)[1], only)
+    elif values.only is not None:
         raise UserError(
-            f"--only={','.join(values.only)}: chooses tables of --mode=reproduce; this is "
-            f"--mode={values.mode}"
+            f"--only={','.join(values.only)}: chooses tables and figures of --mode=reproduce; give "
+            f"that instead of --mode={values.mode}, or leave --only out"
         )
 
     workdir.mkdir(parents=True, exist_ok=True)
@@ -127,11 +128,11 @@ def run(arguments: Sequence[str]) -> None:
                 console.say(f"audit: {path}\n\n{verdicts}")
                 return
             if values.mode == "reproduce":
-                reproduction = Reproduction(config, *paper, workdir, points)
+                reproduction = Reproduction(config, *paper, workdir, points, bool(only))
                 page = reproduction.write(command)
                 console.say(f"reproduce: {page}, and report.md beside it")
-                if reproduction.failed:
-                    reasons = "; ".join(f"{e.name}: {e.reason}" for e in reproduction.failed)
+                if missed := [*(paper[1] if only else []), *reproduction.failed]:
+                    reasons = "; ".join(f"{each.name}: {each.reason}" for each in missed)
                     raise UserError(f"not run: {reasons}")
                 return
             experiment = pipeline.Pipeline(config, workdir, console.say)
@@ -154,7 +155,7 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
     flags.DEFINE_integer("seed", None, text, lower_bound=0, flag_values=values)
     flags.DEFINE_enum("mode", "all", _MODES, "Which stage to run.", flag_values=values)
     text = "In --mode=reproduce: only these, as in table1,figure3."
-    flags.DEFINE_list("only", [], text, flag_values=values)
+    flags.DEFINE_list("only", None, text, flag_values=values)
     flags.DEFINE_bool("help", False, "Shows this help.", short_name="h", flag_values=values)
     loaded: ml_collections.ConfigDict | None = None
     try:
@@ -174,6 +175,10 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
     if values.help:
         print(_help(values, name))
         raise SystemExit(0)
+    if values.only is not None and not all(values.only or [""]):
+        raise UserError(
+            f"--only={','.join(values.only)}: a name is missing; give some, as in table1,figure3"
+        )
     if unexpected:
         raise UserError(f"unexpected argument {unexpected[0]!r}; flags begin with --, see --help")
     return values, name

@@ -424,7 +424,7 @@ import numpy as np
 from rmc_tf.changed_rows import ChangedRows, Column
 from rmc_tf.errors import UserError
 try:
-    ChangedRows(9, {"x": Column((2,), np.dtype(np.uint8))}, pathlib.Path(sys.argv[1]), {})
+    held = ChangedRows(9, {"x": Column((2,), np.dtype(np.uint8))}, pathlib.Path(sys.argv[1]), {})
 except UserError as error:
     print(error)
 """
@@ -442,8 +442,34 @@ def test_two_processes_do_not_change_one_folder_at_a_time(tmp_path: pathlib.Path
     assert f"{tmp_path}: another process changes these rows" in another()
     again = ChangedRows(9, {"x": Column((2,), np.dtype(np.uint8))}, tmp_path, {})
     assert again.rows.tolist() == [3], "one process may open it again, as after an error"
-    del held, again
+    del held
+    again.update(np.array([4]), {"x": np.array([[1, 2]], np.uint8)})
+    assert "another process" in another(), "the one that is left has it"
+    del again
     assert another() == "", "nothing is left behind"
+
+
+def test_an_update_is_refused_where_another_process_has_come_between(
+    tmp_path: pathlib.Path,
+) -> None:
+    columns = {"x": Column((2,), np.dtype(np.uint8))}
+    first, second = (ChangedRows(9, columns, tmp_path, {}) for _ in range(2))
+    del first  # and with it the lock of both
+    command = [sys.executable, "-c", f"{ANOTHER}\nprint('open', flush=True)\ninput()"]
+    with subprocess.Popen(
+        [*command, str(tmp_path)],
+        cwd=pathlib.Path(__file__).parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(UserError, match="another process changes these rows"):
+            second.update(np.array([4]), {"x": np.array([[1, 2]], np.uint8)})
+        other.communicate("\n")
+    second.update(np.array([4]), {"x": np.array([[1, 2]], np.uint8)})
+    assert second.rows.tolist() == [4]
 
 
 @pytest.mark.parametrize("change", ["shorter", "longer", "missing", "empty"])

@@ -11,6 +11,7 @@ from rmc_tf import evaluation, main
 from rmc_tf.config import ExperimentConfig, shipped
 from rmc_tf.errors import UserError
 from rmc_tf.reproduction import plan
+from rmc_tf.reproduction.run import Reproduction
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 TOY = (
@@ -47,15 +48,42 @@ def test_only_what_is_asked_for_is_run_and_the_rest_is_no_failure() -> None:
     wanted, skipped = plan.experiments(digits(), only=["figure3", "table1"])
     assert [each.name for each in wanted] == ["table1", "figure3"]
     assert not skipped
-    with pytest.raises(UserError, match="--only=table8: no such table or figure; did you mean"):
-        plan.experiments(digits(), only=["table1", "table8"])
+
+
+@pytest.mark.parametrize(
+    ("only", "remedy"),
+    [
+        (["table1", "tabel3"], "--only=table1,tabel3: .* called 'tabel3'; did you mean table3?"),
+        (["table5"], "called 'table5'; there are table5a and table5b"),
+        (["Figure1"], "did you mean figure1?"),
+        (["all"], "known: table1, "),
+    ],
+)
+def test_a_name_that_no_table_has_is_told_with_those_that_there_are(
+    only: list[str], remedy: str
+) -> None:
+    with pytest.raises(UserError, match=remedy):
+        plan.experiments(digits(), only=only)
 
 
 def test_only_is_refused_where_nothing_is_reproduced(
     data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(data_dir, tmp_path, "--mode=evaluate", "--only=table4") == 2
-    assert "--only=table4: chooses tables of --mode=reproduce" in capsys.readouterr().err
+    assert "--only=table4: chooses tables and figures of --mode=rep" in capsys.readouterr().err
+    for empty in ("", ",", "table4,"):
+        assert run(data_dir, tmp_path, "--mode=reproduce", f"--only={empty}") == 2
+        assert f"--only={empty}: a name is missing" in capsys.readouterr().err
+
+
+def test_what_was_asked_for_by_name_and_can_not_be_run_is_a_failure(
+    data_dir: pathlib.Path, finished: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--mode=reproduce", "--only=table4,table2", "--config.attacks.pgd.epsilon=0.6")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reproduction, "write", lambda *_: finished)
+        assert run(data_dir, finished, *flags) == 2
+    assert "not run: table2: " in capsys.readouterr().err
 
 
 def test_what_the_user_sets_reaches_every_experiment() -> None:
@@ -225,18 +253,19 @@ def test_a_second_run_computes_nothing_and_writes_the_same(
     assert "% right" not in capsys.readouterr().out, "no cell was computed"
 
 
-def test_a_report_of_one_table_says_what_was_not_asked_for_and_loses_nothing_on_disk(
+def test_a_report_of_one_table_is_beside_that_of_all_and_says_what_was_not_asked_for(
     data_dir: pathlib.Path, finished: pathlib.Path
 ) -> None:
-    before, report = written(finished), finished / "reproduction" / "report.md"
+    before, whole = written(finished), finished / "reproduction" / "report.md"
+    kept = whole.read_bytes()
     assert run(data_dir, finished, "--mode=reproduce", "--only=table4") == 0
-    text = report.read_text()
+    text = (finished / "reproduction_table4" / "report.md").read_text()
     assert "### Table 4" in text and "### Table 2" not in text
     assert "**Not asked for:**" in text and "Table 2" in text.partition("**Not asked for:**")[2]
     assert "Table 2 not run" in text, "its claims are not tested"
-    assert run(data_dir, finished, "--mode=reproduce") == 0
+    assert "all of it was found ready" in text, "what others took isn't its own"
     assert written(finished) == before
-    assert "### Table 2" in report.read_text()
+    assert whole.read_bytes() == kept
 
 
 def test_a_table_by_itself_finds_what_the_reproduction_has_made(

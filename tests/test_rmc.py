@@ -214,15 +214,25 @@ def test_the_fast_profile_trains_on_all_neighbours_for_its_epochs_and_says_what_
     assert other.in_effect == CONFIG, "what the fast profile would do doesn't count without it"
 
 
-@pytest.mark.parametrize(("up_to_steps", "epochs"), [(0, 1), (8, 1), (9, 2), (64, 8)])
+@pytest.mark.parametrize(
+    ("up_to_steps", "neighbours", "steps"),
+    # 64 neighbours are 8 steps an epoch, and half of them 4.
+    [(0, 1.0, 16), (23, 1.0, 16), (24, 1.0, 24), (64, 1.0, 64), (24, 0.5, 24), (8, 0.5, 8)],
+)
 def test_of_few_neighbours_the_fast_profile_takes_more_epochs_up_to_so_many_steps(
-    up_to_steps: int, epochs: int, make: Make, queries: np.ndarray, calls: list[Call]
+    up_to_steps: int,
+    neighbours: float,
+    steps: int,
+    make: Make,
+    queries: np.ndarray,
+    calls: list[Call],
 ) -> None:
-    fast = FastConfig(batch_size=8, max_epochs=1, up_to_steps=up_to_steps, settled=0)
-    rmc = make(dataclasses.replace(CONFIG, profile="fast", fast=fast))  # of 64 neighbours
+    fast = FastConfig(
+        batch_size=8, max_epochs=2, up_to_steps=up_to_steps, neighbours=neighbours, settled=0
+    )
+    rmc = make(dataclasses.replace(CONFIG, profile="fast", fast=fast))
     rmc.predict(queries[0])
-    rmc.calibrate()
-    assert [call.fit.steps for call in calls] == [8 * epochs, 8]
+    assert [call.fit.steps for call in calls] == [steps]
 
 
 def test_where_the_neighbours_are_known_well_local_adaptation_ends_and_calibration_does_not(

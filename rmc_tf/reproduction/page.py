@@ -83,7 +83,7 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
 def not_asked_for(results: Results) -> list[str]:
     """Returns the tables and figures that the run was to leave out (`--only`)."""
     known = {*results["tables"], *results["figures"], *(s["name"] for s in results["skipped"])}
-    return [name for name in (*TABLES, *plan.FIGURES) if name not in known]
+    return [name for name in (*TABLES, *sorted(plan.FIGURES)) if name not in known]
 
 
 def _every_result(results: Results) -> list[Mapping[str, Any]]:

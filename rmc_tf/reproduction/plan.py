@@ -44,7 +44,7 @@ def experiments(
       base: the data set's experiment, with whatever the user has changed.
       points: of each cell, where the user gives it.
       given: the config that it comes from, as the user calls it.
-      only: names of tables and figures: the others are neither run nor skipped. None: all.
+      only: names of tables and figures: the others are neither run nor skipped. Empty: all.
 
     Raises:
       UserError: it is a table itself, nothing can be made of it, or there is no such table.
@@ -57,8 +57,11 @@ def experiments(
     names = (*TABLES, *FIGURES, *_more())
     for name in only:
         if name not in names:
-            remedy = did_you_mean(name, names)
-            raise UserError(f"--only={name}: no such table or figure; {remedy}")
+            parts = [one for one in names if one.startswith(name)] if name else []
+            remedy = f"there are {' and '.join(parts)}" if parts else did_you_mean(name, names)
+            raise UserError(
+                f"--only={','.join(only)}: no table or figure is called {name!r}; {remedy}"
+            )
     wanted, skipped = [], []
     for name in names:
         if only and name not in only:

@@ -30,6 +30,7 @@ class Reproduction:
         skipped: Sequence[Skipped],
         workdir: pathlib.Path,
         points: int | None = None,
+        only: bool = False,
     ) -> None:
         """Prepares to run; nothing is read or written yet.
 
@@ -39,10 +40,13 @@ class Reproduction:
           skipped: what isn't run.
           workdir: where all artefacts are.
           points: of each cell, where the user has given it.
+          only: whether these are some of those there are. Their report has a folder of its own.
         """
         self._base, self._experiments, self._skipped = base, experiments, list(skipped)
         self._workdir = workdir
-        self._folder = workdir / "reproduction"
+        names = [*(each.name for each in experiments), *(each.name for each in skipped)]
+        asked = sorted(names) if only else []
+        self._folder = workdir / "_".join(["reproduction", *asked])
         self._shelf = Shelf()
         self._said: set[str] = set()
         settings = base.to_dict() | {"rmc": base.rmc.settings_in_effect}
