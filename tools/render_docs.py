@@ -4,10 +4,10 @@ python tools/render_docs.py
 
 A page says `<!-- results: NAME -->`, and what follows up to `<!-- end -->` becomes
 the table of docs/results/NAME/results.json; of a reproduction, NAME/table1 is one of its
-tables, and NAME/time what it took. So no measured number is typed by hand, and
-a test notices when a page and its results differ. What else is typed, such as a setting or
-a number of the literature, has its source in docs/given.json. What tools/benchmark.py
-measured at several sizes becomes a figure, too.
+tables, and NAME/time what it took; NAME/sizes is what fits where. So no measured number
+is typed by hand, and a test notices when a page and its results differ. What else is
+typed, such as a setting or a number of the literature, has its source in docs/given.json.
+What tools/benchmark.py measured at several sizes becomes a figure, too.
 """
 
 import pathlib
@@ -33,11 +33,13 @@ _NOT_PROSE = re.compile(
     r"|(?:Python|TensorFlow|ScaNN|Keras|sections?|Apache-)\s?\d+(?:\.\d+)*",
     re.DOTALL | re.MULTILINE,
 )
+_ONE = r"[\d,]*\.?\d+"
 _NUMBER = re.compile(
-    r"(?<![\w.,])[\d,]*\.?\d+(?:(?:–| to | and | or )[\d,]*\.?\d+)*"
-    r"\s(?:%|points?\b|times\b|ms\b|s\b|seconds?\b|min\b|minutes?\b|hours?\b"
-    r"|[kMG]i?B\b|bytes?\b|B\b|[MGT]?FLOP)"  # with a unit of what is measured
-    r"|(?<![\w.,])[\d,]*\.\d+"  # or with a decimal point
+    rf"(?<![\w.,]){_ONE}(?:(?:–| to | and | or ){_ONE})*"
+    r"(?:\s?%|-fold\b|\s×(?!\s?[\d|(])"  # with a unit of what is measured
+    r"|\s?(?:percent|(?:test )?points?|times|[mµn]?s|seconds?|min|minutes?|h|hours?|days?|weeks?"
+    r"|[kMGT]i?B|bytes?|B|[MGT]?FLOP|\w+/s|\w+ (?:a|per) second)\b)"
+    rf"|(?<![\w.,])[\d,]*\.\d+"  # or with a decimal point
 )
 
 
@@ -55,7 +57,7 @@ def typed(text: str) -> list[str]:
 
     Left out are what is rendered, code, and numbers that are names, as of versions and sections.
     """
-    prose = _NOT_PROSE.sub(" ` ", _PLACE.sub("\n", text))
+    prose = _NOT_PROSE.sub(" ` ", _PLACE.sub("\n", text)).replace("*", "")
     return [" ".join(number.split()) for number in _NUMBER.findall(prose)]
 
 
