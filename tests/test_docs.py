@@ -54,6 +54,11 @@ def test_every_table_is_that_of_its_stored_results(page: pathlib.Path, render_do
     assert render_docs.render(page.read_text()) == page.read_text()
 
 
+def test_a_table_of_a_reproduction_can_be_quoted_by_itself(render_docs: Any) -> None:
+    quoted = render_docs.of_results("reproduction_digits/table1").strip()
+    assert quoted == (ROOT / "docs" / "results" / "table1" / "table.md").read_text().strip()
+
+
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_no_number_is_typed_but_those_whose_source_is_listed(
     page: pathlib.Path, render_docs: Any

@@ -120,10 +120,12 @@ def of_reproduction(values: dict[str, Any], name: str) -> str:
     if reproduction_page.not_asked_for(values):
         shown = [verdict for verdict in judged if verdict.differences]
     listed = reproduction_page.claim_list(values, shown)[:2]  # without each difference
-    blocks = [*reproduction_page.summary(values, judged), *listed]
+    text = as_markdown.render([*reproduction_page.summary(values, judged), *listed])
+    if shown != judged:
+        text = text.replace("**Every empirical claim of", "**The claims that it tests, of")
     made = f"`{provenance['command']}`, seed {provenance['seed']}"
     link = f"[the whole report](/docs/results/{name}/report.md)"
-    return f"{as_markdown.render(blocks)}\n*Made by {made}; {link}.*\n"
+    return f"{text}\n*Made by {made}; {link}.*\n"
 
 
 def of_one_table(name: str, table: str) -> str:
