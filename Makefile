@@ -23,6 +23,7 @@ format: $(READY)
 
 # Written last, so that an interrupted installation is begun again.
 $(READY): requirements.txt
+	@echo "installing what requirements.txt lists; this takes a few minutes, once"
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@

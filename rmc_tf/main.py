@@ -22,7 +22,6 @@ import fcntl
 import inspect
 import os
 import pathlib
-import re
 import runpy
 import shlex
 import signal
@@ -31,16 +30,17 @@ import textwrap
 import threading
 import types
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from rmc_tf import overrides
 from rmc_tf.config import ExperimentConfig, shipped
 from rmc_tf.errors import DISK_ERRORS, UserError, did_you_mean, first_line
 from rmc_tf.reproduction import plan
 
+_PLACES = ("workdir", "data_dir", "seed", "help")
 _MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "reproduce", "all")
 
 
@@ -111,7 +111,14 @@ def run(arguments: Sequence[str]) -> None:
             f"that instead of --mode={values.mode}, or leave --only out"
         )
 
-    workdir.mkdir(parents=True, exist_ok=True)
+    if config.model.path and not pathlib.Path(config.model.path).is_file():
+        raise UserError(
+            f"--config.model.path={config.model.path}: no such file; save a model there"
+        )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: {error.strerror}; choose another place") from None
     with _only_run_in(workdir):
         # Loaded only now, for it takes seconds: what is wrong with the flags has been told.
         if sys.stderr.isatty():  # for who waits; in a log what is wrong stays one line
@@ -164,12 +171,15 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
         loaded, name = _load(config)
         config_flags.DEFINE_config_dict("config", loaded, text, flag_values=values, sys_argv=rest)
         unexpected = values(rest)[1:]
+    except flags.UnrecognizedFlagError as error:
+        remedy = did_you_mean(error.flagname, ["dataset", "config", "mode", "only", *_PLACES], "--")
+        raise UserError(f"--{error.flagname}: no such flag; {remedy}; see --help") from None
     except flags.IllegalFlagValueError as error:
-        raise UserError(_illegal(str(error), loaded)) from None
+        raise UserError(overrides.illegal(str(error), loaded)) from None
     except flags.Error as error:
         raise UserError(f"{error}; see --help") from None
     except (AttributeError, KeyError):  # of an override: the config itself has loaded
-        raise UserError(_misspelt(rest, loaded)) from None
+        raise UserError(overrides.misspelt(rest, loaded)) from None
     except (TypeError, SyntaxError) as error:
         raise UserError(f"--config.…: {first_line(error)}; see --help") from None
     if values.help:
@@ -187,7 +197,7 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
 def _help(values: flags.FlagValues, run: str) -> str:
     """Returns the module's own words, every flag, every setting and where it is explained."""
     lines = [str(__doc__), "Flags:", ""]
-    for name in ("dataset", "config", "mode", "only", "workdir", "data_dir", "seed", "help"):
+    for name in ("dataset", "config", "mode", "only", *_PLACES):
         text = f"{values[name].help}"
         if name in ("dataset", "mode"):
             text += f" Default: {values[name].default}."
@@ -209,35 +219,6 @@ def _settings(config: ml_collections.ConfigDict, path: str = "config") -> Iterat
         yield from _settings(group, f"{path}.{name}")
 
 
-def _illegal(told: str, config: ml_collections.ConfigDict | None) -> str:
-    """Returns which value can't be one of its setting, and what can: a number, as a rule."""
-    wanted = r"invalid literal|could not convert|\('Non-boolean"
-    found = re.match(rf"flag (--(?:config\.)?([\w.]+)=.*): (?:{wanted})", told)
-    if found is None or config is None:
-        return f"{told}; see --help"
-    default: Any = config
-    for name in found[2].split("."):
-        default = default[name]
-    kind = "a whole number" if isinstance(default, int) else "a number"
-    if isinstance(default, bool):
-        kind, default = "true or false", str(default).lower()
-    return f"{found[1]}: must be {kind}, such as {default}"
-
-
-def _misspelt(arguments: Sequence[str], config: ml_collections.ConfigDict | None) -> str:
-    """Returns which override names no setting, and the setting that is spelt most like it."""
-    for argument in arguments:
-        path = argument.lstrip("-").partition("=")[0].split(".")
-        group: object = config
-        for place, name in enumerate(path[1:] if path[0] == "config" else [], start=1):
-            known = list(group) if isinstance(group, ml_collections.ConfigDict) else []
-            if name not in known:
-                remedy = did_you_mean(name, known, f"--{'.'.join(path[:place])}.")
-                return f"{argument}: no such setting; {remedy}"
-            group = group[name]  # type: ignore[index]
-    return "--config.…: no such setting; all are in rmc_tf/config/"
-
-
 def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
     """Returns the arguments without --config, and the config that they choose: FILE[:DATASET]."""
     first = flags.FlagValues()
@@ -248,11 +229,10 @@ def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
         return list(arguments), str(shipped.path_of(first.dataset))
     given = (first.config, f"--config={first.config}", f"-config={first.config}", "--config")
     rest = [argument for argument in arguments if argument not in given]
-    file = pathlib.Path(first.config.partition(":")[0])
-    if not file.is_file():
-        raise UserError(f"--config={file}: no such file; the shipped ones are picked by --dataset")
-    takes_dataset = ":" not in first.config and not first["dataset"].using_default_value
-    return rest, f"{first.config}:{first.dataset}" if takes_dataset else first.config
+    named, _, dataset = first.config.partition(":")
+    if not dataset and not first["dataset"].using_default_value:
+        dataset = first.dataset
+    return rest, ":".join([str(shipped.find(named)), *([dataset] if dataset else [])])
 
 
 def _load(config: str) -> tuple[ml_collections.ConfigDict, str]:

@@ -85,7 +85,7 @@ def prepare(
     if train.pixels != "uint8" and config.pixels == "uint8":
         raise UserError(
             f"--config.augmented_set.pixels=uint8: {train.source} holds {train.pixels} pixels; "
-            "set it to float32"
+            "set it to float32, or give AugmentedSetConfig(pixels='float32')"
         )
     for name, model in models.items():
         attacks.find(model)

@@ -9,6 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 ROWS = (
     ("errors", "seeding", "progress"),
+    ("overrides",),
     ("config.section", "journal", "storage", "intervals", "paper"),
     (
         "config.attack",

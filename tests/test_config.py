@@ -283,3 +283,17 @@ def test_the_authors_code_overrules_the_options_of_later_works() -> None:
         early_stop=stop, optimizer_state="reset", batch_norm="training", calibration=calibration
     )
     assert config.authors_code(later) == config.authors_code(RMCConfig())
+
+
+@pytest.mark.parametrize("name", ["table4", "table4.py", "configs/table4.py"])
+def test_a_shipped_config_is_found_from_anywhere(
+    name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.shipped.find(name) == config.shipped.folder() / "table4.py"
+    own = tmp_path / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("")
+    assert config.shipped.find(name) == pathlib.Path(name), "the user's own comes first"
+    with pytest.raises(UserError, match=r"elsewhere/table4\.py: no such file"):
+        config.shipped.find("elsewhere/table4.py")

@@ -262,7 +262,13 @@ def test_a_report_of_one_table_is_beside_that_of_all_and_says_what_was_not_asked
     text = (finished / "reproduction_table4" / "report.md").read_text()
     assert "### Table 4" in text and "### Table 2" not in text
     assert "**Not asked for:**" in text and "Table 2" in text.partition("**Not asked for:**")[2]
-    assert "Table 2 not run" in text, "its claims are not tested"
+    tested, _, rest = text.partition("**The claims that this run does not test**")
+    tested = tested.partition("**The claims of sections 4 to 6 that this run tests**")[2]
+    assert "| PGD-NN hurts WebNN most |" in tested and "not tested" not in tested
+    assert "Table 2 not run" in rest
+    assert "**Some places are of 2 points.**" in text
+    head = text.partition("**What:**")[0]
+    assert "Made by `python -m rmc_tf.main" in head and "--config.rmc.k=32" in head
     assert "all of it was found ready" in text, "what others took isn't its own"
     assert written(finished) == before
     assert whole.read_bytes() == kept

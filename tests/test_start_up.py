@@ -63,11 +63,15 @@ rmc_tf.build_engine(rmc_tf.HardwareConfig())
         ("nonsense", "nonsense"),
         ("--dataset=digist", "did you mean digits?"),
         ("--config=/no/such.py", "no such file"),
+        ("--config=configs/tabel4.py", "no such file; did you mean table4?"),
+        ("--config.model.path=nope.keras", "nope.keras: no such file"),
+        ("--onyl=table1", "--onyl: no such flag; did you mean --only?"),
         ("--config.rmc.kk=3", "did you mean --config.rmc.k?"),
         ("--config.rmc.k=1", "must be at least 2"),
         ("--config.rmc.k=many", "many"),
         ("--config.evaluation.streams=('jsma',)", "known: clean, fgsm, pgd"),
-        ("--workdir=/dev/null/run", "Not a directory"),
+        ("--workdir=/dev/null/run", "--workdir=/dev/null/run: Not a directory; choose another"),
+        ("--workdir=/proc/run", "--workdir=/proc/run: No such file or directory; choose another"),
     ],
 )
 def test_help_and_mistakes_are_told_before_anything_big_is_loaded(flag: str, said: str) -> None:

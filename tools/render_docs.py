@@ -116,13 +116,8 @@ def of_reproduction(values: dict[str, Any], name: str) -> str:
     folder = ROOT / "docs" / "results" / name
     provenance = storage.read_json(folder / "provenance.json")
     judged = reproduction_page.verdicts(values)
-    shown = judged
-    if reproduction_page.not_asked_for(values):
-        shown = [verdict for verdict in judged if verdict.differences]
-    listed = reproduction_page.claim_list(values, shown)[:2]  # without each difference
+    listed = reproduction_page.claim_list(values, judged)[:2]  # without each difference
     text = as_markdown.render([*reproduction_page.summary(values, judged), *listed])
-    if shown != judged:
-        text = text.replace("**Every empirical claim of", "**The claims that it tests, of")
     made = f"`{provenance['command']}`, seed {provenance['seed']}"
     link = f"[the whole report](/docs/results/{name}/report.md)"
     return f"{text}\n*Made by {made}; {link}.*\n"

@@ -65,7 +65,14 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
     """Returns a Markdown table of verdicts, and the numbers that decide them; empty for none."""
     if not verdicts:
         return ""
-    rows = [[v.claim.text, v.claim.source, f"**{v.text}**"] for v in verdicts]
+    rows = [
+        [
+            v.claim.text,
+            v.claim.source,
+            f"**{v.word}**" + (f" ({v.text})" if v.text != v.word else ""),
+        ]
+        for v in verdicts
+    ]
     parts = [report.markdown(["The paper says", "where", "here"], rows), f"{LEGEND}\n"]
     numbers = [row for verdict in verdicts for row in number_table(verdict.differences)]
     if numbers:

@@ -56,7 +56,9 @@ class Difference(NamedTuple):
             return "holds"
         if any(high < 0 for _, _, high in room):
             return "does not hold"
-        return "holds, within the interval" if all(v > 0 for v, _, _ in room) else "not seen"
+        # What rounding leaves of two shares that are equal is no difference.
+        seen = all(v > 1e-9 for v, _, _ in room)
+        return "holds, within the interval" if seen else "not seen"
 
     @property
     def bound(self) -> str:
@@ -129,8 +131,8 @@ class Verdict(NamedTuple):
         if len(verdicts) < 2:
             return self.text
         if "does not hold" in verdicts:
-            return "does not hold everywhere"
-        return "not seen everywhere" if "not seen" in verdicts else "holds, within the interval"
+            return "does not hold in some places"
+        return "seen in some places" if "not seen" in verdicts else "holds, within the interval"
 
     @property
     def _of_most(self) -> str:
@@ -161,17 +163,17 @@ labels, as its authors' code does: both decide wherever WebNN is spoken of."""
 VERDICTS = ("holds", "holds, within the interval", "not seen", "does not hold")
 
 WORDS = (
-    *("holds", "holds, within the interval", "not seen everywhere", "not seen"),
-    *("does not hold everywhere", "does not hold", "not tested"),
+    *("holds", "holds, within the interval", "seen in some places", "not seen"),
+    *("does not hold in some places", "does not hold", "not tested"),
 )
 """What a verdict over several differences comes to, from the best to the worst."""
 
 LEGEND = (
     '"Holds" and "does not hold": the 95 % interval of the difference is on one side of what the '
     'claim says, mostly of 0. "Holds, within the interval": the difference is in the direction of '
-    'the paper, but chance could make it. "Not seen": there is none, or one the other way that '
-    "chance could make. What the paper says of WebNN is decided by both of our rows of it, by the "
-    "average of the outputs and by label vote."
+    'the paper, but chance could make it. "Not seen": there is no difference, or one the other way '
+    "that chance could make. What the paper says of WebNN is decided by both of our rows of it, by "
+    "the average of the outputs and by label vote."
 )
 
 

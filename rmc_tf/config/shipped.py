@@ -16,7 +16,7 @@ from typing import cast
 import ml_collections
 
 from rmc_tf.config.experiment import ExperimentConfig, to_flags
-from rmc_tf.errors import UserError
+from rmc_tf.errors import UserError, did_you_mean
 
 _BASE = "base"
 
@@ -49,6 +49,22 @@ def path_of(dataset: str) -> pathlib.Path:
             f"TFDS, take a like one's: --dataset=cifar10 --config.dataset.name={dataset}"
         )
     return path
+
+
+def find(config: str) -> pathlib.Path:
+    """Returns the config that a user names: a file, or a shipped one by its name or its path.
+
+    Raises:
+      UserError: there is neither.
+    """
+    path = pathlib.Path(config)
+    if path.is_file():
+        return path
+    ours = folder() / f"{path.stem}.py"
+    if ours.is_file() and path.parent.name in ("", "configs") and path.stem != "__init__":
+        return ours
+    known = sorted(file.stem for file in folder().glob("*.py") if file.stem != "__init__")
+    raise UserError(f"--config={config}: no such file; {did_you_mean(path.stem, known)}")
 
 
 def of_dataset(name: str) -> ExperimentConfig:

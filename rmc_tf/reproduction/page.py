@@ -23,6 +23,8 @@ from rmc_tf.reproduction.blocks import (
 Results = Mapping[str, Any]
 TABLES = ("table1", "table2", "table3", "table4", "table5a", "table5b", "table6", "table7")
 """In the order of the paper."""
+_FEW = 20
+"""Ours: at so many points an interval is still some 40 points wide."""
 
 
 def verdicts(results: Results) -> list[Verdict]:
@@ -40,6 +42,7 @@ def blocks(results: Results, provenance: Mapping[str, Any]) -> list[Block]:
     judged = verdicts(results)
     return [
         Heading(1, f"Runtime Masking and Cleansing, reproduced on {results['dataset']}"),
+        Paragraph(f"Made by `{provenance['command']}`."),
         *summary(results, judged),
         Heading(2, "Tables"),
         *_tables(results),
@@ -76,7 +79,20 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
             'points n; below it, after the word "paper", what the paper prints. No number here '
             "says that a defence is safe."
         ),
+        *_few(min((result["points"] for result in found), default=_FEW)),
         *how_long_each(results["runs"]),
+    ]
+
+
+def _few(points: int) -> list[Block]:
+    """Returns a warning where a place is of so few points that its verdicts say little."""
+    if points >= _FEW:
+        return []
+    return [
+        Paragraph(
+            f"**Some places are of {points} points.** An interval is wide then, and a verdict says "
+            "next to nothing."
+        )
     ]
 
 
@@ -129,7 +145,7 @@ def how_long_each(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
         return []
     lines = [Line(Place(_short(name)), [Place(_duration(took[name]))]) for name in took]
     title = "How long each took, with what it was the first to need"
-    note = Paragraph("What isn't listed found all its cells.", note=True)
+    note = Paragraph("What else was run found all its cells ready.", note=True)
     head = [Place("of the paper"), Place("time")]
     return [Folded(title, [Grid(title, head, [("", lines)]), note])]
 
@@ -195,7 +211,42 @@ def _figures(results: Results) -> list[Block]:
 
 
 def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
-    """Returns every claim with its verdict and the number that decides it."""
+    """Returns every claim with its verdict and the number that decides it.
+
+    Where only a part of the paper was asked for, those that it tests come first.
+    """
+    shown, others = list(judged), []
+    if not_asked_for(results):
+        shown = [verdict for verdict in judged if verdict.differences]
+        others = [verdict for verdict in judged if not verdict.differences]
+    title = "Every empirical claim of sections 4 to 6"
+    if others:
+        title = "The claims of sections 4 to 6 that this run tests"
+    numbers: list[Block] = [
+        Folded(
+            f"{verdict.claim.text}: {len(verdict.differences)} differences",
+            [_numbers(verdict)],
+        )
+        for verdict in judged
+        if len(verdict.differences) > 1
+    ]
+    found: list[Block] = [
+        _claims(title, shown, results),
+        Paragraph(
+            f"{claims.LEGEND} A claim about several places has a difference for each; what is "
+            "shown is the least favourable, and a claim holds if all of them do; one of most "
+            "cases, if most do.",
+            note=True,
+        ),
+        Folded("The differences of each claim about several places", numbers),
+    ]
+    if others:
+        rest = "The claims that this run does not test"
+        found.append(Folded(rest, [_claims(rest, others, results)]))
+    return found
+
+
+def _claims(title: str, judged: Sequence[Verdict], results: Results) -> Grid:
     head = [Place("The paper says"), Place("here"), Place("decided by"), Place("where")]
     lines = [
         Line(
@@ -208,24 +259,7 @@ def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
         )
         for verdict in judged
     ]
-    numbers: list[Block] = [
-        Folded(
-            f"{verdict.claim.text}: {len(verdict.differences)} differences",
-            [_numbers(verdict)],
-        )
-        for verdict in judged
-        if len(verdict.differences) > 1
-    ]
-    return [
-        Grid("Every empirical claim of sections 4 to 6", head, [("", lines)], words=True),
-        Paragraph(
-            f"{claims.LEGEND} A claim about several places has a difference for each; what is "
-            "shown is the least favourable, and a claim holds if all of them do; one of most "
-            "cases, if most do.",
-            note=True,
-        ),
-        Folded("Every difference", numbers),
-    ]
+    return Grid(title, head, [("", lines)], words=True)
 
 
 def _why_not(verdict: Verdict, results: Results) -> str:
