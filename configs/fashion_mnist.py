@@ -35,9 +35,8 @@ def experiment() -> config.ExperimentConfig:
             attacks=("pgd",), adversarial_per_row=4.0, shard_rows=8192
         ),
         # K: half of the paper's 1,024, for half of the work. Calibration on D', as in the authors'
-        # code: on D, as in Algorithm 1, the network forgets between two queries what it has
-        # learned of the attack, and on digits either clean accuracy or robustness drops by some
-        # ten points (docs/results/calibration.md).
+        # code: on D, as in Algorithm 1, clean accuracy is lower on digits
+        # (docs/results/calibration.md).
         rmc=config.RMCConfig(k=512, calibration=config.CalibrationConfig(source="augmented_set")),
         evaluation=config.EvaluationConfig(points=50, streams=("clean", "pgd")),
     )
