@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import pathlib
+import re
+import shutil
 from typing import NamedTuple
 
 import pytest
@@ -272,6 +274,22 @@ def test_a_report_of_one_table_is_beside_that_of_all_and_says_what_was_not_asked
     assert "all of it was found ready" in text, "what others took isn't its own"
     assert written(finished) == before
     assert whole.read_bytes() == kept
+
+
+def test_a_run_that_goes_on_says_after_how_many_cells(
+    data_dir: pathlib.Path,
+    finished: pathlib.Path,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copy = pathlib.Path(shutil.copytree(finished, tmp_path / "copy"))
+    shutil.rmtree(next(copy.glob("evaluate/rmc-pgd_10_*")))
+    assert run(data_dir, copy, "--mode=reproduce") == 0
+    out = capsys.readouterr().out
+    said = re.search(r"goes on after (\d+) cells that were found ready", out)
+    assert said is not None
+    assert 0 < int(said[1]) < sum(CELLS.values())
+    assert out.count("% right, ") == 1, "that cell alone was computed"
 
 
 def test_a_table_by_itself_finds_what_the_reproduction_has_made(

@@ -142,6 +142,8 @@ class Reproduction:
             begun = time.monotonic()
             found, path = finished(), pipeline.finished_path(cell)
             seen: list[float] = []
+            if self._reused and not (found or self._computed):
+                overall.say(f"goes on after {len(self._reused)} cells that were found ready")
             yield seen.append
             cost = left.pop(cell)
             if found:
