@@ -17,19 +17,18 @@ the folder is opened is written to its places again, in order, which does no har
 So a kill leaves the folder as it was before an update, or as it is after it.
 """
 
-import fcntl
 import math
 import mmap
 import pathlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rmc_tf import storage
-from rmc_tf.errors import ArtefactError, UserError
+from rmc_tf.errors import ArtefactError
 from rmc_tf.journal import Journal, write_all
 
 _MANIFEST = "changed_rows.json"
@@ -85,7 +84,6 @@ class ChangedRows:
           UserError: another process has it open.
         """
         self._record = np.dtype([(n, c.dtype, c.shape) for n, c in columns.items()])
-        self._lock: IO[str] | None = None
         self._journal: Journal | None = None
         self._unfinished: _Entry | None = None
         self._unsettled = 0  # updates in the journal that is written
@@ -100,8 +98,7 @@ class ChangedRows:
         else:
             files = {"values.npy": self._record, "changed.npy": np.dtype(bool)}
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("w")
-            self._take(self._lock)
+            self._journal = Journal(folder)  # first: it keeps other processes out
             if not (folder / _MANIFEST).exists():
                 for name, dtype in files.items():
                     np.lib.format.open_memmap(folder / name, "w+", dtype, (size,)).flush()
@@ -112,7 +109,6 @@ class ChangedRows:
             self._places = [_Place(folder / name, size, dtype) for name, dtype in files.items()]
             self.values = {name: self._places[0].values[name] for name in columns}
             self._changed = np.array(self._places[1].values)
-            self._journal = Journal(folder)
             storage.flush(folder)
             self._write_again(self._journal)
 
@@ -149,8 +145,7 @@ class ChangedRows:
             for name in self.values:
                 records[name] = values[name]
             entry = _Entry(rows.astype(np.int64), back, records)
-            if self._lock:
-                self._take(self._lock)  # again: see there
+            self._journal.keep_others_out()
             if self._doubtful:
                 self._write_again(self._journal)
             if self._unsettled >= _JOURNALS or self._journal.size >= _JOURNAL_BYTES:
@@ -162,20 +157,6 @@ class ChangedRows:
             self._unsettled, self._unfinished = self._unsettled + 1, entry
         self._apply(entry)
         self._unfinished = None
-
-    def _take(self, lock: IO[str]) -> None:
-        """Keeps other processes out of the folder, for as long as this one has the file open.
-
-        This process may open the folder again, as after an error. But the system gives up the
-        lock when either of the two is closed, so it is taken again before each update.
-        """
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # either means that another has it
-            raise UserError(
-                f"{pathlib.Path(lock.name).parent}: another process changes these rows; wait for "
-                "it, or choose another folder"
-            ) from None
 
     def finish(self) -> np.ndarray:
         """Ends an update that an error cut short; returns its rows, [n] int64."""

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rmc_tf.config.network import check_model_file
 from rmc_tf.errors import UserError, did_you_mean, first_line
 from rmc_tf.images import check_images
 from rmc_tf.storage import fingerprint
@@ -106,8 +107,7 @@ class Classifier:
           UserError: no such file, or not a Keras model.
         """
         source = f"model {path}"
-        if not pathlib.Path(path).is_file():
-            raise UserError(f"--config.model.path={path}: no such file; save a model there")
+        check_model_file(path)
         try:
             model = keras.models.load_model(path, compile=False)
         except Exception as error:  # Keras raises whatever the file's contents provoke

@@ -12,11 +12,14 @@ aren't taken for those that follow. One process at a time may have a journal ope
 """
 
 import errno
+import fcntl
 import os
 import pathlib
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+
+from rmc_tf.errors import UserError
 
 _HEADER = struct.Struct("<8s8sQIQ")
 """Magic, opening, number, checksum of the rest, how many parts; then the length of each part."""
@@ -35,13 +38,35 @@ class Journal:
 
         Args:
           folder: exists.
+
+        Raises:
+          UserError: another process has it open.
         """
         paths = [folder / f"journal_{name}.bin" for name in "ab"]
         self._files = [path.open("r+b" if path.exists() else "w+b", buffering=0) for path in paths]
+        self._folder = folder
+        self.keep_others_out()
         self._now = 0  # which file is written
         self._end = 0  # of its last entry
         self._opening = os.urandom(8)
         self._number = 1
+
+    def keep_others_out(self) -> None:
+        """Keeps other processes from opening the folder's journal, while this one has it open.
+
+        This process may open it again, as after an error. But the system gives up the lock when
+        either of the two is closed, so it is to be called again before anything is written.
+
+        Raises:
+          UserError: another process has come in between.
+        """
+        try:
+            fcntl.lockf(self._files[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # either means that another has it
+            raise UserError(
+                f"{self._folder}: another process changes these rows; wait for it, or choose "
+                "another folder"
+            ) from None
 
     @property
     def size(self) -> int:

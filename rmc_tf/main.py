@@ -37,6 +37,7 @@ from ml_collections import config_flags
 
 from rmc_tf import overrides
 from rmc_tf.config import ExperimentConfig, shipped
+from rmc_tf.config.network import check_model_file
 from rmc_tf.errors import DISK_ERRORS, UserError, did_you_mean, first_line
 from rmc_tf.reproduction import plan
 
@@ -100,21 +101,14 @@ def run(arguments: Sequence[str]) -> None:
     config = ExperimentConfig.from_dict(_overridden(values))
     workdir = pathlib.Path(values.workdir or f"runs/{name}")
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
+    only = _asked_for(values)
     if values.mode == "reproduce":
         given = config_flags.get_override_values(values["config"])
         points = given.get("evaluation.points")
-        only = values.only or []
         paper = plan.experiments(config, points, _without_config(arguments)[1], only)
-    elif values.only is not None:
-        raise UserError(
-            f"--only={','.join(values.only)}: chooses tables and figures of --mode=reproduce; give "
-            f"that instead of --mode={values.mode}, or leave --only out"
-        )
 
-    if config.model.path and not pathlib.Path(config.model.path).is_file():
-        raise UserError(
-            f"--config.model.path={config.model.path}: no such file; save a model there"
-        )
+    if config.model.path:
+        check_model_file(config.model.path)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -185,13 +179,24 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
     if values.help:
         print(_help(values, name))
         raise SystemExit(0)
-    if values.only is not None and not all(values.only or [""]):
-        raise UserError(
-            f"--only={','.join(values.only)}: a name is missing; give some, as in table1,figure3"
-        )
     if unexpected:
         raise UserError(f"unexpected argument {unexpected[0]!r}; flags begin with --, see --help")
     return values, name
+
+
+def _asked_for(values: flags.FlagValues) -> Sequence[str]:
+    """Returns the tables and figures that --only names, none where it isn't given."""
+    if values.only is None:
+        return []
+    given = f"--only={','.join(values.only)}"
+    if not all(values.only or [""]):
+        raise UserError(f"{given}: a name is missing; give some, as in table1,figure3")
+    if values.mode != "reproduce":
+        raise UserError(
+            f"{given}: chooses tables and figures of --mode=reproduce; give that instead of "
+            f"--mode={values.mode}, or leave --only out"
+        )
+    return list(values.only)
 
 
 def _help(values: flags.FlagValues, run: str) -> str:

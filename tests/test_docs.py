@@ -1,7 +1,6 @@
 """What the pages say is so."""
 
 import collections
-import importlib.util
 import json
 import os
 import pathlib
@@ -9,9 +8,10 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import Any
 
 import pytest
+
+from tools import render_docs
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -39,30 +39,18 @@ def test_the_ten_lines_of_the_readme_run(
     assert (tmp_path / "state.npz").exists()
 
 
-@pytest.fixture(scope="module")
-def render_docs() -> Any:
-    spec = importlib.util.spec_from_file_location("render_docs", ROOT / "tools" / "render_docs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_every_table_is_that_of_its_stored_results(page: pathlib.Path, render_docs: Any) -> None:
+def test_every_table_is_that_of_its_stored_results(page: pathlib.Path) -> None:
     assert render_docs.render(page.read_text()) == page.read_text()
 
 
-def test_a_table_of_a_reproduction_can_be_quoted_by_itself(render_docs: Any) -> None:
+def test_a_table_of_a_reproduction_can_be_quoted_by_itself() -> None:
     quoted = render_docs.of_results("reproduction_digits/table1").strip()
     assert quoted == (ROOT / "docs" / "results" / "table1" / "table.md").read_text().strip()
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_no_number_is_typed_but_those_whose_source_is_listed(
-    page: pathlib.Path, render_docs: Any
-) -> None:
+def test_no_number_is_typed_but_those_whose_source_is_listed(page: pathlib.Path) -> None:
     listed = json.loads((ROOT / "docs" / "given.json").read_text())
     of_the_page = listed.get(str(page.relative_to(ROOT)), {})
     typed = collections.Counter(render_docs.typed(page.read_text()))
@@ -95,7 +83,7 @@ def test_what_a_typed_number_has_from_a_file_stands_there() -> None:
     ],
 )
 def test_a_number_is_typed_unless_it_is_rendered_or_code_or_a_name(
-    text: str, typed: list[str], render_docs: Any
+    text: str, typed: list[str]
 ) -> None:
     assert render_docs.typed(text) == typed
 

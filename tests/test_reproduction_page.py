@@ -3,7 +3,6 @@ shows; from the stored results of the tables."""
 
 import collections
 import html.parser
-import importlib.util
 import json
 import pathlib
 import re
@@ -17,6 +16,7 @@ from rmc_tf import paper, report, storage
 from rmc_tf.reproduction import as_markdown, gather, layout, page, plan
 from rmc_tf.reproduction.blocks import Grid, Line, Paragraph, Place
 from rmc_tf.reproduction.write import write
+from tools import render_docs
 
 STORED = pathlib.Path(__file__).parents[1] / "docs" / "results"
 VOID = {"meta", "img", "br"}
@@ -280,11 +280,6 @@ def test_what_each_took_is_summed_over_the_runs() -> None:
 def test_a_page_of_the_docs_has_the_summary_and_the_claims_of_a_stored_report(
     folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
-    tool = STORED.parents[1] / "tools" / "render_docs.py"
-    spec = importlib.util.spec_from_file_location("render_docs", tool)
-    assert spec is not None and spec.loader is not None
-    render_docs = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(render_docs)
     shutil.copytree(folder, tmp_path / "docs" / "results" / "reproduction")
     monkeypatch.setattr(render_docs, "ROOT", tmp_path)
     text = render_docs.render("<!-- results: reproduction -->\n<!-- end -->\n")

@@ -61,19 +61,18 @@ def typed(text: str) -> list[str]:
     return [" ".join(number.split()) for number in _NUMBER.findall(prose)]
 
 
-def of_results(name: str) -> str:
-    """Returns the accuracy table of docs/results/NAME, with the command that made it.
+def of_results(place: str) -> str:
+    """Returns what a page has of docs/results/NAME, mostly a table and the command that made it.
+
+    Args:
+      place: NAME, or NAME/PART.
 
     Raises:
       ArtefactError: there are no such results.
     """
-    if name.endswith("/time"):
-        return of_time(name.removesuffix("/time"))
-    if name.endswith("/sizes"):
-        path = ROOT / "docs" / "results" / name.removesuffix("/sizes") / "results.json"
-        return sizes_page.tables(storage.read_json(path))
-    if "/" in name:
-        return of_one_table(*name.split("/"))
+    name, _, part = place.partition("/")
+    if part:
+        return of_part(name, part)
     folder = ROOT / "docs" / "results" / name
     if (folder / "audit.json").exists():
         return of_audit(name)
@@ -123,18 +122,16 @@ def of_reproduction(values: dict[str, Any], name: str) -> str:
     return f"{text}\n*Made by {made}; {link}.*\n"
 
 
-def of_one_table(name: str, table: str) -> str:
-    """Returns the accuracies of one table of a reproduction."""
-    values = storage.read_json(ROOT / "docs" / "results" / name / "results.json")
-    return f"\n{report.accuracy_table(report.Table.from_json(values['tables'][table]))}"
-
-
-def of_time(name: str) -> str:
-    """Returns what the command of a reproduction took, in a sentence."""
+def of_part(name: str, part: str) -> str:
+    """Returns one part of stored results: "time", "sizes", or a table of a reproduction."""
     folder = ROOT / "docs" / "results" / name
-    runs = storage.read_json(folder / "results.json")["runs"]
-    command = storage.read_json(folder / "provenance.json")["command"]
-    return f"`{command}`: {reproduction_page.how_long(runs)}"
+    values = storage.read_json(folder / "results.json")
+    if part == "time":
+        command = storage.read_json(folder / "provenance.json")["command"]
+        return f"`{command}`: {reproduction_page.how_long(values['runs'])}"
+    if part == "sizes":
+        return sizes_page.tables(values)
+    return f"\n{report.accuracy_table(report.Table.from_json(values['tables'][part]))}"
 
 
 def of_pairs(pairs: list[dict[str, Any]]) -> str:

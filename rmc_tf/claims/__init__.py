@@ -65,14 +65,10 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
     """Returns a Markdown table of verdicts, and the numbers that decide them; empty for none."""
     if not verdicts:
         return ""
-    rows = [
-        [
-            v.claim.text,
-            v.claim.source,
-            f"**{v.word}**" + (f" ({v.text})" if v.text != v.word else ""),
-        ]
-        for v in verdicts
-    ]
+    rows = []
+    for verdict in verdicts:
+        detail = f" ({verdict.detail})" if verdict.detail else ""
+        rows.append([verdict.claim.text, verdict.claim.source, f"**{verdict.word}**{detail}"])
     parts = [report.markdown(["The paper says", "where", "here"], rows), f"{LEGEND}\n"]
     numbers = [row for verdict in verdicts for row in number_table(verdict.differences)]
     if numbers:

@@ -135,6 +135,11 @@ class Verdict(NamedTuple):
         return "seen in some places" if "not seen" in verdicts else "holds, within the interval"
 
     @property
+    def detail(self) -> str:
+        """What `text` says beyond `word`; empty where that is nothing."""
+        return self.text if self.text != self.word else ""
+
+    @property
     def _of_most(self) -> str:
         """The best of `VERDICTS` that more than half of the differences reach."""
         places = sorted(VERDICTS.index(difference.verdict) for difference in self.differences)

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+import pathlib
 from typing import Any, Literal
 
 from rmc_tf.config.section import Section, require
+from rmc_tf.errors import UserError
 
 Augmentation = Literal["none", "shift", "shift_flip"]
 Denoising = Literal["none", "gaussian", "dot_product"]
@@ -40,6 +42,16 @@ class DatasetConfig(Section):
             self.resize_shorter,
             f"must be 0, or at least dataset.image_size={self.image_size}, and that above 0",
         )
+
+
+def check_model_file(path: str | pathlib.Path) -> None:
+    """Refuses a `ModelConfig.path` where no file is.
+
+    Raises:
+      UserError: there is none.
+    """
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"--config.model.path={path}: no such file; save a model there")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

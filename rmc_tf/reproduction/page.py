@@ -252,7 +252,7 @@ def _claims(title: str, judged: Sequence[Verdict], results: Results) -> Grid:
         Line(
             Place(verdict.claim.text),
             [
-                Place(f"**{verdict.word}**", verdict.text if verdict.word != verdict.text else ""),
+                Place(f"**{verdict.word}**", verdict.detail),
                 Place(verdict.deciding or _why_not(verdict, results)),
                 Place(verdict.claim.source),
             ],

@@ -57,7 +57,7 @@ def experiments(
     names = (*TABLES, *FIGURES, *_more())
     for name in only:
         if name not in names:
-            parts = [one for one in names if one.startswith(name)] if name else []
+            parts = [one for one in names if one.startswith(name)]
             remedy = f"there are {' and '.join(parts)}" if parts else did_you_mean(name, names)
             raise UserError(
                 f"--only={','.join(only)}: no table or figure is called {name!r}; {remedy}"
