@@ -11,7 +11,7 @@ accuracy of WebNN and RMC is the average over the D' of the five attacks.
 import dataclasses
 
 from rmc_tf import config
-from rmc_tf.errors import UserError
+from rmc_tf.common.errors import UserError
 
 NETWORKS = {
     "target": "Regularly trained",

@@ -14,7 +14,7 @@ import pathlib
 import runpy
 
 from rmc_tf import config
-from rmc_tf.errors import UserError
+from rmc_tf.common.errors import UserError
 
 
 def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rmc_tf.attacks import build as build_attack
-    from rmc_tf.augmented_set import AugmentedSet
-    from rmc_tf.classifier import Classifier
+    from rmc_tf.augmented_set.distributed import engine as build_engine
+    from rmc_tf.augmented_set.features import extract
+    from rmc_tf.augmented_set.preparation import prepare
+    from rmc_tf.augmented_set.refreshed_set import RefreshedSet
+    from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
+    from rmc_tf.common.errors import UserError
     from rmc_tf.config import (
         AttackConfig,
         AugmentedSetConfig,
@@ -23,17 +27,13 @@ if TYPE_CHECKING:
         RMCConfig,
         authors_code,
     )
-    from rmc_tf.datasets import load as load_dataset
+    from rmc_tf.data.datasets import load as load_dataset
+    from rmc_tf.data.rows import ArraySplit
     from rmc_tf.defences.base import Prediction
     from rmc_tf.defences.rmc import RMC
     from rmc_tf.defences.rmc_plus import RMCPlus
-    from rmc_tf.distributed import engine as build_engine
-    from rmc_tf.errors import UserError
-    from rmc_tf.features import extract
-    from rmc_tf.index import FeatureIndex
-    from rmc_tf.preparation import prepare
-    from rmc_tf.refreshed_set import RefreshedSet
-    from rmc_tf.rows import ArraySplit
+    from rmc_tf.networks.classifier import Classifier
+    from rmc_tf.search.index import FeatureIndex
 
 __version__ = "0.1.0"
 
@@ -48,20 +48,20 @@ _HOMES = {
     "RMCConfig": "config",
     "RefreshConfig": "config",
     "authors_code": "config",
-    "ArraySplit": "rows",
-    "AugmentedSet": "augmented_set",
-    "Classifier": "classifier",
-    "FeatureIndex": "index",
+    "ArraySplit": "data.rows",
+    "AugmentedSet": "augmented_set.rows_on_disk",
+    "Classifier": "networks.classifier",
+    "FeatureIndex": "search.index",
     "Prediction": "defences.base",
     "RMC": "defences.rmc",
     "RMCPlus": "defences.rmc_plus",
-    "RefreshedSet": "refreshed_set",
-    "UserError": "errors",
+    "RefreshedSet": "augmented_set.refreshed_set",
+    "UserError": "common.errors",
     "build_attack": "attacks",
-    "build_engine": "distributed",
-    "extract": "features",
-    "load_dataset": "datasets",
-    "prepare": "preparation",
+    "build_engine": "augmented_set.distributed",
+    "extract": "augmented_set.features",
+    "load_dataset": "data.datasets",
+    "prepare": "augmented_set.preparation",
 }
 
 _THERE = {"build_attack": "build", "build_engine": "engine", "load_dataset": "load"}

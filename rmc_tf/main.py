@@ -35,10 +35,9 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from rmc_tf import overrides
-from rmc_tf.config import ExperimentConfig, shipped
+from rmc_tf.common.errors import DISK_ERRORS, UserError, did_you_mean, first_line
+from rmc_tf.config import ExperimentConfig, overrides, shipped
 from rmc_tf.config.network import check_model_file
-from rmc_tf.errors import DISK_ERRORS, UserError, did_you_mean, first_line
 from rmc_tf.reproduction import plan
 
 _PLACES = ("workdir", "data_dir", "seed", "help")
@@ -118,8 +117,9 @@ def run(arguments: Sequence[str]) -> None:
         if sys.stderr.isatty():  # for who waits; in a log what is wrong stays one line
             print("loading TensorFlow", file=sys.stderr, flush=True)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
-        from rmc_tf import console, pipeline
         from rmc_tf.audit.run import Audit
+        from rmc_tf.common import console
+        from rmc_tf.experiment import pipeline
         from rmc_tf.reproduction.run import Reproduction
 
         console.quieten()

@@ -13,8 +13,8 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from rmc_tf import augmented_set, datasets, features, preparation, training
-from rmc_tf.classifier import Classifier
+from rmc_tf.augmented_set import features, preparation, rows_on_disk
+from rmc_tf.common.traces import NoTraces
 from rmc_tf.config import (
     AttackConfig,
     AugmentedSetConfig,
@@ -22,9 +22,11 @@ from rmc_tf.config import (
     IndexConfig,
     TrainingConfig,
 )
-from rmc_tf.images import to_float
-from rmc_tf.index import FeatureIndex
-from rmc_tf.traces import NoTraces
+from rmc_tf.data import datasets
+from rmc_tf.data.images import to_float
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.search.index import FeatureIndex
+from rmc_tf.training import loop
 
 tf.config.experimental.enable_op_determinism()  # as the program does, before any test
 # Several tests run at once, and their images are small: more threads would wait for each other.
@@ -66,7 +68,7 @@ def trained(
     sample = to_float(rows.images)
     keras.utils.set_random_seed(0)
     classifier = Classifier(_network(digits.image_shape, sample.mean(), sample.var()))
-    training.train(
+    loop.train(
         classifier,
         rows.images,
         rows.labels,
@@ -115,7 +117,7 @@ def d_prime(
     trained: tuple[pathlib.Path, str],
     pgd: AttackConfig,
     tmp_path_factory: pytest.TempPathFactory,
-) -> augmented_set.AugmentedSet:
+) -> rows_on_disk.AugmentedSet:
     """D ∪ |D| examples by PGD, in several shards."""
     return preparation.prepare(
         digits.train,
@@ -129,7 +131,7 @@ def d_prime(
 
 @pytest.fixture(scope="session")
 def static(
-    d_prime: augmented_set.AugmentedSet,
+    d_prime: rows_on_disk.AugmentedSet,
     trained: tuple[pathlib.Path, str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> features.StaticFeatures:

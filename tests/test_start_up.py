@@ -32,7 +32,7 @@ def _loaded_by(code: str) -> tuple[set[str], str]:
 
 @pytest.mark.parametrize(
     ("module", "loaded"),
-    [("rmc_tf", set()), ("rmc_tf.main", set()), ("rmc_tf.report", {"matplotlib"})],
+    [("rmc_tf", set()), ("rmc_tf.main", set()), ("rmc_tf.report.tables", {"matplotlib"})],
 )
 def test_an_import_loads_no_tensorflow(module: str, loaded: set[str]) -> None:
     assert _loaded_by(f"import {module}; dir({module})") == (loaded, "")
@@ -46,7 +46,7 @@ def test_a_class_that_computes_loads_tensorflow_and_no_engine_that_is_not_asked_
     code = """
 import rmc_tf
 rmc_tf.Classifier
-from rmc_tf import materials
+from rmc_tf.experiment import artefacts
 rmc_tf.build_engine(rmc_tf.HardwareConfig())
 """
     loaded = _loaded_by(code)[0]

@@ -26,8 +26,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 from absl import app, flags
 
-from rmc_tf import console, storage
-from rmc_tf.errors import UserError
+from rmc_tf.common import console, storage
+from rmc_tf.common.errors import UserError
 from tools.performance import (
     deployments,
     faithful,

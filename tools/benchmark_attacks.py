@@ -34,8 +34,9 @@ from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
 from cleverhans.tf2.attacks.momentum_iterative_method import momentum_iterative_method
 from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
 
-from rmc_tf import attacks, datasets, models, storage, training
-from rmc_tf.classifier import Classifier
+from rmc_tf import attacks
+from rmc_tf.common import storage
+from rmc_tf.common.traces import NoTraces
 from rmc_tf.config import (
     AttackConfig,
     DatasetConfig,
@@ -43,9 +44,12 @@ from rmc_tf.config import (
     ModelConfig,
     TrainingConfig,
 )
-from rmc_tf.hardware import share_cores
-from rmc_tf.images import to_float
-from rmc_tf.traces import NoTraces
+from rmc_tf.data import datasets
+from rmc_tf.data.images import to_float
+from rmc_tf.networks import architectures
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.devices import share_cores
+from rmc_tf.training import loop
 
 _BALL: dict[str, Any] = {"epsilon": 0.1, "step_size": 0.025}
 _CW: dict[str, Any] = {"learning_rate": 0.05, "initial_const": 0.5, "binary_search_steps": 3}
@@ -113,8 +117,8 @@ def _trained(digits: datasets.Dataset, folder: pathlib.Path) -> Classifier:
     sample = to_float(rows.images)
     keras.utils.set_random_seed(0)
     mean, variance = sample.mean((0, 1, 2)), sample.var((0, 1, 2))
-    model = models.build(ModelConfig(blocks=1), digits.image_shape, 10, mean, variance)
-    training.train(
+    model = architectures.build(ModelConfig(blocks=1), digits.image_shape, 10, mean, variance)
+    loop.train(
         (network := Classifier(model)),
         rows.images,
         rows.labels,

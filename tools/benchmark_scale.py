@@ -24,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from rmc_tf import console, storage
+from rmc_tf.common import console, storage
 from rmc_tf.config import IndexConfig
 from tools.performance import alone, deployments, many_rows, scale_page
 from tools.performance.enlarged_features import EnlargedFeatures

@@ -28,7 +28,7 @@ from absl import app, flags, logging
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # runs from a checkout
 
-from rmc_tf.errors import UserError  # what needs TensorFlow is imported late
+from rmc_tf.common.errors import UserError  # what needs TensorFlow is imported late
 
 Rows = tuple[np.ndarray, np.ndarray]
 """Images [N, H, W, C] uint8 and labels [N] int64."""
@@ -104,7 +104,7 @@ def _store(
 ) -> pathlib.Path:
     import tensorflow_datasets as tfds
 
-    from rmc_tf import tfds_store
+    from rmc_tf.data import tfds_store
 
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()

@@ -18,8 +18,9 @@ from typing import Any
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs from a checkout
 
-from rmc_tf import report, storage
 from rmc_tf.audit import page as audit_page
+from rmc_tf.common import storage
+from rmc_tf.report import tables
 from rmc_tf.reproduction import as_markdown
 from rmc_tf.reproduction import page as reproduction_page
 from tools.performance import plots, scale_page, search_page, sizes_page, step_page
@@ -93,9 +94,9 @@ def of_results(place: str) -> str:
         return of_reproduction(values, name)
     if "pairs" in values:
         return of_pairs(values["pairs"])
-    stored = report.Table.from_json(values)
+    stored = tables.Table.from_json(values)
     provenance = storage.read_json(folder / "provenance.json")
-    table = report.accuracy_table(stored)
+    table = tables.accuracy_table(stored)
     made = f"`{provenance['command']}`, seed {provenance['seed']}"
     return f"{table}\n*Made by {made}; [report](/docs/results/{name}/report.md).*\n"
 
@@ -131,7 +132,7 @@ def of_part(name: str, part: str) -> str:
         return f"`{command}`: {reproduction_page.how_long(values['runs'])}"
     if part == "sizes":
         return sizes_page.tables(values)
-    return f"\n{report.accuracy_table(report.Table.from_json(values['tables'][part]))}"
+    return f"\n{tables.accuracy_table(tables.Table.from_json(values['tables'][part]))}"
 
 
 def of_pairs(pairs: list[dict[str, Any]]) -> str:

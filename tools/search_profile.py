@@ -27,7 +27,12 @@ import tensorflow as tf
 from absl import app, flags
 
 from configs import digits, fashion_mnist, table1
-from rmc_tf import console, defences, storage, threats
+from rmc_tf import defences, threats
+from rmc_tf.common import console, storage
+from rmc_tf.common.intervals import wilson
+from rmc_tf.common.progress import progress
+from rmc_tf.common.seeding import derive_seed
+from rmc_tf.common.traces import NoTraces
 from rmc_tf.config import (
     ExperimentConfig,
     FastConfig,
@@ -35,14 +40,10 @@ from rmc_tf.config import (
     ThreatConfig,
 )
 from rmc_tf.defences.base import Defence
-from rmc_tf.hardware import share_cores
-from rmc_tf.intervals import wilson
-from rmc_tf.materials import Materials
-from rmc_tf.progress import progress
-from rmc_tf.seeding import derive_seed
-from rmc_tf.streams import Stream
+from rmc_tf.evaluation.streams import Stream
+from rmc_tf.experiment.artefacts import Materials
+from rmc_tf.networks.devices import share_cores
 from rmc_tf.threats.base import Searched
-from rmc_tf.traces import NoTraces
 from tools.performance import search_page
 from tools.performance.measuring import machine
 

@@ -27,11 +27,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 
-from rmc_tf import models, storage
-from rmc_tf.adaptation import Adaptation, Fit
-from rmc_tf.classifier import Classifier, leaves
+from rmc_tf.adaptation.loop import Adaptation, Fit
+from rmc_tf.common import storage
+from rmc_tf.common.provenance import revision
 from rmc_tf.config import EarlyStopConfig, ModelConfig
-from rmc_tf.provenance import revision
+from rmc_tf.networks import architectures
+from rmc_tf.networks.classifier import Classifier, leaves
 from tools.performance.measuring import machine, timed
 
 
@@ -59,8 +60,8 @@ def measure(flags: argparse.Namespace) -> dict[str, object]:
     """Returns the settings, and what the step took."""
     config = ModelConfig(architecture=flags.architecture)
     shape = (flags.side, flags.side, 3)
-    model = models.build(config, shape, flags.classes, np.zeros(3), np.ones(3))
-    classifier = Classifier(model, models.feature_layer(config))
+    model = architectures.build(config, shape, flags.classes, np.zeros(3), np.ones(3))
+    classifier = Classifier(model, architectures.feature_layer(config))
     adaptation = Adaptation(classifier, 1e-5, flags.batch, micro_batch=flags.micro_batch)
     before = _peak_gib()
     random = np.random.default_rng(0)

@@ -14,12 +14,12 @@ import tensorflow as tf
 
 from rmc_tf.attacks import cw_l2, fgsm, jsma, mim, pgd
 from rmc_tf.attacks.base import Attack, Batch, random_start
-from rmc_tf.classifier import Classifier
+from rmc_tf.common.errors import UserError
+from rmc_tf.common.seeding import generator
 from rmc_tf.config import AttackConfig
-from rmc_tf.errors import UserError
-from rmc_tf.hardware import operations_at_once
-from rmc_tf.images import distance
-from rmc_tf.seeding import generator
+from rmc_tf.data.images import distance
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.devices import operations_at_once
 
 ATTACKS: Mapping[str, Attack] = {
     "fgsm": fgsm.ATTACK,

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.classifier import Classifier
+from rmc_tf.networks.classifier import Classifier
 
 _BATCH = 128
 """Images at once: a tape keeps every layer's activations."""

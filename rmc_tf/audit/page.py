@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmc_tf.report import markdown
+from rmc_tf.report.tables import markdown
 
 Found = Mapping[str, Any]
 """What `Audit.run` returns."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmc_tf import attacks, defences, threats
+from rmc_tf.common.errors import UserError, did_you_mean
 from rmc_tf.config import (
     AttackConfig,
     AuditConfig,
@@ -19,8 +20,7 @@ from rmc_tf.config import (
     ThreatConfig,
 )
 from rmc_tf.config.section import require
-from rmc_tf.errors import UserError, did_you_mean
-from rmc_tf.tables import Cell
+from rmc_tf.experiment.cells import Cell
 
 CLEAN = "clean"
 SHORT = "pgd_skip_short"

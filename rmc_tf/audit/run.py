@@ -7,17 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from rmc_tf import defences, evaluation, storage
+from rmc_tf import defences
 from rmc_tf.audit import checks, page
 from rmc_tf.audit.gradients import slopes
 from rmc_tf.audit.plan import CLEAN, SHORT, Plan, plan
+from rmc_tf.common import storage
+from rmc_tf.common.intervals import wilson
+from rmc_tf.common.provenance import provenance, revision
+from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.config.section import require
-from rmc_tf.intervals import wilson
-from rmc_tf.pipeline import Pipeline
-from rmc_tf.provenance import provenance, revision
-from rmc_tf.seeding import derive_seed
-from rmc_tf.tables import Cell
+from rmc_tf.evaluation import records
+from rmc_tf.experiment.cells import Cell
+from rmc_tf.experiment.pipeline import Pipeline
 from rmc_tf.threats.worst_case import WorstCase, retest
 
 _KIND = "retest"
@@ -47,7 +49,7 @@ class Audit:
         folder = self._workdir / "audit"
         found = self.run()
         folder.mkdir(parents=True, exist_ok=True)
-        made_by = provenance(self._plan.experiment, command)
+        made_by = provenance(self._plan.experiment.to_dict(), command)
         storage.write_json(folder / "audit.json", found)
         storage.write_json(folder / "provenance.json", made_by)
         path = folder / "audit.md"
@@ -160,8 +162,8 @@ class Audit:
 
     def _right(self, cell: Cell) -> np.ndarray:
         """Returns whether each point of a finished cell was answered rightly, [M] bool."""
-        records = evaluation.read_records(self._pipeline.finished_path(cell))
-        return np.array([record["prediction"] == record["label"] for record in records])
+        answers = records.read_records(self._pipeline.finished_path(cell))
+        return np.array([answer["prediction"] == answer["label"] for answer in answers])
 
     def _retested(self, cell: Cell) -> np.ndarray:
         """Returns the answers to each image of a finished cell under other seeds, [M, retests]."""

@@ -5,8 +5,8 @@ import math
 import pathlib
 from typing import Any, Literal
 
+from rmc_tf.common.errors import UserError
 from rmc_tf.config.section import Section, require
-from rmc_tf.errors import UserError
 
 Augmentation = Literal["none", "shift", "shift_flip"]
 Denoising = Literal["none", "gaussian", "dot_product"]
@@ -59,7 +59,7 @@ class ModelConfig(Section):
     """Which network: one of ours, by name, or the user's own `.keras` file."""
 
     architecture: str = "resnet"
-    """A name of `rmc_tf.models`; unused where `path` is given."""
+    """A name of `rmc_tf.networks.architectures`; unused where `path` is given."""
     blocks: int = 5
     """Residual blocks in each of the three stages: n in He et al. 2016, 6n + 2 layers."""
     filters: int = 16

@@ -6,7 +6,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from rmc_tf.errors import UserError, did_you_mean
+from rmc_tf.common.errors import UserError, did_you_mean
 
 
 def require(holds: bool, field: str, value: object, rule: str) -> None:

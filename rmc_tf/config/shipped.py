@@ -15,8 +15,8 @@ from typing import cast
 
 import ml_collections
 
+from rmc_tf.common.errors import UserError, did_you_mean
 from rmc_tf.config.experiment import ExperimentConfig, to_flags
-from rmc_tf.errors import UserError, did_you_mean
 
 _BASE = "base"
 

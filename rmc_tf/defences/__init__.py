@@ -4,8 +4,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from rmc_tf.augmented_set import AugmentedSet
-from rmc_tf.classifier import Classifier
+from rmc_tf.augmented_set.features import StaticFeatures
+from rmc_tf.augmented_set.refreshed_set import RefreshedSet
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
+from rmc_tf.common.errors import UserError
+from rmc_tf.common.seeding import derive_seed
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import ExperimentConfig, IndexConfig
 from rmc_tf.defences.base import Defence
 from rmc_tf.defences.nearest import NearestNeighbours, Vote
@@ -13,12 +17,8 @@ from rmc_tf.defences.non_masking import NonMasking
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.rmc_plus import RMCPlus
 from rmc_tf.defences.undefended import Undefended
-from rmc_tf.errors import UserError
-from rmc_tf.features import StaticFeatures
-from rmc_tf.index import FeatureIndex
-from rmc_tf.refreshed_set import RefreshedSet
-from rmc_tf.seeding import derive_seed
-from rmc_tf.traces import Traces
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.search.index import FeatureIndex
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rmc_tf.classifier import Classifier
+from rmc_tf.networks.classifier import Classifier
 
 State = Mapping[str, np.ndarray]
 """All that a defence's next answers depend on, as named arrays; empty for a static one. Where the

@@ -10,10 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from rmc_tf.classifier import Classifier
+from rmc_tf.data.images import check_images
 from rmc_tf.defences.base import Prediction, Static
-from rmc_tf.images import check_images
-from rmc_tf.index import FeatureIndex
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.search.index import FeatureIndex
 
 Vote = Literal["outputs", "labels"]
 

@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 
-from rmc_tf.classifier import Classifier, softmax
+from rmc_tf.data.images import check_images
 from rmc_tf.defences.base import Defence, Prediction, State
-from rmc_tf.images import check_images
+from rmc_tf.networks.classifier import Classifier, softmax
 
 
 class NonMasking:

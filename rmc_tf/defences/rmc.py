@@ -9,20 +9,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf import storage
-from rmc_tf.adaptation import Fit
-from rmc_tf.augmentation import augment
-from rmc_tf.augmented_set import Rows, SearchedSet
-from rmc_tf.classifier import Classifier, softmax
+from rmc_tf.adaptation.loop import Fit
+from rmc_tf.adaptation.on_several_devices import adapting
+from rmc_tf.augmented_set.rows_on_disk import Rows, SearchedSet
+from rmc_tf.common import storage
+from rmc_tf.common.errors import ArtefactError, UserError
+from rmc_tf.common.seeding import derive_seed, generator
+from rmc_tf.common.traces import NoTraces, Traces
 from rmc_tf.config import RMCConfig
+from rmc_tf.data.augmentation import augment
+from rmc_tf.data.images import check_images
 from rmc_tf.defences.base import Prediction, State
 from rmc_tf.defences.rmc_traces import Clock, trace_prediction
-from rmc_tf.errors import ArtefactError, UserError
-from rmc_tf.images import check_images
-from rmc_tf.index import FeatureIndex
-from rmc_tf.seeding import derive_seed, generator
-from rmc_tf.shared_adaptation import adapting
-from rmc_tf.traces import NoTraces, Traces
+from rmc_tf.networks.classifier import Classifier, softmax
+from rmc_tf.search.index import FeatureIndex
 
 
 class Examples(NamedTuple):

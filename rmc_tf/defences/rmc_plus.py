@@ -12,16 +12,17 @@ from typing import Literal
 
 import numpy as np
 
-from rmc_tf import attacks, preparation
-from rmc_tf import images as pixels
-from rmc_tf.classifier import Classifier
+from rmc_tf import attacks
+from rmc_tf.augmented_set import preparation
+from rmc_tf.augmented_set.refreshed_set import RefreshedSet
+from rmc_tf.common.errors import UserError
+from rmc_tf.common.seeding import derive_seed, generator
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import AttackConfig, AugmentedSetConfig, RefreshConfig, RMCConfig
+from rmc_tf.data import images as pixels
 from rmc_tf.defences.base import Prediction, State
 from rmc_tf.defences.rmc import RMC
-from rmc_tf.errors import UserError
-from rmc_tf.refreshed_set import RefreshedSet
-from rmc_tf.seeding import derive_seed, generator
-from rmc_tf.traces import Traces
+from rmc_tf.networks.classifier import Classifier
 
 _PREFIX = "refreshed_"
 _DUE = "refresh_due"

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rmc_tf.adaptation import Fit
-from rmc_tf.augmented_set import Rows
+from rmc_tf.adaptation.loop import Fit
+from rmc_tf.augmented_set.rows_on_disk import Rows
+from rmc_tf.common.traces import Traces
 from rmc_tf.defences.base import Prediction
-from rmc_tf.traces import Traces
 
 
 @dataclasses.dataclass

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rmc_tf import report
+from rmc_tf.report import tables
 from rmc_tf.reproduction.blocks import (
     Block,
     Folded,
@@ -43,7 +43,7 @@ def _grid(grid: Grid) -> str:
         if heading:
             rows.append([f"**{heading}**", *([""] * (len(grid.head) - 1))])
         rows += [_line(line) for line in lines]
-    return report.markdown([_place(place) for place in grid.head], rows).rstrip("\n")
+    return tables.markdown([_place(place) for place in grid.head], rows).rstrip("\n")
 
 
 def _line(line: Line) -> list[str]:

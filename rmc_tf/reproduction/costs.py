@@ -8,7 +8,7 @@ from typing import Any
 
 from rmc_tf import defences
 from rmc_tf.config import ExperimentConfig
-from rmc_tf.tables import Cell
+from rmc_tf.experiment.cells import Cell
 
 _SECONDS_A_POINT = {"nothing": 0.01, "training_set": 0.02, "augmented_set": 0.02}
 """Of defences that don't adapt, by what they search; 2 cores, digits, as all that follows."""

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from rmc_tf import storage
-from rmc_tf.claims import Course, Point
-from rmc_tf.errors import ArtefactError
-from rmc_tf.report import Table
+from rmc_tf.common import storage
+from rmc_tf.common.errors import ArtefactError
+from rmc_tf.report.claims import Course, Point
+from rmc_tf.report.tables import Table
 
 _COURSES = ("figure2", "figure3", "figure4a")
 """Figures whose data is a course: a line's answers one after another."""

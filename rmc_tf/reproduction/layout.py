@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rmc_tf.paper import Printed
-from rmc_tf.report import Result, Row, Table, mean_accuracy
+from rmc_tf.report.paper import Printed
+from rmc_tf.report.tables import Result, Row, Table, mean_accuracy
 from rmc_tf.reproduction.blocks import Grid, Line, Place
 
 _RADIUS = "ε = "

@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmc_tf import claims, paper
-from rmc_tf.claims import Verdict
-from rmc_tf.paper import Printed
+from rmc_tf.report import claims, paper
+from rmc_tf.report.claims import Verdict
+from rmc_tf.report.paper import Printed
 from rmc_tf.reproduction import gather, layout, plan
 from rmc_tf.reproduction.blocks import (
     Block,

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rmc_tf.common.errors import UserError, did_you_mean
 from rmc_tf.config import ExperimentConfig, shipped
-from rmc_tf.errors import UserError, did_you_mean
 
 TABLES = ("table1", "table6", "table3", "table4", "table5a", "table5b", "table7", "table2")
 """In an order in which later ones find what earlier ones have made: Table 1 trains and attacks

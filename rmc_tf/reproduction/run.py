@@ -6,18 +6,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from rmc_tf import storage, tables
+from rmc_tf.common import storage
+from rmc_tf.common.errors import UserError
+from rmc_tf.common.progress import Overall
+from rmc_tf.common.provenance import provenance
 from rmc_tf.config import ExperimentConfig
-from rmc_tf.errors import UserError
-from rmc_tf.materials import Shelf
-from rmc_tf.pipeline import Pipeline
-from rmc_tf.progress import Overall
-from rmc_tf.provenance import provenance
+from rmc_tf.experiment import cells
+from rmc_tf.experiment.artefacts import Shelf
+from rmc_tf.experiment.cells import Cell
+from rmc_tf.experiment.pipeline import Pipeline
 from rmc_tf.reproduction import gather
 from rmc_tf.reproduction.costs import Costs
 from rmc_tf.reproduction.plan import Experiment, Skipped
 from rmc_tf.reproduction.write import write
-from rmc_tf.tables import Cell
 
 
 class Reproduction:
@@ -69,9 +70,9 @@ class Reproduction:
         expected: dict[str, dict[Cell, float]] = {}
         for each in self._experiments:
             with self._leave_out(each):
-                cells = tables.lay_out(each.config).cells
-                expected[each.name] = {cell: costs.expected(cell, each.config) for cell in cells}
-        total = sum(sum(cells.values()) for cells in expected.values())
+                every = cells.lay_out(each.config).cells
+                expected[each.name] = {cell: costs.expected(cell, each.config) for cell in every}
+        total = sum(sum(seconds.values()) for seconds in expected.values())
         pieces = sum(map(len, expected.values()))
         begun = time.monotonic()
         try:
@@ -95,7 +96,9 @@ class Reproduction:
             "skipped": [each._asdict() for each in [*self._skipped, *self.failed]],
             **gather.found(self._workdir, names),
         }
-        return write(self._folder, self._workdir, results, provenance(self._base, command))
+        return write(
+            self._folder, self._workdir, results, provenance(self._base.to_dict(), command)
+        )
 
     @contextlib.contextmanager
     def _leave_out(self, experiment: Experiment) -> Iterator[None]:

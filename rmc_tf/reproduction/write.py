@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from rmc_tf import storage
+from rmc_tf.common import storage
 from rmc_tf.reproduction import as_html, as_markdown, page
 from rmc_tf.reproduction.gather import Found
 

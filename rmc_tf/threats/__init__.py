@@ -11,9 +11,9 @@ history, and `worst_case` takes the best of several.
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from rmc_tf.classifier import Classifier
+from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, ThreatConfig
-from rmc_tf.errors import UserError
+from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import BatchThreat, Knowledge, Searched, Threat, check_ascent
 from rmc_tf.threats.gmsa import Climbs, climbing
 from rmc_tf.threats.hop_skip_jump import HopSkipJump

@@ -12,8 +12,8 @@ import tensorflow as tf
 from cleverhans.tf2.utils import optimize_linear
 
 from rmc_tf.attacks.base import order, project, random_start
-from rmc_tf.classifier import Classifier
 from rmc_tf.config import AttackConfig
+from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import Weights, variables
 
 Climb = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]

@@ -14,10 +14,10 @@ from typing import Protocol
 
 import numpy as np
 
-from rmc_tf.classifier import Classifier
+from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.defences.base import Defence, State
-from rmc_tf.errors import UserError
+from rmc_tf.networks.classifier import Classifier
 
 Weights = list[np.ndarray]
 """All variables of a network, in the order of `variables`."""

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from rmc_tf.classifier import Classifier
+from rmc_tf.common.errors import UserError
 from rmc_tf.config import ThreatConfig
 from rmc_tf.defences.base import Defence, Prediction
-from rmc_tf.errors import UserError
+from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import undisturbed
 
 _CIRCLE = 1_000

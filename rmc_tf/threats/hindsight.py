@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from rmc_tf import storage, training
-from rmc_tf.classifier import Classifier
+from rmc_tf.common import storage
+from rmc_tf.common.provenance import versions
+from rmc_tf.common.seeding import generator
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import AttackConfig, LossConfig, TrainingConfig
-from rmc_tf.provenance import versions
-from rmc_tf.seeding import generator
-from rmc_tf.streams import Stream
-from rmc_tf.traces import Traces
+from rmc_tf.evaluation.streams import Stream
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.training import loop
 
 _KIND = "network trained in hindsight"
 _ROWS = 20_000
@@ -128,7 +129,7 @@ def train(
     rows = generator(seed, "hindsight").permutation(-(-examples // epochs)) % len(images)
     loss = LossConfig(kind="adversarial", attack="hindsight", clean_share=0.0)
     attack_models: Mapping[str, AttackConfig] = {"hindsight": attack}
-    training.train(
+    loop.train(
         tuned,
         images[rows],
         labels[rows],

@@ -15,11 +15,11 @@ from collections.abc import Collection
 
 import numpy as np
 
-from rmc_tf import storage
-from rmc_tf.classifier import Classifier
+from rmc_tf.common import storage
+from rmc_tf.common.errors import UserError
+from rmc_tf.common.progress import progress
 from rmc_tf.defences.base import Defence, Prediction, State, Static
-from rmc_tf.errors import UserError
-from rmc_tf.progress import progress
+from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import undisturbed
 
 

@@ -14,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from rmc_tf.attacks.base import project
+from rmc_tf.common.seeding import generator
 from rmc_tf.config import AttackConfig, ThreatConfig
+from rmc_tf.data.images import distance
 from rmc_tf.defences.base import Defence
-from rmc_tf.images import distance
-from rmc_tf.seeding import generator
 from rmc_tf.threats.base import Knowledge
 from rmc_tf.threats.black_box import (
     Answers,

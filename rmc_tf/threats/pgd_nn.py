@@ -22,10 +22,10 @@ where to go. The best iterate is chosen by the objective without relaxation.
 import numpy as np
 import tensorflow as tf
 
+from rmc_tf.common.errors import UserError
+from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ThreatConfig
 from rmc_tf.defences.base import Defence
-from rmc_tf.errors import UserError
-from rmc_tf.seeding import derive_seed
 from rmc_tf.threats.ascent import ascend, start
 from rmc_tf.threats.base import (
     BatchThreat,

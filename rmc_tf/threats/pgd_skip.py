@@ -8,7 +8,7 @@ The attacker knows x(1) … x(p), so it knows the network that they led to, and
   Delayed  the defender has answered q more points when x' arrives (Table 5a)
 
 `strike` attacks many points from moments of one history of queries, which is run
-once; `rmc_tf.strikes` does the same for the tables, with all that is costly on disk.
+once; `rmc_tf.experiment.skip_cells` does the same for the tables, with all that is costly on disk.
 
 Its gradients are those of the weights as they are, in which nothing is random: there
 is nothing to average over (EOT). What the answer to x' itself draws, it doesn't
@@ -21,10 +21,10 @@ from typing import NamedTuple
 import numpy as np
 
 from rmc_tf import attacks
+from rmc_tf.common.errors import UserError
+from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.config import SkipConfig, ThreatConfig
 from rmc_tf.defences.base import Defence, Prediction, State
-from rmc_tf.errors import UserError
-from rmc_tf.seeding import derive_seed, generator
 from rmc_tf.threats.base import BatchThreat, Knowledge, undisturbed, variables, weights
 from rmc_tf.threats.histories import answers_from, states_after
 

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from rmc_tf import evaluation, storage
+from rmc_tf.common import storage
+from rmc_tf.common.errors import ArtefactError
+from rmc_tf.common.seeding import derive_seed
 from rmc_tf.defences.base import Defence
-from rmc_tf.errors import ArtefactError
-from rmc_tf.seeding import derive_seed
-from rmc_tf.streams import Stream
+from rmc_tf.evaluation import records
+from rmc_tf.evaluation.streams import Stream
 from rmc_tf.threats.base import Threat
 
 
@@ -61,7 +62,7 @@ def attack(
         image, label = stream.images[number], int(stream.labels[number])
         return threat.craft(present, image, label, point_seed)
 
-    return evaluation.evaluate(
+    return records.evaluate(
         defence,
         dataclasses.replace(stream, name=name),
         name=defence_name,
@@ -84,7 +85,7 @@ def crafted(path: pathlib.Path, fingerprint: str, stream: Stream) -> Stream:
     Raises:
       ArtefactError: the result is unfinished, damaged, or of something else.
     """
-    result = evaluation.stored_result(path, fingerprint)
+    result = records.stored_result(path, fingerprint)
     if result is None:
         raise ArtefactError(f"{path}: no finished attack; run it first")
     return Stream(

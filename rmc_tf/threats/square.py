@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.defences.base import Defence
-from rmc_tf.errors import UserError
 from rmc_tf.threats.base import Knowledge
 from rmc_tf.threats.black_box import art_classifier, art_evasion, asking, check_queries, seeded
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from rmc_tf.common.intervals import wilson
 from rmc_tf.defences.base import Defence, reseeded
-from rmc_tf.intervals import wilson
 from rmc_tf.threats.base import undisturbed
 
 

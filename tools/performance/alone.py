@@ -18,15 +18,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf import console, preparation, training
-from rmc_tf.augmented_set import AugmentedSet
-from rmc_tf.classifier import Classifier
+from rmc_tf.augmented_set import preparation
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
+from rmc_tf.common import console
+from rmc_tf.common.errors import UserError
+from rmc_tf.common.traces import NoTraces
 from rmc_tf.config import AttackConfig, AugmentedSetConfig, IndexConfig, RMCConfig, TrainingConfig
+from rmc_tf.data.rows import ArraySplit
 from rmc_tf.defences.rmc import RMC
-from rmc_tf.errors import UserError
-from rmc_tf.index import FeatureIndex
-from rmc_tf.rows import ArraySplit
-from rmc_tf.traces import NoTraces
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.search.index import FeatureIndex
+from rmc_tf.training import loop
 from tools.performance import searching
 from tools.performance.measuring import beside, timed
 from tools.performance.memory import Peak, resident
@@ -115,7 +117,7 @@ class Training:
 
         def train(devices: Literal["one", "all"]) -> None:
             with tempfile.TemporaryDirectory() as folder:
-                training.train(
+                loop.train(
                     network.clone(),
                     images,
                     labels,

@@ -13,9 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.augmented_set import AugmentedSet
-from rmc_tf.classifier import Classifier
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.config import RMCConfig
+from rmc_tf.networks.classifier import Classifier
 
 _BLOCK = 2048
 """Rows of features that distances are taken to at once."""

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from rmc_tf.classifier import Classifier
-from rmc_tf.losses import cross_entropy
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.training.losses import cross_entropy
 
 Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """Images [B, H, W, C] and labels [B] to something small, which is waited for by `.numpy()`."""

@@ -15,9 +15,10 @@ import keras
 import numpy as np
 
 from configs import digits as digits_config
-from rmc_tf import datasets, features, models, preparation, training
-from rmc_tf.augmented_set import AugmentedSet
-from rmc_tf.classifier import Classifier
+from rmc_tf.augmented_set import features, preparation
+from rmc_tf.augmented_set.features import StaticFeatures
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
+from rmc_tf.common.traces import NoTraces
 from rmc_tf.config import (
     AttackConfig,
     AugmentedSetConfig,
@@ -28,11 +29,13 @@ from rmc_tf.config import (
     RMCConfig,
     TrainingConfig,
 )
-from rmc_tf.features import StaticFeatures
-from rmc_tf.images import to_float
-from rmc_tf.index import FeatureIndex
-from rmc_tf.rows import ArraySplit
-from rmc_tf.traces import NoTraces
+from rmc_tf.data import datasets
+from rmc_tf.data.images import to_float
+from rmc_tf.data.rows import ArraySplit
+from rmc_tf.networks import architectures
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.search.index import FeatureIndex
+from rmc_tf.training import loop
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,10 +129,10 @@ def deploy(setting: Setting, folder: pathlib.Path, say: Callable[[str], object])
     sample = to_float(enlarged(rows.images, setting))
     keras.utils.set_random_seed(0)
     mean, variance = sample.mean((0, 1, 2)), sample.var((0, 1, 2)) + 1e-6
-    model = models.build(setting.model, train.image_shape, data.num_classes, mean, variance)
+    model = architectures.build(setting.model, train.image_shape, data.num_classes, mean, variance)
     network = Classifier(model)
     say(f"{model.name}: training")
-    training.train(
+    loop.train(
         network,
         enlarged(rows.images, setting),
         rows.labels,

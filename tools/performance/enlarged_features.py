@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from rmc_tf.seeding import generator
+from rmc_tf.common.seeding import generator
 
 _NEIGHBOURS = 10
 _NOISE = 0.05

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.classifier import Classifier
+from rmc_tf.common.traces import NoTraces, RedirectedTraces
 from rmc_tf.defences.base import Prediction
 from rmc_tf.defences.rmc import RMC
-from rmc_tf.traces import NoTraces, RedirectedTraces
+from rmc_tf.networks.classifier import Classifier
 from tools.performance import bare
 from tools.performance.authors_scheme import AuthorsScheme
 from tools.performance.deployments import Deployment

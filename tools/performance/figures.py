@@ -4,8 +4,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmc_tf import storage
-from rmc_tf.errors import UserError
+from rmc_tf.common import storage
+from rmc_tf.common.errors import UserError
 from tools.performance.measuring import Comparison, Measured
 
 _KINDS = ("comparisons", "series")

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 import keras
 import numpy as np
 
-from rmc_tf import features, models
-from rmc_tf.classifier import Classifier
+from rmc_tf.augmented_set import features
 from rmc_tf.config import CalibrationConfig, EarlyStopConfig, IndexConfig, RMCConfig
 from rmc_tf.defences.rmc import RMC
-from rmc_tf.index import FeatureIndex
+from rmc_tf.networks import architectures
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.search.index import FeatureIndex
 from tools.performance import alone, bare, deployments, many_rows
 from tools.performance.deployments import Deployment
 from tools.performance.measuring import Comparison, Measured, Series, relative, timed
@@ -74,7 +75,7 @@ def against_network(digits: Deployment, folder: pathlib.Path, sizes: Sizes) -> S
         config = dataclasses.replace(deployments.settings()["digits"].model, blocks=blocks)
         classes, one = digits.train.num_classes, np.ones(digits.train.image_shape[-1])
         network = Classifier(
-            models.build(config, digits.train.image_shape, classes, 0.3 * one, 0.14 * one)
+            architectures.build(config, digits.train.image_shape, classes, 0.3 * one, 0.14 * one)
         )
         static = features.extract(network, digits.d_prime, folder)
         index = FeatureIndex(static.features, IndexConfig(), digits.rmc.k)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from rmc_tf import attacks
-from rmc_tf.adaptation import Adaptation
-from rmc_tf.classifier import Classifier
+from rmc_tf.adaptation.loop import Adaptation
 from rmc_tf.config import AttackConfig, EarlyStopConfig
-from rmc_tf.images import to_float
-from rmc_tf.mixed_precision import mixed
+from rmc_tf.data.images import to_float
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.mixed_precision import mixed
 from tools.performance import alone
 from tools.performance.deployments import Deployment
 from tools.performance.measuring import Comparison, beside

@@ -10,12 +10,12 @@ import pathlib
 import keras
 import numpy as np
 
-from rmc_tf import models
-from rmc_tf.augmented_set import AugmentedSet, StoredRows, write_manifest, write_shard
-from rmc_tf.classifier import Classifier
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, StoredRows, write_manifest, write_shard
+from rmc_tf.common.seeding import generator
 from rmc_tf.config import ModelConfig
-from rmc_tf.images import to_float
-from rmc_tf.seeding import generator
+from rmc_tf.data.images import to_float
+from rmc_tf.networks import architectures
+from rmc_tf.networks.classifier import Classifier
 from tools.performance.deployments import Deployment
 
 _ENLARGE = 4
@@ -51,7 +51,9 @@ def digits(deployed: Deployment) -> Digits:
     sample = to_float(images)
     keras.utils.set_random_seed(0)
     mean, variance = sample.mean((0, 1, 2)), sample.var((0, 1, 2)) + 1e-6
-    model = models.build(_MODEL, images.shape[1:], deployed.train.num_classes, mean, variance)
+    model = architectures.build(
+        _MODEL, images.shape[1:], deployed.train.num_classes, mean, variance
+    )
     network = Classifier(model)
     features, _ = network.forward(sample)
     return Digits(network, images, rows.labels, _enlarged(deployed.queries), features)

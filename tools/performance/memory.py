@@ -9,7 +9,7 @@ import threading
 from types import TracebackType
 from typing import Self
 
-from rmc_tf.errors import UserError
+from rmc_tf.common.errors import UserError
 
 _STATUS = pathlib.Path("/proc/self/status")
 _EVERY = 0.001

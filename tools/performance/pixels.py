@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from rmc_tf.classifier import Classifier
+from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import CalibrationConfig, EarlyStopConfig, RMCConfig
-from rmc_tf.images import to_float
-from rmc_tf.seeding import derive_seed
+from rmc_tf.data.images import to_float
+from rmc_tf.networks.classifier import Classifier
 from tools.performance import alone, many_rows
 
 _SIDE = 8

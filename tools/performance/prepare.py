@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf import attacks, features, preparation
+from rmc_tf import attacks
+from rmc_tf.augmented_set import features, preparation
 from rmc_tf.config import AttackConfig, AugmentedSetConfig, IndexConfig
-from rmc_tf.images import to_float
-from rmc_tf.index import FeatureIndex
-from rmc_tf.rows import ArraySplit
+from rmc_tf.data.images import to_float
+from rmc_tf.data.rows import ArraySplit
+from rmc_tf.search.index import FeatureIndex
 from tools.performance import bare
 from tools.performance.deployments import Deployment
 from tools.performance.measuring import Comparison, median_seconds, timed

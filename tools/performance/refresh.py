@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from rmc_tf import attacks, features, preparation
-from rmc_tf.augmented_set import AugmentedSet
-from rmc_tf.changed_rows import ChangedRows, Column
+from rmc_tf import attacks
+from rmc_tf.augmented_set import features, preparation
+from rmc_tf.augmented_set.changed_rows import ChangedRows, Column
+from rmc_tf.augmented_set.refreshed_set import RefreshedSet
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
+from rmc_tf.common.seeding import generator
 from rmc_tf.config import AttackConfig, AugmentedSetConfig, IndexConfig
-from rmc_tf.index import FeatureIndex
-from rmc_tf.refreshed_set import RefreshedSet
-from rmc_tf.seeding import generator
+from rmc_tf.search.index import FeatureIndex
 from tools.performance.deployments import Deployment
 from tools.performance.measuring import Comparison, Target, timed
 

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rmc_tf import storage
+from rmc_tf.common import storage
 
 _TITLES = {
     "clean": "clean",

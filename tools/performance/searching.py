@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from rmc_tf import searchers
-from rmc_tf.augmented_set import AugmentedSet
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.config import IndexConfig
-from rmc_tf.index import FeatureIndex
+from rmc_tf.search import searchers
+from rmc_tf.search.index import FeatureIndex
 from tools.performance.authors_scheme import distances_to, in_blocks
 from tools.performance.measuring import timed
 from tools.performance.memory import Peak, resident

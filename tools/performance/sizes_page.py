@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from configs import imagenet
-from rmc_tf import quantised, searchers
 from rmc_tf.config import ExperimentConfig, IndexConfig
+from rmc_tf.search import quantised, searchers
 from tools.performance.step_page import TRAINING_IMAGES
 
 _FLOAT = 4
@@ -14,7 +14,7 @@ _FEATURES = 2048
 """Channels of conv_5_1 in ResNet-152 (He et al. 2016, Table 1)."""
 _CLASSES = 1000
 _BOOKS, _ANSWERS = 4 + 1 + 8 + 4, 8
-"""Bytes a row: label, source, origin, target (`rmc_tf.augmented_set`); answer of f(x; θ*)."""
+"""Bytes a row: label, source, origin, target (`augmented_set.rows_on_disk`); answer of f(x; θ*)."""
 
 
 def tables(step: Mapping[str, Any]) -> str:

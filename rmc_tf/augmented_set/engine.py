@@ -1,0 +1,76 @@
+"""Who makes the shards of an artefact that aren't there yet: this process, or many workers.
+
+A stage says how one shard is made (`Job`), and an engine has it done for each that
+is missing: `Local` here, one after another; `rmc_tf.augmented_set.distributed` on several machines.
+A shard is made by the same function from the same seed in either, and is committed
+whole or not at all.
+"""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from rmc_tf.networks.classifier import Classifier
+
+Advance = Callable[[int], object]
+"""Is told how many rows have just been made."""
+
+
+class Work(Protocol):
+    """One shard to make; small, and can be pickled."""
+
+    @property
+    def shard(self) -> str:
+        """Its name."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it will have."""
+
+
+Some = TypeVar("Some", bound=Work)
+_SomeContra = TypeVar("_SomeContra", bound=Work, contravariant=True)
+Make = Callable[[Some, pathlib.Path, Advance], object]
+"""Makes a shard and commits it, under its name, in a folder."""
+
+
+class Job(Protocol[_SomeContra]):
+    """How the shards of one artefact are made; it can be pickled, and is small then."""
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where the shards shall be."""
+
+    def maker(self, classifier: Classifier) -> Make[_SomeContra]:
+        """Opens and compiles what many shards need, and returns what makes one of them."""
+
+
+class Engine(Protocol):
+    """Has the shards of a job made."""
+
+    def make(
+        self, job: Job[Some], todo: Sequence[Some], classifier: Classifier, advance: Advance
+    ) -> None:
+        """Returns when all are committed in the job's folder.
+
+        Args:
+          job: how they are made.
+          todo: those that aren't there.
+          classifier: f(·; θ*).
+          advance: is told of rows as they are made.
+
+        Raises:
+          UserError: what the user can mend; what is committed by then stays.
+        """
+
+
+class Local:
+    """This process, one shard after another."""
+
+    def make(
+        self, job: Job[Some], todo: Sequence[Some], classifier: Classifier, advance: Advance
+    ) -> None:
+        """See `Engine`."""
+        make = job.maker(classifier)
+        for work in todo:
+            make(work, job.folder, advance)

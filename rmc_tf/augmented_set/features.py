@@ -1,0 +1,171 @@
+"""What the static network f(·; θ*) says of each row of D': features to search, outputs to average.
+
+Computed once, shard by shard as D' itself is stored; a kill costs one shard. The
+shards are then copied, a few rows at a time, into one artefact `whole` of the same
+arrays over all rows, which are opened as memory maps: at millions of rows only the
+index has vectors in memory, and an output is read where an answer needs it.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from rmc_tf.augmented_set.engine import Advance, Engine, Local, Make
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
+from rmc_tf.common import storage
+from rmc_tf.common.progress import progress
+from rmc_tf.common.provenance import versions
+from rmc_tf.networks.classifier import Classifier, softmax
+
+_KIND = "feature shard"
+_WHOLE = "whole of the feature shards"
+_ROWS_AT_ONCE = 4096
+"""That are in memory while shards are copied: 34 MB of ResNet-152's features."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StaticFeatures:
+    """The static network's view of D', row for row."""
+
+    features: np.ndarray
+    """[N', d] float32, a memory map: activations of the feature layer."""
+    outputs: np.ndarray
+    """[N', classes] float32, a memory map: the output vectors f(x; θ*), as probabilities."""
+    answers: np.ndarray
+    """[N'] int64: the class that f(x; θ*) says."""
+    fingerprint: str
+    """Of all that they were made from."""
+
+
+def fingerprint(network: str, feature_layer: str, augmented_set: str) -> str:
+    """Returns what changes with anything that features are made from.
+
+    Args:
+      network: the classifier's fingerprint.
+      feature_layer: its name.
+      augmented_set: the fingerprint of D'.
+    """
+    return storage.fingerprint(
+        versions("tensorflow", "keras"), augmented_set, network, feature_layer
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """One shard to make."""
+
+    shard: str
+    numbers: range
+    """The rows of D' that it is of."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows it will have."""
+        return len(self.numbers)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Extraction:
+    """How the shards of the features of a D' are made."""
+
+    folder: pathlib.Path
+    fingerprint: str
+    augmented_set: AugmentedSet
+
+    def maker(self, classifier: Classifier) -> Make[_Work]:
+        """Returns what makes a shard by a network."""
+
+        def make(work: _Work, folder: pathlib.Path, advance: Advance) -> None:
+            shard = folder / work.shard
+            with storage.committing(shard, kind=_KIND, fingerprint=self.fingerprint) as beside:
+                numbers = np.asarray(work.numbers)
+                features, outputs = of_rows(classifier, self.augmented_set, numbers)
+                np.save(beside / "features.npy", features)
+                np.save(beside / "outputs.npy", outputs)
+            advance(work.rows)
+
+        return make
+
+
+def extract(
+    classifier: Classifier,
+    augmented_set: AugmentedSet,
+    folder: str | pathlib.Path,
+    engine: Engine | None = None,
+) -> StaticFeatures:
+    """Computes what isn't there yet, and returns the whole.
+
+    Args:
+      classifier: f(·; θ*).
+      augmented_set: D'.
+      folder: holds the features of one D' a subfolder, named by the fingerprint of all that
+        they are made from.
+      engine: who computes them, shard by shard; None: this process. They are the same.
+
+    Raises:
+      ArtefactError: a shard is damaged or was made from something else.
+    """
+    made_from = fingerprint(
+        classifier.fingerprint(), classifier.feature_layer, augmented_set.fingerprint
+    )
+    folder = pathlib.Path(folder) / made_from
+    ranges = augmented_set.shard_ranges
+    plan = [_Work(f"shard-{number:05d}", rows) for number, rows in enumerate(ranges)]
+    todo = [work for work in plan if not storage.is_committed(folder / work.shard)]
+    for name in {work.shard for work in plan} - {work.shard for work in todo}:
+        storage.check(folder / name, kind=_KIND, fingerprint=made_from)
+    if todo:
+        job = _Extraction(folder, made_from, augmented_set)
+        total, left = (sum(work.rows for work in works) for works in (plan, todo))
+        with progress("PREPARE: features", total, total - left, "image") as advance:
+            (engine or Local()).make(job, todo, classifier, advance)
+    for work in todo:
+        storage.check(folder / work.shard, kind=_KIND, fingerprint=made_from)
+    shards = [folder / work.shard for work in plan]
+    whole = folder / "whole"
+    if not storage.is_committed(whole):
+        _join(shards, whole, made_from)
+    storage.check(whole, kind=_WHOLE, fingerprint=made_from)
+    return StaticFeatures(
+        features=np.load(whole / "features.npy", mmap_mode="r"),
+        outputs=np.load(whole / "outputs.npy", mmap_mode="r"),
+        answers=np.load(whole / "answers.npy"),
+        fingerprint=made_from,
+    )
+
+
+def _join(shards: Sequence[pathlib.Path], whole: pathlib.Path, made_from: str) -> None:
+    """Copies the rows of all shards, in order, to one artefact, and what the outputs say."""
+    answers: list[np.ndarray] = []
+    with storage.committing(whole, kind=_WHOLE, fingerprint=made_from) as beside:
+        for name in ("features", "outputs"):
+            files = [shard / f"{name}.npy" for shard in shards]
+            shapes = [np.load(file, mmap_mode="r").shape for file in files]
+            shape = (sum(each[0] for each in shapes), *shapes[0][1:])
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            # Not through a map: there a full disk would end the process, without a word.
+            with (beside / f"{name}.npy").open("wb") as file:
+                np.lib.format.write_array_header_1_0(file, header)
+                for rows in _blocks(files):
+                    file.write(rows.tobytes())
+                    if name == "outputs":
+                        answers.append(rows.argmax(axis=1))
+        np.save(beside / "answers.npy", np.concatenate(answers))
+
+
+def _blocks(files: Sequence[pathlib.Path]) -> Iterator[np.ndarray]:
+    """Yields the rows of all files, of which a process may not have all open: one at a time."""
+    for file in files:
+        part = np.load(file, mmap_mode="r")
+        for begin in range(0, len(part), _ROWS_AT_ONCE):
+            yield part[begin : begin + _ROWS_AT_ONCE]
+
+
+def of_rows(
+    classifier: Classifier, augmented_set: AugmentedSet, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns features [n, d] and outputs [n, classes] of some rows of D'."""
+    features, logits = classifier.forward(augmented_set.rows(rows).images)
+    return features, softmax(logits)

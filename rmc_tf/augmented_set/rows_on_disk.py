@@ -1,0 +1,276 @@
+"""D': the training set augmented with precomputed adversarial examples (Algorithm 1, PREPARE).
+
+On disk D' is a folder of shards, each an artefact of five memory-mapped arrays:
+
+  image.npy   [n, H, W, C] uint8 (or float32): the pixels
+  label.npy   [n] int32: y
+  source.npy  [n] uint8: 0 for a row of D, else 1 + the number of the attack
+  origin.npy  [n] int64: the row in D that it was made from (itself, in D)
+  target.npy  [n] int32: the class that a targeted attack aimed at, else -1
+
+and `augmented_set.json`, written last, which lists them. Rows are numbered
+through all shards, D first. Any rows are read at random in well under a
+millisecond, and a kill while D' is made costs one shard. ImageNet's D' has thousands
+of shards, more than a process may have files open, so maps are opened when they are read.
+"""
+
+import functools
+import itertools
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from rmc_tf.common import storage
+from rmc_tf.common.errors import ArtefactError, UserError
+from rmc_tf.data import images as pixels
+from rmc_tf.data.tfds_store import store
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_MANIFEST = "augmented_set.json"
+_SHARD = "augmented set shard"
+_OPEN_AT_ONCE = 128
+"""Shards that a D' keeps mapped, those read last: each map has a file open, of which a process may
+have 1,024 as a rule, and a run has several D'. To map one takes a third of a millisecond."""
+
+
+class Rows(NamedTuple):
+    """Some rows of D', in the order they were asked for."""
+
+    images: np.ndarray
+    """[n, H, W, C] float32 in [0, 1]."""
+    labels: np.ndarray
+    """[n] int32."""
+    sources: np.ndarray
+    """[n] uint8, index into `AugmentedSet.source_names`; 0 is benign."""
+    origins: np.ndarray
+    """[n] int64, rows of D."""
+
+
+class SearchedSet(Protocol):
+    """What PREDICT reads of D': as PREPARE left it, or as RMC⁺ has changed it since.
+
+    Attributes:
+      labels: [N'] int32, in memory.
+    """
+
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        """N'."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """[H, W, C]."""
+
+    @property
+    def benign_rows(self) -> np.ndarray:
+        """The numbers of the rows that are D itself, [|D|] int64."""
+
+    def rows(self, numbers: np.ndarray) -> Rows:
+        """Returns rows by their numbers ([n] integers in 0..N'-1), read at random."""
+
+
+class StoredRows(NamedTuple):
+    """The columns of a shard, as they are on disk."""
+
+    image: np.ndarray
+    label: np.ndarray
+    source: np.ndarray
+    origin: np.ndarray
+    target: np.ndarray
+
+
+class AugmentedSet:
+    """D', opened for reading.
+
+    Attributes:
+      folder: holds the shards.
+      fingerprint: of all that it was made from.
+      source_names: "benign", then the attacks' names.
+      labels: [N'] int32, in memory.
+      sources: [N'] uint8, in memory.
+      origins: [N'] int64, in memory.
+      targets: [N'] int32, in memory; -1 where none was aimed at.
+    """
+
+    def __init__(
+        self, shards: Sequence[pathlib.Path], source_names: Sequence[str], fingerprint: str
+    ) -> None:
+        """Opens shards and verifies each; see `open` for a whole D'.
+
+        Raises:
+          ArtefactError: a shard is truncated, altered, or no shard at all.
+        """
+        self._details = [
+            storage.check(shard, kind=_SHARD, fingerprint=fingerprint) for shard in shards
+        ]
+        self._shards = list(shards)
+        self.fingerprint = fingerprint
+        self.source_names = tuple(source_names)
+        self._load()
+
+    def _load(self) -> None:
+        shards = self._shards
+        self.folder = shards[0].parent
+        self._mapped = functools.lru_cache(_OPEN_AT_ONCE)(_images_of)
+        labels, *others = (
+            [np.load(shard / f"{name}.npy") for shard in shards]
+            for name in ("label", "source", "origin", "target")
+        )
+        self._begins = np.cumsum([0, *map(len, labels)])
+        self.labels = np.concatenate(labels)
+        self.sources, self.origins, self.targets = map(np.concatenate, others)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickled without a row of it: as where it is, whatever the reader's own folder."""
+        return {
+            "_details": self._details,
+            "_shards": [shard.absolute() for shard in self._shards],
+            "fingerprint": self.fingerprint,
+            "source_names": self.source_names,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Opened again, not verified again: that would read all of it in each process."""
+        vars(self).update(state)
+        self._load()
+
+    def mean_distance(self, source: str) -> float:
+        """Returns that of the examples by one attack to their origins, in the attack's norm."""
+        own = [d for d in self._details if d.get("source") == source]
+        images = sum(d["images"] for d in own)
+        return float(sum(d["mean_distance"] * d["images"] for d in own) / images)
+
+    @classmethod
+    def open(cls, folder: str | pathlib.Path) -> "AugmentedSet":
+        """Opens the D' that `prepare` left in a folder.
+
+        Raises:
+          ArtefactError: unfinished, truncated or altered.
+        """
+        path = pathlib.Path(folder) / _MANIFEST
+        manifest = storage.read_json(path)
+        try:
+            shards = [path.with_name(str(name)) for name in manifest["shards"]]
+            sources, made_from = list(map(str, manifest["sources"])), str(manifest["fingerprint"])
+        except (KeyError, TypeError, ValueError):
+            shards = []
+        if not shards:
+            raise ArtefactError(f"{path}: not a list of shards; delete it and prepare D' again")
+        return cls(shards, sources, made_from)
+
+    def __len__(self) -> int:
+        """N'."""
+        return int(self._begins[-1])
+
+    @property
+    def pixel_type(self) -> np.dtype:
+        """uint8 or float32, the stored form."""
+        dtype: np.dtype = self._mapped(self._shards[0]).dtype
+        return dtype
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """[H, W, C]."""
+        shape: tuple[int, int, int] = self._mapped(self._shards[0]).shape[1:]
+        return shape
+
+    @property
+    def shard_ranges(self) -> list[range]:
+        """The rows of each shard."""
+        return [range(*ends) for ends in itertools.pairwise(self._begins.tolist())]
+
+    @property
+    def benign_rows(self) -> np.ndarray:
+        """The numbers of the rows that are D itself, [|D|] int64."""
+        return np.flatnonzero(self.sources == 0)
+
+    def rows(self, numbers: np.ndarray) -> Rows:
+        """Returns rows by their numbers ([n] integers in 0..N'-1), read at random."""
+        return Rows(
+            pixels.to_float(self.stored_images(numbers)),
+            self.labels[numbers],
+            self.sources[numbers],
+            self.origins[numbers],
+        )
+
+    def stored_images(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the pixels of rows as they are stored, uint8 or float32 [n, H, W, C]."""
+        images = np.empty((len(numbers), *self.image_shape), self.pixel_type)
+        shard_of = np.searchsorted(self._begins, numbers, side="right") - 1
+        for shard in np.unique(shard_of):
+            chosen = shard_of == shard
+            mapped = self._mapped(self._shards[shard])
+            images[chosen] = mapped[numbers[chosen] - self._begins[shard]]
+        return images
+
+    def batches(self, batch_size: int) -> Iterator[Rows]:
+        """Yields all rows in order."""
+        for begin in range(0, len(self), batch_size):
+            yield self.rows(np.arange(begin, min(begin + batch_size, len(self))))
+
+    def as_tf_dataset(self, batch_size: int) -> "tf.data.Dataset":
+        """Returns all rows in order, as a `tf.data.Dataset` of the fields of `Rows`."""
+        import tensorflow as tf
+
+        signature = (
+            tf.TensorSpec([None, *self.image_shape], tf.float32),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], tf.uint8),
+            tf.TensorSpec([None], tf.int64),
+        )
+        return tf.data.Dataset.from_generator(
+            lambda: map(tuple, self.batches(batch_size)), output_signature=signature
+        ).prefetch(tf.data.AUTOTUNE)
+
+    def export_tfds(self, name: str, data_dir: str, class_names: tuple[str, ...]) -> pathlib.Path:
+        """Writes D' as a TFDS data set, one split per source, and returns its folder.
+
+        Raises:
+          UserError: the pixels are not 8-bit, or the data set exists.
+        """
+        if self.pixel_type != np.uint8:
+            raise UserError(
+                f"{self.folder}: pixels are {self.pixel_type}; only 8-bit pixels are "
+                "exported; prepare D' with --config.augmented_set.pixels=uint8"
+            )
+        splits = {}
+        for code, source in enumerate(self.source_names):
+            numbers = np.flatnonzero(self.sources == code)
+            splits[source] = (self.stored_images(numbers), self.labels[numbers])
+        description = f"Augmented set of {', '.join(self.source_names)} examples."
+        return store(
+            name, splits, class_names=class_names, data_dir=data_dir, description=description
+        )
+
+
+def _images_of(shard: pathlib.Path) -> np.ndarray:
+    """Returns the pixels of a shard, as a memory map."""
+    images: np.ndarray = np.load(shard / "image.npy", mmap_mode="r")
+    return images
+
+
+def write_shard(
+    folder: pathlib.Path, fingerprint: str, rows: StoredRows, details: Mapping[str, Any]
+) -> None:
+    """Line 6: D' = D' ∪ {(x', y)}, a shard at a time; it is there whole, or not at all."""
+    with storage.committing(folder, kind=_SHARD, fingerprint=fingerprint, details=details) as new:
+        for name, array in rows._asdict().items():
+            np.save(new / f"{name}.npy", array)
+
+
+def write_manifest(
+    folder: pathlib.Path, fingerprint: str, sources: Sequence[str], shards: Sequence[str]
+) -> None:
+    """Writes the list of the shards, in order; without it the folder is no D'."""
+    listing = {"fingerprint": fingerprint, "sources": list(sources), "shards": list(shards)}
+    storage.write_json(folder / _MANIFEST, listing)
+
+
+def is_finished(folder: pathlib.Path) -> bool:
+    """Returns whether a folder holds a D' whose list of shards is written."""
+    return (folder / _MANIFEST).exists()

@@ -1,0 +1,1 @@
+"""D and the test set: rows of images and labels, wherever they come from."""

@@ -1,0 +1,172 @@
+"""A stream against a defence: one record a test point, one JSON a result.
+
+The answers of a defence that adapts depend on all queries before, so a run
+that was killed goes on from a checkpoint of the defence's state *and* of the
+records so far, which are written as one file. Where the points are attacked
+while they are answered (`threats.runner`), so are the images that were asked.
+"""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from rmc_tf.common import storage
+from rmc_tf.common.errors import ArtefactError, first_line
+from rmc_tf.common.intervals import wilson
+from rmc_tf.common.progress import progress
+from rmc_tf.defences.base import Defence
+from rmc_tf.evaluation.streams import Stream
+
+_KIND = "result"
+Record = dict[str, Any]
+Attacker = Callable[[Defence, int], np.ndarray]
+"""(the defence as it is now, number of the point) to the image [H, W, C] that it shall be asked.
+The defence is left as it was."""
+
+
+def evaluate(
+    defence: Defence,
+    stream: Stream,
+    *,
+    name: str,
+    fingerprint: str,
+    path: pathlib.Path,
+    checkpoint_seconds: float,
+    details: Mapping[str, Any],
+    attacker: Attacker | None = None,
+    keep_images: bool = False,
+) -> dict[str, Any]:
+    """Answers every point of a stream in order, and returns the result.
+
+    Args:
+      defence: in its first state; what an earlier run did is restored.
+      stream: U.
+      name: of the defence.
+      fingerprint: of all that the result depends on.
+      path: where the result shall be: `records.jsonl` and `result.json`; and `image.npy`,
+        [M, H, W, C] float32, where there is an attacker or they shall be kept.
+      checkpoint_seconds: at most this much work is lost by a kill.
+      details: goes into the result as it is.
+      attacker: crafts what is asked instead of each image; by default nobody does.
+      keep_images: of a stream that was crafted for this result alone.
+
+    Raises:
+      ArtefactError: the checkpoint is damaged.
+    """
+    checkpoint = path.with_name(f"{path.name}.checkpoint.npz")
+    what = f"{name} on {stream.name}"
+    records, images = _restore(checkpoint, defence, what) if checkpoint.exists() else ([], [])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    saved = time.monotonic()
+    with progress(f"evaluate {what}", len(stream.labels), len(records), "point") as advance:
+        for number in range(len(records), len(stream.labels)):
+            image, attacked = stream.images[number], {}
+            if attacker is not None:
+                begun = time.perf_counter()
+                image = attacker(defence, number)
+                attacked = {"adversarial": True, "attack_seconds": time.perf_counter() - begun}
+                images.append(image)
+            records.append({**_answer(defence, stream, number, image), **attacked})
+            advance(1)
+            if time.monotonic() - saved > checkpoint_seconds:
+                _save(checkpoint, defence, records, images)
+                saved = time.monotonic()
+    result = {"defence": name, "stream": stream.name, **summarise(records), **details}
+    with storage.committing(path, kind=_KIND, fingerprint=fingerprint, details=result) as beside:
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (beside / "records.jsonl").write_text(lines)
+        (beside / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        if attacker is not None or keep_images:
+            asked = stream.images if attacker is None else np.array(images, np.float32)
+            np.save(beside / "image.npy", asked)
+    checkpoint.unlink(missing_ok=True)
+    return result
+
+
+def _save(
+    checkpoint: pathlib.Path, defence: Defence, records: list[Record], images: list[np.ndarray]
+) -> None:
+    crafted = {"images": np.array(images, np.float32)} if images else {}
+    state = {**defence.snapshot(), **crafted, "records": np.array(json.dumps(records))}
+    storage.write_arrays(checkpoint, state)
+
+
+def _restore(
+    checkpoint: pathlib.Path, defence: Defence, what: str
+) -> tuple[list[Record], list[np.ndarray]]:
+    """Puts the defence where `_save` left it; returns the records and crafted images so far."""
+    state = storage.read_arrays(checkpoint)
+    try:
+        records = json.loads(str(state.pop("records")))
+        images = list(state.pop("images", ()))
+        defence.restore(state)
+    except (KeyError, ValueError) as error:
+        raise ArtefactError(
+            f"{checkpoint}: not a checkpoint of {what} "
+            f"({first_line(error)}); delete it and run again"
+        ) from None
+    return records, images
+
+
+def stored_result(path: pathlib.Path, fingerprint: str) -> dict[str, Any] | None:
+    """Returns the result at `path`, or None where it isn't finished.
+
+    Raises:
+      ArtefactError: it is damaged, or of something else.
+    """
+    if not storage.is_committed(path):
+        return None
+    return storage.check(path, kind=_KIND, fingerprint=fingerprint)
+
+
+def read_records(path: pathlib.Path) -> list[Record]:
+    """Returns the records of the finished result at `path`."""
+    return [json.loads(line) for line in (path / "records.jsonl").read_text().splitlines()]
+
+
+def _answer(defence: Defence, stream: Stream, number: int, image: np.ndarray) -> Record:
+    prediction = defence.predict(image)
+    calibration_seconds = defence.calibrate()
+    aim = {} if stream.targets is None else {"target": int(stream.targets[number])}
+    return {
+        "point": number,
+        "row": int(stream.rows[number]),
+        "label": int(stream.labels[number]),
+        **aim,
+        "prediction": prediction.label,
+        "confidence": float(prediction.probabilities.max()),
+        "adversarial": stream.adversarial,
+        "steps": prediction.steps,
+        "seconds": prediction.seconds,
+        "calibration_seconds": calibration_seconds,
+    }
+
+
+def summarise(records: list[Record]) -> dict[str, Any]:
+    """Returns accuracy with its 95 % interval (Wilson 1927), steps and seconds of some records.
+
+    There is at least one. Of a targeted attack also how often the defence answered its target.
+    """
+    correct = sum(record["prediction"] == record["label"] for record in records)
+    median = {
+        f"median_{key}": float(np.median([record[key] for record in records]))
+        for key in ("seconds", "calibration_seconds", "attack_seconds")
+        if key in records[0]
+    }
+    reached = {}
+    if "target" in records[0]:
+        share = sum(record["prediction"] == record["target"] for record in records) / len(records)
+        reached = {"target_rate": share, "target_interval": list(wilson(share, len(records)))}
+    return {
+        "points": len(records),
+        "correct": correct,
+        "accuracy": correct / len(records),
+        "interval": list(wilson(correct / len(records), len(records))),
+        **reached,
+        "mean_steps": float(np.mean([record["steps"] for record in records])),
+        **median,
+    }

@@ -1,0 +1,1 @@
+"""From a config to its results: stages, artefacts, and the cells of a table."""

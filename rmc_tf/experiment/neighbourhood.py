@@ -1,0 +1,90 @@
+"""What surrounds an attacked input, in D and in D' (Figure 1)."""
+
+import numpy as np
+
+from rmc_tf import attacks
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
+from rmc_tf.common.seeding import derive_seed
+from rmc_tf.config import AttackConfig, ExperimentConfig
+from rmc_tf.defences import Prepared
+from rmc_tf.experiment.artefacts import Materials
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.report.figures.figure1 import Neighbourhood, Neighbours
+from rmc_tf.search.index import FeatureIndex
+
+_IMAGES = 12  # as many as the figure shows
+
+
+def neighbourhood(config: ExperimentConfig, materials: Materials, attack: str) -> Neighbourhood:
+    """Returns the first point of a stream that is moved to a wrong answer, with its neighbours.
+
+    That is, which the static network answers rightly when it is clean and wrongly when it is
+    attacked; where there is none, the first point.
+
+    Args:
+      config: every setting.
+      materials: of the same experiment.
+      attack: the name of the stream, and of the attack that D' holds examples of.
+    """
+    classifier = materials.classifier()
+    stream, clean = materials.stream(attack, "target"), materials.stream("clean", "")
+    features, logits = classifier.forward(stream.images)
+    answers, labels = logits.argmax(axis=1), stream.labels
+    moved = (classifier.forward(clean.images)[1].argmax(axis=1) == labels) & (answers != labels)
+    point = int(np.argmax(moved))
+    query, prepared = features[point], materials.prepared("target", (attack,))
+    nearest = _nearest(config, prepared, query)
+    found, _ = prepared.index.search(
+        query, min(config.rmc.in_effect.k, len(prepared.static.features))
+    )
+    return Neighbourhood(
+        query=stream.images[point],
+        features=query,
+        row=int(stream.rows[point]),
+        label=int(labels[point]),
+        answer=int(answers[point]),
+        attack=attack,
+        sets={
+            "N": _of_rows(prepared, nearest),
+            "naive": _naive(
+                classifier, prepared.augmented_set, nearest, config.attacks[attack], config.seed
+            ),
+            "N'": _of_rows(prepared, found),
+        },
+        classes=classifier.num_classes,
+        seed=derive_seed(config.seed, "t-SNE"),
+        moved=bool(moved[point]),
+    )
+
+
+def _nearest(config: ExperimentConfig, prepared: Prepared, query: np.ndarray) -> np.ndarray:
+    """Returns the rows of N(x̂): the K nearest of those rows of D' that are D."""
+    benign = prepared.augmented_set.benign_rows
+    k, seed = min(config.rmc.in_effect.k, len(benign)), derive_seed(config.seed, "index")
+    features = prepared.static.features[benign]
+    return FeatureIndex(features, config.index, k, rows=benign, seed=seed).search(query, k)[0]
+
+
+def _of_rows(prepared: Prepared, rows: np.ndarray) -> Neighbours:
+    made = prepared.augmented_set
+    images = made.rows(rows[:_IMAGES]).images
+    return Neighbours(
+        rows, made.labels[rows], made.sources[rows] > 0, prepared.static.features[rows], images
+    )
+
+
+def _naive(
+    classifier: Classifier, made: AugmentedSet, rows: np.ndarray, model: AttackConfig, seed: int
+) -> Neighbours:
+    """Returns what adversarial training makes online of N(x̂), with the labels of N(x̂) (section 3).
+
+    One example of each, against θ*, as Eq. (1) has it.
+    """
+    craft, parts = attacks.build(model, classifier), []
+    for begin in range(0, len(rows), 256):
+        batch = made.rows(rows[begin : begin + 256])
+        parts.append(craft(batch.images, batch.labels, derive_seed(seed, "naive", begin)))
+    images = np.concatenate(parts)
+    features, _ = classifier.forward(images)
+    adversarial = np.ones(len(rows), bool)
+    return Neighbours(rows, made.labels[rows], adversarial, features, images[:_IMAGES])

@@ -1,0 +1,168 @@
+"""Cells that are struck at a moment of a history (Tables 5 and 7).
+
+The history's states, and the networks trained in hindsight, are on disk under
+the fingerprint of what they come of, so every cell and every table goes on from
+those that there are. A cell itself is a result like any other.
+"""
+
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from rmc_tf import defences
+from rmc_tf.augmented_set import preparation
+from rmc_tf.common import storage
+from rmc_tf.common.seeding import derive_seed
+from rmc_tf.common.traces import Traces
+from rmc_tf.config import ExperimentConfig
+from rmc_tf.defences.base import Defence, State
+from rmc_tf.defences.undefended import Undefended
+from rmc_tf.evaluation import records
+from rmc_tf.evaluation.streams import Stream
+from rmc_tf.experiment.artefacts import Materials
+from rmc_tf.experiment.cells import Cell
+from rmc_tf.experiment.sides import Opponents
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.threats import hindsight
+from rmc_tf.threats.base import BatchThreat
+from rmc_tf.threats.histories import Standing, states_after
+from rmc_tf.threats.pgd_skip import crafted_from, in_another_order, known_count
+
+_PARTIAL = "partial attacker"
+"""Its own defence draws otherwise than the defender, whose random choices it doesn't know."""
+
+
+class Strikes:
+    """Attacks all points of a cell from one state, and has them answered from one state."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        workdir: pathlib.Path,
+        materials: Materials,
+        opponents: Opponents,
+        say: Callable[[str], object],
+        traces: Callable[[str, str], Traces],
+    ) -> None:
+        """Prepares to strike; nothing is read or written yet.
+
+        Args:
+          config: every setting.
+          workdir: where all artefacts are.
+          materials: of the same experiment.
+          opponents: of the same experiment.
+          say: tells the user a line.
+          traces: from a name and a fingerprint to where a training is traced.
+        """
+        self._config = config
+        self._workdir = workdir
+        self._materials = materials
+        self._opponents = opponents
+        self._say = say
+        self._traces_of = traces
+
+    def result(
+        self,
+        cell: Cell,
+        longest: int,
+        *,
+        fingerprint: str,
+        path: pathlib.Path,
+        details: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Returns how a defence does at a moment; see `evaluation.evaluate`.
+
+        Args:
+          cell: with a `skip`.
+          longest: the longest history of the table.
+          fingerprint: of all that the result depends on.
+          path: where the result shall be.
+          details: goes into the result as it is.
+
+        Raises:
+          ArtefactError: something on disk is damaged.
+        """
+        skip, clean = cell.skip, self._materials.stream("clean", "")
+        assert skip is not None
+        history = self._materials.history(cell.network, longest)
+        if skip.known_share < 1:
+            believer, believed = self._partial(cell, history)
+        else:
+            believer, believed = self._after(cell, skip.before, history)
+        threat = self._opponents.threat(cell)
+        assert isinstance(threat, BatchThreat)  # `tables` has refused any other
+        begun = time.perf_counter()
+        seed = derive_seed(self._config.seed, "threat", cell.stream)
+        crafted = crafted_from(threat, believer, believed, clean.images, clean.labels, seed)
+        each = (time.perf_counter() - begun) / len(crafted)
+        defence, arrival = self._after(cell, skip.before + skip.delay, history)
+        return records.evaluate(
+            Standing(defence, arrival),
+            replace(clean, name=cell.stream, images=crafted),
+            name=cell.defence,
+            fingerprint=fingerprint,
+            path=path,
+            checkpoint_seconds=self._config.evaluation.checkpoint_seconds,
+            details={
+                **details,
+                "skip": skip.to_dict(),
+                "refresh_share": self._opponents.settings(cell).refresh.share,
+                "median_attack_seconds": each,
+            },
+            keep_images=True,
+        )
+
+    def _after(self, cell: Cell, count: int, history: Stream) -> tuple[Defence, State]:
+        """Returns what answers after some points, and its state."""
+        if defences.kind(cell.defence).history == "labels":
+            return Undefended(self._tuned(cell, count, history)), {}
+        state = self._state(cell, count, history.images, history.fingerprint)
+        return self._opponents.defence(cell)[0], state
+
+    def _state(
+        self, cell: Cell, count: int, points: np.ndarray, made_of: str, another: str = ""
+    ) -> State:
+        """Returns a state of a history, which is run as far as it wasn't before."""
+        if defences.kind(cell.defence).history == "rmc":
+            cell = replace(cell, defence="rmc")
+        defence, first = self._opponents.defence(cell, another)
+        defence.restore(first)
+        of = storage.fingerprint(cell.defence, made_of, self._opponents.made_from(cell, another))
+        return states_after(
+            defence,
+            points,
+            [count],
+            folder=self._workdir / "histories" / of,
+            checkpoint_seconds=self._config.evaluation.checkpoint_seconds,
+            what=f"history of {another or 'the'} {cell.defence}",
+        )[count]
+
+    def _partial(self, cell: Cell, history: Stream) -> tuple[Defence, State]:
+        """Returns the attacker's own defence, and its state after the points that it knows."""
+        assert cell.skip is not None
+        seed = derive_seed(self._config.seed, "threat", cell.stream)
+        points = in_another_order(history.images[: cell.skip.before], seed)
+        made_of = storage.fingerprint(history.fingerprint, cell.skip.before, seed)
+        state = self._state(cell, known_count(cell.skip), points, made_of, _PARTIAL)
+        return self._opponents.defence(cell, _PARTIAL)[0], state
+
+    def _tuned(self, cell: Cell, count: int, history: Stream) -> Classifier:
+        """Returns the network of a cell after hindsight training on the first points."""
+        config, train = self._opponents.settings(cell), self._materials.dataset.train
+        return hindsight.network(
+            self._materials.classifier(cell.network),
+            history,
+            count,
+            attack=config.attacks[config.threats[cell.stream].attack],
+            examples=preparation.size(train, config.augmented_set) - train.num_rows,
+            settings=config.network(cell.network)[1],
+            seed=derive_seed(config.seed, "hindsight"),
+            deterministic=config.deterministic,
+            folder=self._workdir / "train",
+            say=self._say,
+            traces=lambda fingerprint: self._traces_of("hindsight", fingerprint),
+        )

@@ -1,0 +1,1 @@
+"""f(·; θ): classifiers, their architectures, and the devices that they compute on."""

@@ -1,0 +1,54 @@
+"""Architectures by name. A new one is one file here and one line below."""
+
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+
+from rmc_tf.common.errors import UserError
+from rmc_tf.config import ModelConfig
+from rmc_tf.networks.architectures import applications, cnn, resnet
+
+Builder = Callable[[ModelConfig, tuple[int, int, int], int, np.ndarray, np.ndarray], keras.Model]
+"""(config, image shape [H, W, C], classes, mean [C], variance [C]) to a network that takes
+images in [0, 1], normalises them itself, and returns logits [B, classes]."""
+
+ARCHITECTURES: Mapping[str, Builder] = {
+    "resnet": resnet.build,
+    "cnn": cnn.build,
+    **dict.fromkeys(applications.FEATURE_LAYERS, applications.build),
+}
+
+
+def build(
+    config: ModelConfig,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    mean: np.ndarray,
+    variance: np.ndarray,
+) -> keras.Model:
+    """Returns a new network with random weights, or with those that the config names.
+
+    Args:
+      config: which architecture, and its size.
+      image_shape: [H, W, C].
+      num_classes: width of the logits.
+      mean: [C], of the pixels of D, in [0, 1].
+      variance: [C], of the pixels of D.
+
+    Raises:
+      UserError: no architecture has that name; images or weights don't fit it.
+    """
+    if config.architecture not in ARCHITECTURES:
+        raise UserError(
+            f"--config.model.architecture={config.architecture}: no such architecture; "
+            f"known: {', '.join(ARCHITECTURES)} (or a .keras file by --config.model.path)"
+        )
+    return ARCHITECTURES[config.architecture](config, image_shape, num_classes, mean, variance)
+
+
+def feature_layer(config: ModelConfig) -> str:
+    """Returns the name of the layer that is searched; "features" is the architecture's own."""
+    if config.feature_layer != "features" or config.path:
+        return config.feature_layer
+    return applications.FEATURE_LAYERS.get(config.architecture, "features")

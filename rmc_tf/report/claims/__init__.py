@@ -1,0 +1,77 @@
+"""What the paper says of its tables and figures, held against those that were measured here.
+
+Every empirical claim of sections 4 to 6 is listed, in the order of the paper, with
+what decides it; a module a section.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from rmc_tf.report import tables
+from rmc_tf.report.claims import figures, section4, section5, section6
+from rmc_tf.report.claims.base import (
+    LEGEND,
+    VERDICTS,
+    WORDS,
+    Claim,
+    Course,
+    Difference,
+    Point,
+    Share,
+    Verdict,
+    judged_by,
+    number_table,
+)
+from rmc_tf.report.tables import Table
+
+__all__ = [
+    "CLAIMS",
+    "LEGEND",
+    "VERDICTS",
+    "WORDS",
+    "Claim",
+    "Course",
+    "Difference",
+    "Point",
+    "Share",
+    "Verdict",
+    "judged",
+    "judged_by",
+    "number_table",
+    "of_the_paper",
+    "verdict_table",
+]
+
+CLAIMS: Sequence[Claim] = (
+    *section4.CLAIMS,
+    *section5.CLAIMS,
+    *figures.CLAIMS,
+    *section6.CLAIMS,
+)
+
+
+def judged(name: str, table: Table) -> list[Verdict]:
+    """Returns how the claims stand that a table of some name decides alone."""
+    own = [c for c in CLAIMS if c.needs == (name,) and not c.courses and not c.untested]
+    return [judged_by(claim, {name: table}, {}) for claim in own]
+
+
+def of_the_paper(tables: Mapping[str, Table], courses: Mapping[str, Course]) -> list[Verdict]:
+    """Returns how every claim of sections 4 to 6 stands, by the tables and figures there are."""
+    paper = [claim for claim in CLAIMS if claim.needs != ("threats",)]
+    return [judged_by(claim, tables, courses) for claim in paper]
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> str:
+    """Returns a Markdown table of verdicts, and the numbers that decide them; empty for none."""
+    if not verdicts:
+        return ""
+    rows = []
+    for verdict in verdicts:
+        detail = f" ({verdict.detail})" if verdict.detail else ""
+        rows.append([verdict.claim.text, verdict.claim.source, f"**{verdict.word}**{detail}"])
+    parts = [tables.markdown(["The paper says", "where", "here"], rows), f"{LEGEND}\n"]
+    numbers = [row for verdict in verdicts for row in number_table(verdict.differences)]
+    if numbers:
+        head = ["Decided by", "accuracy, %", "difference, points (95 % interval)", ""]
+        parts.append(tables.markdown(head, numbers))
+    return "\n".join(parts)

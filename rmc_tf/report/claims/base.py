@@ -1,0 +1,287 @@
+"""A claim of the paper, held against what was measured here.
+
+A claim is a direction: this is larger than that, or not smaller, or about the same. It
+is decided by one or more differences, each with its 95 % interval. A new one is a
+function that finds the differences by titles of rows and columns.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from rmc_tf.report.tables import Result, Row, Table, mean_accuracy
+
+
+class Share(NamedTuple):
+    """An accuracy or a difference of some, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __sub__(self, other: "Share") -> "Share":
+        """Returns the difference, its interval by "square and add" (Newcombe 1998, method 10).
+
+        That is for independent samples. The places of a table are of the same points, so the
+        true interval is narrower, as a rule.
+        """
+        value = self.value - other.value
+        down = math.hypot(self.value - self.low, other.high - other.value)
+        up = math.hypot(self.high - self.value, other.value - other.low)
+        return Share(value, value - down, value + up)
+
+
+class Difference(NamedTuple):
+    """What a claim says is above 0."""
+
+    what: str
+    parts: str
+    """The accuracies that it is of."""
+    share: Share
+    margin: float = 0.0
+    """How far below 0 it may be: a claim of "not worse" allows for some."""
+    both_sides: bool = False
+    """Whether it may not be further above 0, either: a claim of "about the same"."""
+    unit: str = "points"
+    """Of a hundredth of it."""
+
+    @property
+    def verdict(self) -> str:
+        """How a claim stands that says that it is above 0."""
+        value, low, high = self.share
+        room = [(value + self.margin, low + self.margin, high + self.margin)]
+        if self.both_sides:
+            room.append((self.margin - value, self.margin - high, self.margin - low))
+        if all(low > 0 for _, low, _ in room):
+            return "holds"
+        if any(high < 0 for _, _, high in room):
+            return "does not hold"
+        # What rounding leaves of two shares that are equal is no difference.
+        seen = all(v > 1e-9 for v, _, _ in room)
+        return "holds, within the interval" if seen else "not seen"
+
+    @property
+    def bound(self) -> str:
+        """What it must be, in its unit."""
+        if self.both_sides:
+            return f"within ± {100 * self.margin:g}"
+        return f"above {-100 * self.margin:g}" if self.margin else "above 0"
+
+
+class Point(NamedTuple):
+    """One answer, in the course of others."""
+
+    right: bool
+    steps: int
+    """Of local adaptation."""
+    seconds: float
+    """Of delay."""
+
+
+Course = Mapping[str, Sequence[Point]]
+"""The lines of a figure, and the answers of each in the order in which they were given."""
+
+Differences = Callable[..., Iterator[Difference]]
+"""Finds what decides a claim in what it needs; nothing where that doesn't test it."""
+
+
+class Claim(NamedTuple):
+    """One sentence of the paper."""
+
+    text: str
+    source: str
+    """Where it is said."""
+    needs: tuple[str, ...]
+    """The tables or figures that decide it, by the names of their configs."""
+    differences: Differences
+    """Is given the tables that it needs, filled."""
+    courses: bool = False
+    """Whether it is given the `Course` of each figure instead."""
+    untested: str = ""
+    """Why nothing here can test it; empty where something can."""
+    without: str = ""
+    """Why nothing decides it where its tables are filled as the shipped configs have them."""
+    mostly: bool = False
+    """Whether the paper says "in most cases": then most differences decide, not all."""
+
+
+class Verdict(NamedTuple):
+    """How a claim stands."""
+
+    claim: Claim
+    differences: list[Difference]
+
+    @property
+    def text(self) -> str:
+        """One word where all differences agree, else how many hold and how many do not."""
+        verdicts = [difference.verdict for difference in self.differences]
+        if not verdicts:
+            return "not tested"
+        if len(set(verdicts)) == 1:
+            return verdicts[0]
+        counts = [(verdicts.count(v), v) for v in VERDICTS if v in verdicts]
+        return f"of {len(verdicts)}: " + "; ".join(f"{v} in {n}" for n, v in counts)
+
+    @property
+    def word(self) -> str:
+        """The verdict as one of `WORDS`: what all differences bear out, or most of them."""
+        if self.claim.mostly and self.differences:
+            return self._of_most
+        verdicts = {difference.verdict for difference in self.differences}
+        if len(verdicts) < 2:
+            return self.text
+        if "does not hold" in verdicts:
+            return "does not hold in some places"
+        return "seen in some places" if "not seen" in verdicts else "holds, within the interval"
+
+    @property
+    def detail(self) -> str:
+        """What `text` says beyond `word`; empty where that is nothing."""
+        return self.text if self.text != self.word else ""
+
+    @property
+    def _of_most(self) -> str:
+        """The best of `VERDICTS` that more than half of the differences reach."""
+        places = sorted(VERDICTS.index(difference.verdict) for difference in self.differences)
+        return VERDICTS[places[len(places) // 2]]
+
+    @property
+    def deciding(self) -> str:
+        """The number that decides it: of several differences, the least favourable.
+
+        That is one of the worst verdict: a larger difference may be the less certain.
+        """
+        if not self.differences:
+            return self.claim.untested
+        if self.claim.mostly:
+            good = sum(d.verdict in VERDICTS[:2] for d in self.differences)
+            return f"{good} of {len(self.differences)} are on the right side"
+        least = max(self.differences, key=lambda d: (VERDICTS.index(d.verdict), -_room(d)))
+        value, low, high = (100 * part for part in least.share)
+        return f"{least.what}: {value:+.1f} {least.unit} ({low:+.1f} to {high:+.1f})"
+
+
+WEB_NN = ("WebNN", "WebNN, label vote")
+"""WebNN by the average of the neighbours' outputs, as the paper says, and by the majority of their
+labels, as its authors' code does: both decide wherever WebNN is spoken of."""
+
+VERDICTS = ("holds", "holds, within the interval", "not seen", "does not hold")
+
+WORDS = (
+    *("holds", "holds, within the interval", "seen in some places", "not seen"),
+    *("does not hold in some places", "does not hold", "not tested"),
+)
+"""What a verdict over several differences comes to, from the best to the worst."""
+
+LEGEND = (
+    '"Holds" and "does not hold": the 95 % interval of the difference is on one side of what the '
+    'claim says, mostly of 0. "Holds, within the interval": the difference is in the direction of '
+    'the paper, but chance could make it. "Not seen": there is no difference, or one the other way '
+    "that chance could make. What the paper says of WebNN is decided by both of our rows of it, by "
+    "the average of the outputs and by label vote."
+)
+
+
+def _room(difference: Difference) -> float:
+    below = difference.share.value + difference.margin
+    return (
+        min(below, difference.margin - difference.share.value) if difference.both_sides else below
+    )
+
+
+def number_table(differences: Sequence[Difference]) -> list[list[str]]:
+    """Returns, for each difference: what it is, of which accuracies, its interval, the verdict."""
+    rows = []
+    for each in differences:
+        value, low, high = (100 * part for part in each.share)
+        unit = "" if each.unit == "points" else f" {each.unit}"
+        number = f"{value:+.1f}{unit} ({low:+.1f} to {high:+.1f})"
+        bound = f", {each.bound}" if each.margin else ""
+        rows.append([each.what, each.parts, number, f"{each.verdict}{bound}"])
+    return rows
+
+
+def untestable(text: str, source: str, needs: tuple[str, ...], why: str) -> Claim:
+    """Returns a claim that nothing here can test."""
+    return Claim(text, source, needs, lambda *_: iter(()), untested=why)
+
+
+class Places:
+    """The places of a table by row and column title, of one block of its rows."""
+
+    def __init__(self, table: Table, block: str | None = None) -> None:
+        """Finds the rows of a block; by default of the whole table, whose titles then differ."""
+        self.columns = list(table.columns)
+        own = [row for row in table.rows if block in (None, row.block)]
+        self.rows: dict[str, Row] = {row.title: row for row in own}
+
+    def has(self, row: str, *columns: str) -> bool:
+        """Says if there is such a row, and if there are such columns."""
+        return row in self.rows and all(column in self.columns for column in columns)
+
+    def _results(self, row: str, *columns: str) -> list[Result]:
+        cells = [self.rows[row].cells[self.columns.index(column)] for column in columns]
+        return [result for cell in cells for result in cell]
+
+    def share(self, row: str, *columns: str) -> Share:
+        """Returns the accuracy of a row in a column, or on average over some."""
+        value, (low, high), _ = mean_accuracy(self._results(row, *columns))
+        return Share(value, low, high)
+
+    def larger(
+        self, what: str, one: tuple[str, ...], other: tuple[str, ...], margin: float = 0.0
+    ) -> Difference:
+        """Returns the difference of two places, a row and its column or columns each."""
+        return compared(what, self.share(*one), self.share(*other), margin)
+
+
+def compared(
+    what: str, first: Share, second: Share, margin: float = 0.0, both_sides: bool = False
+) -> Difference:
+    """Returns the difference of two accuracies."""
+    parts = f"{100 * first.value:.1f} against {100 * second.value:.1f}"
+    return Difference(what, parts, first - second, margin, both_sides)
+
+
+def in_row(row: str, larger: str, smaller: str) -> Differences:
+    """A row has more in one column than in another."""
+
+    def differences(table: Table) -> Iterator[Difference]:
+        places = Places(table)
+        if places.has(row, larger, smaller):
+            yield places.larger(f"{row}: {larger} − {smaller}", (row, larger), (row, smaller))
+
+    return differences
+
+
+def in_column(column: str, larger: str, smaller: str, margin: float = 0.0) -> Differences:
+    """A column has more in one row than in another, or not less than that by more than a margin."""
+
+    def differences(table: Table) -> Iterator[Difference]:
+        places = Places(table)
+        if places.has(larger, column) and places.has(smaller, column):
+            what = f"{column}: {larger} − {smaller}"
+            yield places.larger(what, (larger, column), (smaller, column), margin)
+
+    return differences
+
+
+def against(
+    others: Sequence[str], columns: Callable[[Table], Sequence[str]], row: str = "RMC"
+) -> Differences:
+    """A row has more than each of some others, in each of some columns."""
+
+    def differences(table: Table) -> Iterator[Difference]:
+        for column in columns(table):
+            for other in others:
+                yield from in_column(column, row, other)(table)
+
+    return differences
+
+
+def judged_by(claim: Claim, tables: Mapping[str, Table], courses: Mapping[str, Course]) -> Verdict:
+    """Returns how a claim stands by those tables and figures that there are."""
+    given: Mapping[str, object] = courses if claim.courses else tables
+    if claim.untested or any(name not in given for name in claim.needs):
+        return Verdict(claim, [])
+    return Verdict(claim, list(claim.differences(*(given[name] for name in claim.needs))))

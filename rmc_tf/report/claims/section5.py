@@ -1,0 +1,199 @@
+"""What section 5 says of Tables 4 and 5, and of PGD-Skip."""
+
+from collections.abc import Iterator, Sequence
+
+from rmc_tf.report.claims.base import (
+    WEB_NN,
+    Claim,
+    Difference,
+    Differences,
+    Places,
+    compared,
+    in_column,
+    in_row,
+    untestable,
+)
+from rmc_tf.report.tables import Table
+
+_TRAINED = "Adversarially trained w. PGD"
+_REGULAR = "Regularly trained"
+
+
+def _less_hurt(
+    harmed: Sequence[str], others: Sequence[str], before: str, after: str
+) -> Differences:
+    """Some rows lose more than others from one column to another."""
+
+    def differences(table: Table) -> Iterator[Difference]:
+        places = Places(table)
+        for row in harmed:
+            for other in others:
+                if not all(places.has(title, before, after) for title in (row, other)):
+                    continue
+                ends = [(places.share(r, before), places.share(r, after)) for r in (row, other)]
+                values = [f"{100 * b.value:.1f} → {100 * a.value:.1f}" for b, a in ends]
+                (b1, a1), (b2, a2) = ends
+                what = f"loss of {row} − loss of {other}"
+                yield Difference(what, " against ".join(values), (b1 - a1) - (b2 - a2))
+
+    return differences
+
+
+def _misled(table: Table) -> Iterator[Difference]:
+    """None against each defence by neighbours, under PGD-NN."""
+    for row in ("DeepNN", *WEB_NN):
+        yield from in_column("PGD-NN", "None", row, margin=0.05)(table)
+
+
+def by_share(table: Table) -> Iterator[tuple[str, list[str]]]:
+    """Yields each δ, and the columns of Table 5 under it."""
+    for share in dict.fromkeys(column.partition(", ")[0] for column in table.columns):
+        yield share, [c.partition(", ")[2] for c in table.columns if c.startswith(f"{share}, ")]
+
+
+def _recovers(table: Table) -> Iterator[Difference]:
+    """Each q above 0 against q = 0."""
+    places = Places(table)
+    for row in places.rows:
+        for share, delays in by_share(table):
+            for later in delays[1:]:
+                what = f"{row}, {share}: {later} − {delays[0]}"
+                yield places.larger(
+                    what, (row, f"{share}, {later}"), (row, f"{share}, {delays[0]}")
+                )
+
+
+def _little_known(column: str) -> bool:
+    """Says of a column of Table 5(b) if less than 70 % are known, as in "30 % known"."""
+    return float(column.rpartition(", ")[2].removesuffix(" % known")) < 70
+
+
+def _partly_known(partial: Table, delayed: Table) -> Iterator[Difference]:
+    """Each share below 70 % against all that is, at the same p and δ, and no delay."""
+    some, every = Places(partial), Places(delayed)
+    for row in some.rows:
+        for share, known in by_share(partial):
+            for column in filter(_little_known, known):
+                if every.has(row, f"{share}, q = 0"):
+                    yield compared(
+                        f"{row}, {share}: {column} − all known",
+                        some.share(row, f"{share}, {column}"),
+                        every.share(row, f"{share}, q = 0"),
+                    )
+
+
+def _as_adversarial_training(delayed: Table, partial: Table, table1: Table) -> Iterator[Difference]:
+    """RMC+ where it withstands against a network trained by PGD without it, under PGD.
+
+    The success cases are those that section 5.2 names: q ≥ 50, and less than 70 % known.
+    """
+    trained = Places(table1, _TRAINED)
+    if not trained.has("None", "PGD"):
+        return
+    other = trained.share("None", "PGD")
+    late = [column for column in delayed.columns if not column.endswith("q = 0")]
+    for table, columns in ((delayed, late), (partial, filter(_little_known, partial.columns))):
+        places = Places(table)
+        for column in columns:
+            for row in places.rows:
+                what = f"{row}, {column}: RMC+ − A.T. (PGD)"
+                yield compared(what, places.share(row, column), other, margin=0.05)
+
+
+def _defeated(table: Table) -> Iterator[Difference]:
+    """RMC's first column, where the attacker knows no point since there is none, and the rest."""
+    places = Places(table)
+    for column in table.columns[1:] if "RMC" in places.rows else ():
+        first = table.columns[0]
+        yield places.larger(f"RMC: {first} − {column}", ("RMC", first), ("RMC", column))
+
+
+def _above_none(table7: Table, table1: Table) -> Iterator[Difference]:
+    """RMC under PGD-Skip after each p > 0, against the regularly trained network under PGD."""
+    places, regular = Places(table7), Places(table1, _REGULAR)
+    for column in table7.columns[1:]:
+        if places.has("RMC", column) and regular.has("None", "PGD"):
+            what = f"{column}: RMC under PGD-Skip − None under PGD"
+            yield compared(what, places.share("RMC", column), regular.share("None", "PGD"))
+
+
+_HELD = "Under PGD-Skip RMC is still better than no defence"
+
+CLAIMS = (
+    Claim(
+        "DeepNN and WebNN fail under PGD-NN (they are not more than 5 points above None)",
+        "section 5.1",
+        ("table4",),
+        _misled,
+    ),
+    Claim(
+        "PGD-NN hurts WebNN most",
+        "Table 4",
+        ("table4",),
+        _less_hurt(WEB_NN, ("None", "DeepNN", "RMC"), "PGD", "PGD-NN"),
+    ),
+    Claim(
+        "RMC, too, is degraded by PGD-NN",
+        "section 5.1",
+        ("table4",),
+        in_row("RMC", "PGD", "PGD-NN"),
+    ),
+    Claim(
+        "RMC loses much less by PGD-NN than the other defences",
+        "section 5.1",
+        ("table4",),
+        _less_hurt(("DeepNN", *WEB_NN), ("RMC",), "PGD", "PGD-NN"),
+    ),
+    untestable(
+        "Under PGD-NN N'(x̂) holds fewer examples of the right label, but still adversarial ones",
+        "section 5.1",
+        ("table4",),
+        "what is kept of an answer doesn't say what its neighbours were",
+    ),
+    Claim(
+        "RMC withstands PGD-NN (it is more robust than None)",
+        "section 5.1",
+        ("table4",),
+        in_column("PGD-NN", "RMC", "None"),
+    ),
+    untestable(
+        "How RMC stands against a variant of PGD-NN",
+        "footnote 4",
+        ("table4",),
+        "the paper leaves the variant and the numbers to its supplementary file",
+    ),
+    Claim("PGD-Skip defeats RMC", "section 5.2", ("table7",), _defeated),
+    Claim(_HELD, "section 5.2", ("table7", "table1"), _above_none),
+    untestable(
+        "A larger learning rate of the local adaptation, too, defends against PGD-Skip",
+        "section 5.2",
+        ("table5a",),
+        "the paper prints no number for it, and chooses the other way, RMC+",
+    ),
+    Claim(
+        "RMC+ recovers once the attack comes q ≥ 50 points later",
+        "section 5.2",
+        ("table5a",),
+        _recovers,
+    ),
+    Claim(
+        "RMC+ withstands an attacker who knows less than 70 % of the points (against one who knows "
+        "all)",
+        "section 5.2",
+        ("table5b", "table5a"),
+        _partly_known,
+    ),
+    Claim(
+        "In most of the success cases (q ≥ 50, less than 70 % known) RMC+ is as good as "
+        "adversarial training or better (not more than 5 points below)",
+        "section 5.2",
+        ("table5a", "table5b", "table1"),
+        _as_adversarial_training,
+        mostly=True,
+    ),
+    # Of our own table of threats, where the same is seen at every query.
+    Claim(
+        "PGD-Skip defeats RMC", "section 5.2", ("threats",), in_row("RMC", "transfer", "PGD-Skip")
+    ),
+    Claim(_HELD, "section 5.2", ("threats",), in_column("PGD-Skip", "RMC", "None")),
+)

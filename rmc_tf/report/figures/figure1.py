@@ -1,0 +1,250 @@
+"""Figure 1: what surrounds an attacked input, in D and in D'."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import threadpoolctl
+from sklearn.manifold import TSNE
+
+import rmc_tf.report.figures.style as style
+
+_COLOURS = {"x": "#D55E00", "N": "#0072B2", "naive": "#56B4E9", "N'": "#009E73"}
+"""As in the paper: red, blue, cyan and green; of Okabe & Ito 2008, safe for any eye."""
+
+
+class Neighbours(NamedTuple):
+    """Some examples around an input, the nearest first."""
+
+    rows: np.ndarray
+    """[n], of D'; of naive examples, the row that each is made from."""
+    labels: np.ndarray
+    """[n]."""
+    adversarial: np.ndarray
+    """[n] bool."""
+    features: np.ndarray
+    """[n, d]."""
+    images: np.ndarray
+    """[n or fewer, H, W, C] in [0, 1], of the first."""
+
+
+class Neighbourhood(NamedTuple):
+    """An attacked input and what surrounds it by the features of the static network."""
+
+    query: np.ndarray
+    """x̂, [H, W, C] in [0, 1]."""
+    features: np.ndarray
+    """Of x̂, [d]."""
+    row: int
+    """Of the test set."""
+    label: int
+    """The right one."""
+    answer: int
+    """The static network's, to x̂."""
+    attack: str
+    """What x̂ was perturbed by."""
+    sets: Mapping[str, Neighbours]
+    """"N": N(x̂), the nearest of D. "naive": the examples that adversarial training would make
+    of them online. "N'": N'(x̂), the nearest of D'."""
+    classes: int
+    seed: int
+    """Of t-SNE."""
+    moved: bool = True
+    """Whether the attack moves it from a right answer to a wrong one."""
+
+
+class Embedded(NamedTuple):
+    """A point of panel (a)."""
+
+    set: str
+    """"x" for x̂, or the name of one of `Neighbourhood.sets`."""
+    row: int
+    label: int
+    adversarial: bool
+    distance: float
+    """From x̂, Euclidean, of the features."""
+    first: float
+    second: float
+
+
+class Count(NamedTuple):
+    """A bar of panels (b) and (c)."""
+
+    set: str
+    label: int
+    benign: int
+    adversarial: int
+
+
+def embedded(around: Neighbourhood) -> list[Embedded]:
+    """Returns the points of panel (a): t-SNE (van der Maaten & Hinton 2008) of the features.
+
+    A row that is in N(x̂) and in N'(x̂) is projected once, and listed under both.
+    """
+    keys = [("x", around.row)]
+    for name, own in around.sets.items():
+        keys += [("naive" if name == "naive" else "row", int(row)) for row in own.rows]
+    features = np.concatenate([around.features[None], *(s.features for s in around.sets.values())])
+    _, first, place = np.unique(
+        [f"{kind} {row}" for kind, row in keys], return_index=True, return_inverse=True
+    )
+    where = project(features[first], around.seed)[place]
+    distances = np.linalg.norm(features - around.features, axis=1)
+    names = ["x", *(name for name, own in around.sets.items() for _ in own.rows)]
+    labels = [around.label, *(int(y) for own in around.sets.values() for y in own.labels)]
+    made = [True, *(bool(a) for own in around.sets.values() for a in own.adversarial)]
+    return [
+        Embedded(name, key[1], label, adversarial, float(d), float(xy[0]), float(xy[1]))
+        for name, key, label, adversarial, d, xy in zip(
+            names, keys, labels, made, distances, where, strict=True
+        )
+    ]
+
+
+def project(features: np.ndarray, seed: int) -> np.ndarray:
+    """Returns the features [n, d] in two dimensions, [n, 2]; n is at least 4.
+
+    The perplexity is scikit-learn's 30, within the 5 to 50 that van der Maaten & Hinton 2008 call
+    typical; less where so few points can't have it. On one thread, since the sums of several come
+    out in another order each time.
+    """
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    with threadpoolctl.threadpool_limits(1):
+        return np.asarray(tsne.fit_transform(features.astype(np.float32)))
+
+
+def counts(around: Neighbourhood) -> list[Count]:
+    """Returns the bars of panels (b) and (c)."""
+    found = []
+    for name in ("N", "N'"):
+        own = around.sets[name]
+        for label in range(around.classes):
+            adversarial = own.adversarial[own.labels == label]
+            made = int(adversarial.sum())
+            found.append(Count(name, label, len(adversarial) - made, made))
+    return found
+
+
+def picture(
+    around: Neighbourhood, points: Sequence[Embedded], bars: Sequence[Count]
+) -> style.Picture:
+    """Returns the figure of what `embedded` and `counts` returned."""
+    figure: style.Picture = plt.figure(figsize=(7, 11.5), layout="constrained")
+    grid = figure.add_gridspec(3, 2, height_ratios=(5, 3, 3), width_ratios=(4, 3))
+    _map(figure.add_subplot(grid[0, :]), points)
+    panels = {"N": "(b) labels in N(x̂)", "N'": "(c) labels in N'(x̂)"}
+    for row, (name, title) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(grid[row, 0])
+        _bars(axes, around, [bar for bar in bars if bar.set == name])
+        axes.set_title(title)
+        own = around.sets[name]
+        shown = [(around.query, "x̂", _COLOURS["x"])] if name == "N" else []
+        for image, label, made in zip(own.images, own.labels, own.adversarial, strict=False):
+            shown.append((image, str(label), _COLOURS["N'" if made else "N"]))
+        _samples(figure, grid[row, 1], shown[:12])
+    return figure
+
+
+def _map(axes: style.Axes, points: Sequence[Embedded]) -> None:
+    looks = {
+        "N'": ("N'(x̂) of Algorithm 1", "s", 34),
+        "naive": ("examples made from N(x̂)", "^", 16),
+        "N": ("N(x̂), benign", "o", 12),
+        "x": ("x̂", "*", 220),
+    }
+    for name, (label, marker, size) in looks.items():
+        own = [point for point in points if point.set == name]
+        kind: dict[str, Any] = {"c": _COLOURS[name], "linewidths": 0}
+        if name == "N'":  # frames, for what is in N(x̂), too
+            kind = {"facecolors": "none", "edgecolors": _COLOURS[name], "linewidths": 1.2}
+        elif name == "x":
+            kind = {"c": _COLOURS[name], "edgecolors": "black", "zorder": 3}
+        where = [p.first for p in own], [p.second for p in own]
+        axes.scatter(*where, s=size, marker=marker, label=label, **kind)
+    axes.set(title="(a) t-SNE of the features", xlabel="first dimension, no unit")
+    axes.set(ylabel="second dimension, no unit", xticks=[], yticks=[])
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.08),
+        ncols=2,
+        markerscale=1.3,
+        columnspacing=1,
+        handletextpad=0.2,
+    )
+
+
+def _bars(axes: style.Axes, around: Neighbourhood, bars: Sequence[Count]) -> None:
+    """Draws the labels of a set; of many classes, the most frequent and the two that matter."""
+    often = sorted(bars, key=lambda bar: -(bar.benign + bar.adversarial))[:10]
+    kept = {bar.label for bar in often} | {around.label, around.answer}
+    shown = [bar for bar in bars if bar.label in kept]
+    places, benign = range(len(shown)), [bar.benign for bar in shown]
+    axes.bar(places, benign, color=_COLOURS["N"], label="benign")
+    made = [bar.adversarial for bar in shown]
+    if any(made):
+        axes.bar(places, made, bottom=benign, color=_COLOURS["N'"], label="adversarial")
+        axes.legend(loc="upper right", fontsize=11)
+        axes.set_ylim(0, 1.45 * max(b + m for b, m in zip(benign, made, strict=True)))
+    axes.yaxis.set_major_locator(plt.MaxNLocator(5, integer=True))
+    axes.set_xticks(places, [str(bar.label) for bar in shown])
+    for tick, bar in zip(axes.get_xticklabels(), shown, strict=True):
+        if bar.label in (around.label, around.answer):
+            tick.set_fontweight("bold")
+            right = bar.label == around.label
+            tick.set_color(_COLOURS["x"] if not right else "black")
+    axes.set(ylabel="examples", xlabel=f"label (right {around.label}, answered {around.answer})")
+    axes.grid(axis="x", visible=False)
+
+
+def _samples(
+    figure: style.Picture, place: plt.SubplotSpec, shown: Sequence[tuple[np.ndarray, str, str]]
+) -> None:
+    """Draws images with their labels, framed in the colour of their kind."""
+    grid = place.subgridspec(3, 4)
+    for number, (image, label, colour) in enumerate(shown):
+        axes = figure.add_subplot(grid[number // 4, number % 4])
+        pixels = image[..., 0] if image.shape[-1] == 1 else image
+        axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(label, fontsize=11, color=colour, pad=2, loc="center")
+        for spine in axes.spines.values():
+            spine.set(visible=True, color=colour, linewidth=2.5)
+
+
+def caption_of(around: Neighbourhood, dataset: str) -> str:
+    """Returns what the figure shows, on a data set of some name."""
+    nearest, augmented = around.sets["N"], around.sets["N'"]
+    share = 100 * float((augmented.labels == np.bincount(augmented.labels).argmax()).mean())
+    most = 100 * float((nearest.labels == np.bincount(nearest.labels).argmax()).mean())
+    attack = around.attack.upper()
+    which = f"the first test point that {attack} moves to a wrong answer"
+    if not around.moved:
+        which = f"the first test point, attacked by {attack}, which moves none to a wrong answer"
+    return (
+        f"Figure 1: the K = {len(augmented.rows)} nearest neighbours of x̂ on {dataset}, {which}: "
+        f"row {around.row} of the test set, label {around.label}, answered {around.answer} by the "
+        "static network. (a) t-SNE of the feature space in which they are searched: x̂, N(x̂) in D, "
+        "the examples that naive online adversarial training makes from N(x̂), with the labels "
+        "that they have there, and N'(x̂) in D'. (b) Labels in N(x̂), of which the commonest has "
+        f"{most:.0f} %; x̂ and its nearest. (c) Labels in N'(x̂), of which the commonest has "
+        f"{share:.0f} %; its nearest. In the paper's figure, of K = 1,024 on CIFAR-10, the labels "
+        "of N(x̂) concentrate at a wrong class, and those of N'(x̂) scatter over different ones."
+    )
+
+
+def draw(folder: pathlib.Path, around: Neighbourhood, dataset: str) -> str:
+    """Writes the figure into a folder, and returns its caption.
+
+    Args:
+      folder: where to.
+      around: the input and its neighbours.
+      dataset: its name.
+    """
+    points, bars, caption = embedded(around), counts(around), caption_of(around, dataset)
+    with style.style():
+        drawn = picture(around, points, bars)
+        style.write(folder, drawn, {"embedding": points, "labels": bars}, caption)
+    return caption

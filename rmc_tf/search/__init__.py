@@ -1,0 +1,1 @@
+"""Line 11 of Algorithm 1: the K nearest feature vectors."""

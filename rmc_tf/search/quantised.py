@@ -1,0 +1,100 @@
+"""Search where float32 vectors don't fit in memory: a byte a number, and exact vectors on disk.
+
+ScaNN scores rows by vectors of 8-bit integers. More rows than are asked for are
+taken as candidates, and `rmc_tf.search.index` compares these exactly, by their float32
+vectors, which it reads at random from a memory map.
+
+To build a searcher ScaNN copies the float32 vectors. So rows are taken in pieces of
+which one at a time fits in what the budget leaves, and each becomes a searcher of its
+own: an exhaustive one where exact search would be quick enough, else a tree.
+"""
+
+import itertools
+
+import numpy as np
+from scann.scann_ops.py.scann_ops_pybind import ScannSearcher
+
+from rmc_tf.config import IndexConfig
+from rmc_tf.search import searchers
+
+_PIECE = 1 << 18
+"""Rows of a piece where nothing bounds memory."""
+_SPARE = 32
+"""Candidates more than `IndexConfig.candidates` says: a multiple of a small K would be few."""
+_WIDENINGS = 3
+"""How often a search is widened before it is given up: eight times as many candidates."""
+
+
+class QuantisedVectors:
+    """Finds candidates for the nearest rows.
+
+    Attributes:
+      share: how many candidates there are, as a multiple of the rows asked for.
+      leaves_searched: share of the leaves whose rows are scored; 1 where there are no trees.
+      tree: whether there are.
+    """
+
+    def __init__(self, features: np.ndarray, k: int, config: IndexConfig) -> None:
+        """Builds a searcher a piece.
+
+        Args:
+          features: [N, d] float32, as a rule a memory map; read once, in order.
+          k: how many neighbours will be asked for.
+          config: the budget, and where a search begins: candidates and leaves.
+        """
+        size, dimensions = features.shape
+        self.tree = size > searchers.exact_rows(dimensions, config)
+        self.share = config.candidates
+        self.leaves_searched = config.leaves_searched if self.tree else 1.0
+        self._widenings = 0
+        count = -(-size // rows_of_a_piece(size, dimensions, config))
+        ends = [size * number // count for number in range(count + 1)]  # all alike in size
+        self._pieces = [
+            (begin, end - begin, self._built(features[begin:end], k, config))
+            for begin, end in itertools.pairwise(ends)
+        ]
+
+    def _built(self, rows: np.ndarray, k: int, config: IndexConfig) -> ScannSearcher:
+        return searchers.searcher(rows, k, config, tree=self.tree, quantised=True)
+
+    def candidates(self, query: np.ndarray, k: int, besides: int = 0) -> np.ndarray:
+        """Returns candidates for the k nearest rows, [n] int64 in order of their numbers.
+
+        Args:
+          query: [d] float32.
+          k: how many are asked for.
+          besides: how many candidates more.
+        """
+        wanted = round(k * self.share) + _SPARE + besides
+        found, squared = [], []
+        for begin, size, searcher in self._pieces:
+            leaves = searchers.leaves_of(size)
+            rows, distances = searcher.search(
+                query,
+                final_num_neighbors=min(wanted, size),
+                leaves_to_search=max(1, round(leaves * self.leaves_searched)) if self.tree else -1,
+            )
+            found.append(begin + rows.astype(np.int64))
+            squared.append(distances)
+        rows, distances = np.concatenate(found), np.concatenate(squared)
+        if len(rows) > wanted:
+            rows = rows[np.lexsort((rows, distances))[:wanted]]
+        return np.sort(rows)
+
+    def widen(self) -> bool:
+        """Doubles the candidates and the leaves; returns False where that was done often enough."""
+        if self._widenings == _WIDENINGS:
+            return False
+        self._widenings += 1
+        self.share *= 2
+        self.leaves_searched = min(1.0, 2 * self.leaves_searched)
+        return True
+
+
+def rows_of_a_piece(rows: int, dimensions: int, config: IndexConfig) -> int:
+    """Returns how many rows a piece has: two float32 copies of them fit beside all the bytes."""
+    most = min(rows, _PIECE)
+    if config.memory_gib:
+        left = config.memory_gib * searchers.GIB - rows * dimensions
+        most = min(most, round(left // (8 * dimensions)))
+    return max(min(rows, searchers.LEAST_PIECE), most)

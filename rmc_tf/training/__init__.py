@@ -1,0 +1,1 @@
+"""θ*: how a network is trained (Table 1's blocks)."""

@@ -1,0 +1,166 @@
+"""Training θ*: minimise a loss over D with Adam (section 4, "Trained Networks").
+
+One loop; `losses` has what it minimises.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rmc_tf.common import storage
+from rmc_tf.common.errors import ArtefactError, first_line
+from rmc_tf.common.progress import progress
+from rmc_tf.common.seeding import derive_seed, generator
+from rmc_tf.common.traces import Traces
+from rmc_tf.config import AttackConfig, TrainingConfig
+from rmc_tf.data.augmentation import augment
+from rmc_tf.data.images import to_float
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.training import losses, replicas
+
+
+def train(
+    classifier: Classifier,
+    images: np.ndarray,
+    labels: np.ndarray,
+    config: TrainingConfig,
+    *,
+    attack_models: Mapping[str, AttackConfig] | None = None,
+    seed: int,
+    checkpoint: pathlib.Path,
+    traces: Traces,
+    devices: Literal["one", "all"] = "one",
+) -> None:
+    """Trains a classifier in place, from the checkpoint if there is one.
+
+    Args:
+      classifier: its weights are changed.
+      images: D, [N, H, W, C] as stored (uint8 or float32).
+      labels: [N] int32.
+      config: epochs, batch size, learning rate, augmentation, loss.
+      attack_models: where an adversarial loss finds its attack.
+      seed: of the order of the rows, of the augmentation, and of attacks and projections.
+      checkpoint: a file, written after each epoch; a killed training goes on from it.
+      traces: told the loss and the training accuracy of each epoch.
+      devices: as in `HardwareConfig`.
+
+    Raises:
+      ArtefactError: the checkpoint is damaged.
+      UserError: an adversarial loss whose attack isn't among the models.
+    """
+    trainer = _Trainer(classifier, config, len(images), attack_models or {}, devices)
+    first = trainer.restore(checkpoint) if checkpoint.exists() else 0
+    batches = -(-len(images) // config.batch_size)
+    done = first * batches
+    with progress("training", config.epochs * batches, done, "step") as advance:
+        for epoch in range(first, config.epochs):
+            random = generator(seed, "epoch", epoch)
+            order = random.permutation(len(images))
+            values, hits = [], []
+            regularised = epoch >= config.loss.ordinary_share * config.epochs
+            weight = config.loss.weight if regularised else 0.0
+            for begin in range(0, len(order), config.batch_size):
+                batch = order[begin : begin + config.batch_size]
+                x = augment(to_float(images[batch]), config.augmentation, random)
+                step_seed = derive_seed(seed, "step", epoch, begin)
+                value, hit = trainer.step(x, labels[batch], step_seed, weight)
+                values.append(value)
+                hits.append(hit)
+                advance(1)
+            traces.scalar("training/loss", float(np.mean(values)), epoch)
+            traces.scalar("training/accuracy", float(np.concatenate(hits).mean()), epoch)
+            trainer.save(checkpoint, epoch + 1)
+    trainer.finish()
+
+
+def accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the share of images [N, H, W, C], as stored, that are classified as labelled."""
+    hits = 0
+    for begin in range(0, len(images), 512):
+        _, logits = classifier.forward(to_float(images[begin : begin + 512]))
+        hits += int((logits.argmax(axis=1) == labels[begin : begin + 512]).sum())
+    return hits / len(images)
+
+
+class _Trainer:
+    """A compiled training step, and its state on disk."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        config: TrainingConfig,
+        rows: int,
+        attack_models: Mapping[str, AttackConfig],
+        devices: Literal["one", "all"],
+    ) -> None:
+        strategy = replicas.strategy(devices)
+        several = strategy.num_replicas_in_sync > 1
+        steps = config.epochs * -(-rows // config.batch_size)
+        schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
+        self._given = classifier
+        with strategy.scope():
+            self._classifier = replicas.mirrored(classifier) if several else classifier
+            self._optimizer = keras.optimizers.Adam(schedule)
+            self._optimizer.build(self._classifier.model.trainable_variables)
+        self._loss = losses.build(config.loss, self._classifier, attack_models)
+        self._compiled = tf.function(
+            replicas.shared(self._step, strategy) if several else self._step,
+            input_signature=[
+                tf.TensorSpec([None, *classifier.image_shape], tf.float32),
+                tf.TensorSpec([None], tf.int32),
+                tf.TensorSpec([2], tf.int32),
+                tf.TensorSpec([], tf.float32),
+            ],
+        )
+
+    def step(
+        self, images: np.ndarray, labels: np.ndarray, seed: int, weight: float
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Takes one step of Adam; returns the loss and which images were right, [B]."""
+        loss, hits = self._compiled(images, labels, [seed, 0], weight)
+        return loss, hits
+
+    def _step(
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        seed: tf.Tensor,
+        weight: tf.Tensor,
+        share: tf.Tensor | float = 1.0,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        weights = [variable.value for variable in self._classifier.model.trainable_variables]
+        with tf.GradientTape() as tape:
+            loss, logits = self._loss(images, labels, seed, weight)
+            own = loss * share
+        self._optimizer.apply(tape.gradient(own, weights))
+        return loss, tf.argmax(logits, 1, tf.int32) == labels
+
+    def finish(self) -> None:
+        """Gives the classifier what was trained, where that is a copy."""
+        if self._classifier is not self._given:
+            replicas.put_back(self._classifier, self._given)
+
+    def _variables(self) -> list[keras.Variable]:
+        return [*self._classifier.model.variables, *self._optimizer.variables]
+
+    def save(self, checkpoint: pathlib.Path, epochs: int) -> None:
+        """Writes weights, optimizer and the number of finished epochs."""
+        arrays = {f"variable_{i}": np.array(v) for i, v in enumerate(self._variables())}
+        storage.write_arrays(checkpoint, {"epochs": np.array(epochs), **arrays})
+
+    def restore(self, checkpoint: pathlib.Path) -> int:
+        """Reads what `save` wrote; returns the number of finished epochs."""
+        arrays = storage.read_arrays(checkpoint)
+        try:
+            for i, variable in enumerate(self._variables()):
+                variable.assign(arrays[f"variable_{i}"])
+            return int(arrays["epochs"])
+        except (KeyError, ValueError) as error:
+            raise ArtefactError(
+                f"{checkpoint}: not a checkpoint of this training ({first_line(error)}); "
+                "delete it and run again"
+            ) from None

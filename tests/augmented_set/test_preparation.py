@@ -1,0 +1,378 @@
+"""D' is D and adversarial examples of it; it survives kills, and says when it is damaged."""
+
+import dataclasses
+import itertools
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+
+from rmc_tf import attacks
+from rmc_tf.augmented_set import preparation, rows_on_disk
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
+from rmc_tf.common.errors import ArtefactError, UserError
+from rmc_tf.config import AttackConfig, AugmentedSetConfig, DatasetConfig
+from rmc_tf.data import datasets, rows
+from rmc_tf.data.images import to_float
+from rmc_tf.networks.classifier import Classifier
+
+PGD = AttackConfig(epsilon=0.1, step_size=0.05, iterations=2)
+FGSM = AttackConfig(attack="fgsm", epsilon=0.1)
+# 100 rows of D in 3 shards, 150 adversarial ones in 4, of at most 3 batches each.
+SMALL = AugmentedSetConfig(
+    attacks=("pgd",), adversarial_per_row=1.5, shard_rows=40, batch_size=16, sampling="random"
+)
+Prepare = Callable[..., AugmentedSet]
+
+
+@pytest.fixture(scope="module")
+def hundred(digits: datasets.Dataset) -> rows.ArraySplit:
+    """A small D: 100 digits."""
+    batch = next(digits.train.batches(100))
+    return rows.ArraySplit(batch.images, batch.labels, 10)
+
+
+@pytest.fixture(scope="module")
+def network() -> Classifier:
+    """A small smooth network, untrained: it compiles quickly, and attacks on it are attacks."""
+    keras.utils.set_random_seed(2)
+    layers = keras.layers
+    stack = [layers.Conv2D(4, 3, activation="tanh"), layers.Flatten(name="features")]
+    return Classifier(keras.Sequential([keras.Input((8, 8, 1)), *stack, layers.Dense(10)]))
+
+
+@pytest.fixture
+def prepare(hundred: rows.ArraySplit, network: Classifier, tmp_path: pathlib.Path) -> Prepare:
+    """PREPARE of a small D', any part of it otherwise."""
+
+    def prepared(**other: Any) -> AugmentedSet:
+        usual: dict[str, Any] = {
+            "train": hundred,
+            "classifier": network,
+            "attack_models": {"pgd": PGD, "fgsm": FGSM},
+            "config": SMALL,
+            "seed": 0,
+            "folder": tmp_path,
+        }
+        return preparation.prepare(**usual | other)
+
+    return prepared
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    hundred: rows.ArraySplit, network: Classifier, tmp_path_factory: pytest.TempPathFactory
+) -> AugmentedSet:
+    """A small D' that nothing happened to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return preparation.prepare(hundred, network, {"pgd": PGD}, SMALL, seed=0, folder=folder)
+
+
+def copy_of(made: AugmentedSet, folder: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of a copy of D', to be damaged; it lies where `prepare` looks."""
+    return pathlib.Path(shutil.copytree(made.folder, folder / made.folder.name))
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    """Returns all files of a folder."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def everything(made: AugmentedSet) -> rows_on_disk.Rows:
+    """Returns all rows, one at a time and last first, in order."""
+    parts = [made.rows(np.array([number])) for number in reversed(range(len(made)))]
+    return rows_on_disk.Rows(*(np.concatenate(f[::-1]) for f in zip(*parts, strict=True)))
+
+
+def refuse_to_craft(*args: object) -> attacks.Craft:
+    raise AssertionError("an adversarial example was about to be made")
+
+
+def test_d_prime_starts_with_d(d_prime: AugmentedSet, digits: datasets.Dataset) -> None:
+    train, numbers = digits.train.arrays(), np.arange(digits.train.num_rows)
+    rows = d_prime.rows(numbers)
+    np.testing.assert_array_equal(d_prime.stored_images(numbers), train.images)
+    np.testing.assert_array_equal(rows.images, to_float(train.images))
+    np.testing.assert_array_equal(rows.labels, train.labels)
+    np.testing.assert_array_equal(rows.origins, numbers)
+    np.testing.assert_array_equal(d_prime.benign_rows, numbers)
+    assert not rows.sources.any() and len(d_prime) == 2 * len(numbers)
+
+
+def test_the_rest_are_examples_that_the_network_fails_on_in_the_ball_of_their_origins(
+    d_prime: AugmentedSet, classifier: Classifier, pgd: AttackConfig
+) -> None:
+    adversarial = np.flatnonzero(d_prime.sources)
+    origins = d_prime.origins[adversarial]
+    stored = d_prime.stored_images(adversarial).astype(int)
+    steps = np.abs(stored - d_prime.stored_images(origins)).reshape(len(stored), -1).max(axis=1)
+    assert steps.max() <= pgd.epsilon * 255 and np.median(steps) == np.floor(pgd.epsilon * 255)
+    np.testing.assert_array_equal(d_prime.labels[adversarial], d_prime.labels[origins])
+    accuracy = {
+        name: np.mean(classifier.forward(rows.images)[1].argmax(axis=1) == rows.labels)
+        for name, rows in (("x'", d_prime.rows(adversarial)), ("x", d_prime.rows(origins)))
+    }
+    assert accuracy["x'"] < accuracy["x"] / 2
+
+
+@pytest.mark.parametrize("pixels", ["uint8", "float32"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_every_adversarial_row_is_the_attacks_answer_to_its_origin_as_near_as_its_pixels_allow(
+    prepare: Prepare, network: Classifier, norm: Any, pixels: Any
+) -> None:
+    model = dataclasses.replace(PGD, norm=norm, epsilon=0.3, step_size=0.2, random_start=False)
+    config = dataclasses.replace(SMALL, pixels=pixels, repeats="keep")
+    made = prepare(attack_models={"pgd": model}, config=config)
+    rows = made.rows(np.flatnonzero(made.sources))
+    x = made.rows(rows.origins)
+    expected = attacks.build(model, network)(x.images, x.labels, 0)
+    difference = (rows.images.astype(float) - x.images).reshape(len(rows.images), -1)
+    radii = np.linalg.norm(difference, np.inf if norm == "linf" else 2, axis=1)
+    assert radii.max() <= 0.3 + 1e-6 and radii.min() > 0
+    # Truncation, where rounding would leave the ball, costs less than one step.
+    tolerance = {"uint8": 1.01 / 255, "float32": 1e-4}[pixels]
+    assert np.isclose(rows.images, expected, atol=tolerance).mean() > 0.99
+    assert (made.stored_images(np.arange(3)).dtype.name) == pixels
+
+
+@pytest.mark.parametrize("per_row", [0.01, 0.5, 2.0])
+@pytest.mark.parametrize("names", [("fgsm",), ("fgsm", "pgd")])
+def test_n_prime_is_as_asked_and_shared_between_the_attacks(
+    prepare: Prepare, per_row: float, names: tuple[str, ...]
+) -> None:
+    made = prepare(config=dataclasses.replace(SMALL, attacks=names, adversarial_per_row=per_row))
+    counts = np.bincount(made.sources, minlength=1 + len(names))
+    assert made.source_names == ("benign", *names)
+    assert counts[0] == 100 and counts[1:].sum() == 100 * per_row
+    assert np.ptp(counts[1:]) <= 1
+    assert max(map(len, made.shard_ranges)) <= SMALL.shard_rows
+
+
+@pytest.mark.parametrize("batch_size", [1, 64, 1000])
+def test_rows_are_the_same_at_random_in_batches_and_from_tensorflow(
+    undisturbed: AugmentedSet, batch_size: int
+) -> None:
+    expected = everything(undisturbed)
+    numbers = np.random.default_rng(0).integers(0, len(undisturbed), 500)
+    batches = list(undisturbed.batches(batch_size))
+    tensors = list(undisturbed.as_tf_dataset(batch_size).as_numpy_iterator())
+    assert all(len(batch.labels) == batch_size for batch in batches[:-1])
+    for i, field in enumerate(expected):
+        np.testing.assert_array_equal(undisturbed.rows(numbers)[i], field[numbers])
+        for parts in (batches, tensors):
+            whole = np.concatenate([part[i] for part in parts])
+            assert whole.dtype == field.dtype
+            np.testing.assert_array_equal(whole, field)
+
+
+def test_a_d_prime_of_more_shards_than_files_may_be_open_is_read(
+    undisturbed: AugmentedSet, tmp_path: pathlib.Path, few_files: Callable[[int], None]
+) -> None:
+    size = len(undisturbed.shard_ranges[0])
+    shards = [tmp_path / f"shard-{number}" for number in range(250)]
+    for shard in shards:
+        shard.symlink_to(undisturbed.folder / "shard-00000")
+    numbers = np.random.default_rng(0).permutation(250 * size)
+    few_files(200)
+    images = AugmentedSet(shards, ("benign",), undisturbed.fingerprint).stored_images(numbers)
+    np.testing.assert_array_equal(images, undisturbed.stored_images(numbers % size))
+
+
+@pytest.mark.parametrize("calls", [0, 1, 4, 7])
+def test_a_killed_prepare_goes_on_to_the_very_bytes_of_an_undisturbed_one(
+    prepare: Prepare,
+    undisturbed: AugmentedSet,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    calls: int,
+) -> None:
+    crafted: list[int] = []
+
+    class Killed(attacks.Craft):
+        def __call__(self, *args: Any, **options: Any) -> np.ndarray:
+            if len(crafted) == calls:
+                raise KeyboardInterrupt
+            crafted.append(1)
+            return super().__call__(*args, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(attacks, "build", Killed)
+        prepare()
+    (folder,) = tmp_path.iterdir()
+    with pytest.raises(ArtefactError, match=r"augmented_set\.json"):
+        AugmentedSet.open(folder)
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*/*")}
+    assert len(kept) == 6 * (3 + calls // 3)  # the shards before the one in work
+    assert prepare().folder == folder
+    assert contents(folder) == contents(undisturbed.folder)
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_a_prepare_killed_while_it_copies_d_goes_on(
+    prepare: Prepare, hundred: rows.ArraySplit, undisturbed: AugmentedSet
+) -> None:
+    class Killed:
+        def __getattr__(self, name: str) -> object:
+            return getattr(hundred, name)
+
+        def batches(self, batch_size: int) -> Any:
+            yield next(hundred.batches(batch_size))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(train=Killed())
+    assert contents(prepare().folder) == contents(undisturbed.folder)
+
+
+def test_an_unchanged_d_prime_is_reused_and_a_changed_one_is_made_beside_it(
+    prepare: Prepare, network: Classifier, hundred: rows.ArraySplit, monkeypatch: Any
+) -> None:
+    first = prepare()
+    other_weights = network.clone()
+    bias = other_weights.model.layers[-1].bias
+    bias.assign(bias + 1e-3)
+    fewer = next(hundred.batches(90))
+    changes: list[dict[str, Any]] = [
+        {"attack_models": {"pgd": dataclasses.replace(PGD, epsilon=0.11)}},
+        {"seed": 1},
+        {"classifier": other_weights},
+        {"config": dataclasses.replace(SMALL, adversarial_per_row=1.0)},
+        {"train": rows.ArraySplit(fewer.images, fewer.labels, 10)},
+    ]
+    monkeypatch.setattr(attacks, "build", refuse_to_craft)
+    assert prepare().fingerprint == first.fingerprint
+    unused = dataclasses.replace(FGSM, epsilon=0.2)
+    assert prepare(attack_models={"pgd": PGD, "fgsm": unused}).folder == first.folder
+    for change in changes:
+        with pytest.raises(AssertionError, match="about to be made"):
+            prepare(**change)
+    assert len(list(first.folder.parent.iterdir())) == 1 + len(changes)
+
+
+def truncate(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes().rstrip()[:-1])
+
+
+def flip_a_bit(path: pathlib.Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def replace(path: pathlib.Path) -> None:
+    path.write_text("{}")
+
+
+FIELDS = ("image", "label", "source", "origin")
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        *itertools.product(
+            [f"shard-0000{i}/{field}.npy" for i in (1, 5) for field in FIELDS],
+            [truncate, flip_a_bit, pathlib.Path.unlink],
+        ),
+        *itertools.product(["augmented_set.json"], [truncate, replace, pathlib.Path.unlink]),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_line(
+    undisturbed: AugmentedSet,
+    tmp_path: pathlib.Path,
+    file: str,
+    damage: Callable[[pathlib.Path], None],
+) -> None:
+    path = copy_of(undisturbed, tmp_path) / file
+    damage(path)
+    with pytest.raises(ArtefactError) as caught:
+        AugmentedSet.open(tmp_path / undisturbed.folder.name)
+    assert str(path) in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("shard", ["shard-00001", "shard-00005", "augmented_set.json"])
+def test_what_is_deleted_is_made_again_as_the_messages_promise(
+    undisturbed: AugmentedSet, prepare: Prepare, tmp_path: pathlib.Path, shard: str
+) -> None:
+    deleted = copy_of(undisturbed, tmp_path) / shard
+    if deleted.is_dir():
+        shutil.rmtree(deleted)
+    else:
+        deleted.unlink()
+    assert contents(prepare().folder) == contents(undisturbed.folder)
+
+
+def test_sampling_each_takes_every_row_equally_often(prepare: Prepare) -> None:
+    config = dataclasses.replace(SMALL, sampling="each", adversarial_per_row=2.3, attacks=("fgsm",))
+    made = prepare(config=config)
+    times = np.bincount(made.origins[made.sources == 1], minlength=100)
+    assert times.tolist() == [3] * 30 + [2] * 70
+
+
+def test_sampling_at_random_draws_with_replacement_and_anew_for_each_attack_and_seed(
+    prepare: Prepare,
+) -> None:
+    config = dataclasses.replace(SMALL, adversarial_per_row=4.0, attacks=("one", "two"))
+    models = {"one": FGSM, "two": FGSM}
+    made, other = (prepare(config=config, attack_models=models, seed=seed) for seed in (0, 1))
+    origins = [d.origins[d.sources == code] for d in (made, other) for code in (1, 2)]
+    for drawn in origins:
+        times = np.bincount(drawn, minlength=100)
+        assert times.min() == 0 and times.max() > 2  # 2 on average
+        assert scipy.stats.chisquare(times).pvalue > 1e-3
+    assert all(np.mean(a == b) < 0.1 for i, a in enumerate(origins) for b in origins[:i])
+
+
+def test_an_exported_d_prime_is_a_tfds_data_set_like_any_other(
+    d_prime: AugmentedSet, digits: datasets.Dataset, tmp_path: pathlib.Path
+) -> None:
+    d_prime.export_tfds("digits_pgd", str(tmp_path), digits.class_names)
+    config = DatasetConfig(
+        name="digits_pgd", data_dir=str(tmp_path), train_split="benign", test_split="pgd"
+    )
+    read = datasets.load(config)
+    assert read.class_names == digits.class_names
+    for code, split in enumerate((read.train, read.test)):
+        numbers = np.flatnonzero(d_prime.sources == code)
+        batch = split.arrays()
+        np.testing.assert_array_equal(batch.images, d_prime.stored_images(numbers))
+        np.testing.assert_array_equal(batch.labels, d_prime.labels[numbers])
+    with pytest.raises(UserError, match="there already"):
+        d_prime.export_tfds("digits_pgd", str(tmp_path), digits.class_names)
+
+
+def test_what_cannot_give_a_sound_d_prime_is_refused_before_any_work(
+    prepare: Prepare, tmp_path: pathlib.Path
+) -> None:
+    fine = dataclasses.replace(PGD, epsilon=0.003, step_size=0.001)
+    with pytest.raises(UserError, match=r"attacks\.pgd\.epsilon=0\.003: less than one step"):
+        prepare(attack_models={"pgd": fine})
+    flat = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(name="features")])
+    with pytest.raises(UserError, match=r"takes images \[8, 8, 3\], the data set's are"):
+        prepare(classifier=Classifier(flat))
+    assert not any(tmp_path.iterdir())
+
+
+def test_float_pixels_are_neither_stored_in_8_bits_nor_exported(
+    prepare: Prepare, hundred: rows.ArraySplit, tmp_path: pathlib.Path
+) -> None:
+    batch = next(hundred.batches(100))
+    images = to_float(batch.images) * np.float32(0.999)
+    exact = rows.ArraySplit(images, batch.labels, 10)
+    with pytest.raises(UserError, match=r"pixels=uint8: .* holds float32 pixels; set it to"):
+        prepare(train=exact)
+    config = dataclasses.replace(SMALL, pixels="float32", attacks=("fgsm",))
+    made = prepare(train=exact, config=config)
+    np.testing.assert_array_equal(made.rows(np.arange(100)).images, images)
+    with pytest.raises(UserError, match="only 8-bit pixels"):
+        made.export_tfds("digits_float", str(tmp_path / "tfds"), tuple("0123456789"))
+
+
+def test_an_attack_without_its_model_is_named_with_those_that_there_are(prepare: Prepare) -> None:
+    with pytest.raises(UserError, match=r"attacks=pgd: no attack model of that name; known: mine"):
+        prepare(attack_models={"mine": PGD})

@@ -1,0 +1,299 @@
+"""Settings: the same as JSON and as flags, frozen, and refused by a line that names the field."""
+
+import dataclasses
+import json
+import math
+import pathlib
+import runpy
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from rmc_tf import config
+from rmc_tf.common.errors import UserError
+from rmc_tf.config import ExperimentConfig, RMCConfig
+
+CONFIGS = {path.stem: path for path in pathlib.Path(__file__).parents[2].glob("configs/[!_]*.py")}
+MADE_FROM = {
+    **dict.fromkeys(("authors_code", "table1"), "digits"),
+    **dict.fromkeys(("table3", "table4", "table5a", "table6", "threats"), "table1"),
+    **dict.fromkeys(("table5b", "table7"), "table5a"),
+    "table2": "imagenet",
+    "denoising": "table2",
+    **dict.fromkeys(("figure1", "figure3", "figure4a", "figure4b"), "table1"),
+    "figure2": "figure4a",
+}
+PAPERS = sorted(CONFIGS.keys() - MADE_FROM.keys())
+
+
+def shipped(name: str) -> ExperimentConfig:
+    """Returns what a file in configs/ builds."""
+    build = runpy.run_path(str(CONFIGS[name]))["experiment"]
+    base = [shipped(MADE_FROM[name])] if name in MADE_FROM else []
+    return cast(ExperimentConfig, build(*base))
+
+
+DIGITS = shipped("digits")
+AT_LEAST_1 = [
+    *("model.blocks", "model.filters", "training.batch_size"),
+    *("attacks.pgd.iterations", "attacks.pgd.binary_search_steps"),
+    *("augmented_set.batch_size", "augmented_set.shard_rows"),
+    *("index.recall_queries", "rmc.batch_size", "rmc.early_stop.patience"),
+    *("rmc.calibration.early_stop.max_epochs", "evaluation.points", "rmc.calibration.every"),
+    *("rmc.fast.batch_size", "rmc.fast.max_epochs", "rmc.fast.calibration_epochs"),
+    "rmc.fast.calibrate_every",
+]
+LISTS = ["augmented_set.attacks", "evaluation.streams", "evaluation.defences"]
+ABOVE_0 = [
+    *("training.learning_rate", "attacks.pgd.epsilon", "attacks.pgd.step_size"),
+    *("attacks.pgd.learning_rate", "attacks.pgd.initial_const", "attacks.pgd.gamma"),
+    *("augmented_set.adversarial_per_row", "index.leaves_searched", "index.least_recall"),
+    *("rmc.training_rate", "rmc.rate_share", "rmc.validation_share"),
+    *("rmc.fast.neighbours", "rmc.fast.rate_factor"),
+]
+
+
+def parent_of(values: dict[str, Any], field: str) -> tuple[dict[str, Any], str]:
+    """Returns the innermost dictionary of "a.b.c", and c."""
+    *parents, last = field.split(".")
+    for parent in parents:
+        values = values[parent]
+    return values, last
+
+
+def with_value(field: str, value: object) -> ExperimentConfig:
+    """Returns the digits' experiment with one other setting, as read from JSON."""
+    values = DIGITS.to_dict()
+    inner, last = parent_of(values, field)
+    inner[last] = value
+    return ExperimentConfig.from_dict(values)
+
+
+def refusal(field: str, value: object) -> str:
+    """Returns the one line that a value is refused with."""
+    with pytest.raises(UserError) as caught:
+        with_value(field, value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def names(line: str, field: str) -> bool:
+    """Says whether a line names a field; one of many alike is named by a star."""
+    alike = field.replace(".pgd.", ".*."), "*." + ".".join(field.split(".")[-2:])
+    return line.startswith(tuple(f"--config.{name}=" for name in (field, *alike)))
+
+
+def changes(old: dict[str, Any], new: dict[str, Any], where: str = "") -> dict[str, object]:
+    """Returns the settings of `new` that aren't those of `old`, as "a.b.c" to value."""
+    assert old.keys() == new.keys()
+    found: dict[str, object] = {}
+    for name, value in new.items():
+        if isinstance(value, dict):
+            found |= changes(old[name], value, f"{where}{name}.")
+        elif value != old[name]:
+            found[where + name] = value
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_a_shipped_config_is_the_same_after_json_and_as_flags(name: str) -> None:
+    made = shipped(name)
+    assert ExperimentConfig.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+    assert ExperimentConfig.from_dict(config.to_flags(made).to_dict()) == made
+    assert runpy.run_path(str(CONFIGS[name]))["get_config"]().to_dict() == made.to_dict()
+
+
+def sections(value: Any) -> Iterator[Any]:
+    """Yields a group of settings and all groups within."""
+    if dataclasses.is_dataclass(value):
+        yield value
+    inner = value.values() if isinstance(value, dict) else getattr(value, "__dict__", {}).values()
+    for each in inner:
+        yield from sections(each)
+
+
+@pytest.mark.parametrize("section", sections(DIGITS), ids=lambda section: type(section).__name__)
+def test_no_setting_can_be_changed(section: Any) -> None:
+    for field in dataclasses.fields(section):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(section, field.name, getattr(section, field.name))
+
+
+@pytest.mark.parametrize(
+    ("field", "remedy"),
+    [
+        ("epsilon", "known: seed, deterministic, dataset"),
+        ("traning", "did you mean training?"),
+        ("training.epoch", "did you mean training.epochs?"),
+        ("attacks.pgd.epsilom", "did you mean attacks.pgd.epsilon?"),
+        ("rmc.calibration.row", "did you mean rmc.calibration.rows?"),
+    ],
+)
+def test_an_unknown_setting_is_answered_with_the_nearest(field: str, remedy: str) -> None:
+    assert refusal(field, 1).startswith(f"--config.{field}: no such setting; {remedy}")
+
+
+@pytest.mark.parametrize("field", ["dataset", "attacks", "dataset.name"])
+def test_a_missing_setting_that_has_no_default_is_named(field: str) -> None:
+    values = DIGITS.to_dict()
+    inner, last = parent_of(values, field)
+    del inner[last]
+    with pytest.raises(UserError, match=f"^--config.{field}\\b"):
+        ExperimentConfig.from_dict(values)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("seed", "0", "expected int, got str"),
+        ("seed", True, "expected int, got bool"),
+        ("deterministic", 1, "expected bool, got int"),
+        ("dataset", "digits", "expected DatasetConfig, got str"),
+        ("dataset.name", None, "expected str, got NoneType"),
+        ("attacks", ["pgd"], "expected dict, got list"),
+        ("attacks.pgd", 0.1, "expected AttackConfig, got float"),
+        ("training.epochs", 1.5, "expected int, got float"),
+        ("training.learning_rate", True, "expected float, got bool"),
+        ("augmented_set.attacks", "pgd", "expected tuple, got str"),
+        ("index.exact_rows", [1, 2.5], "expected int, got float"),
+        ("attacks.pgd.norm", "l1", "must be one of linf, l2, l0"),
+        ("training.augmentation", "flip", "must be one of none, shift, shift_flip"),
+        ("index.kind", ["exact"], "must be one of auto, exact, tree, quantised"),
+        ("rmc.early_stop.keep", "", "must be one of last, best"),
+        ("rmc.calibration.source", "D", "must be one of training_set, augmented_set"),
+        ("augmented_set.attacks", ["cw"], "=cw: known: fgsm, pgd"),
+        ("evaluation.streams", ["clean", "cw"], "=cw: known: clean, fgsm, pgd"),
+        ("attacks.pgd.step_size", 0.2, "at most epsilon = 0.15"),
+        *(("attacks.pgd.gamma", value, "in (0, 1]") for value in (0, -0.1, 1.1, math.nan)),
+        *(("attacks.pgd.theta", value, "not 0") for value in (0, -1.1, 1.1, math.nan)),
+        *(
+            (f"attacks.pgd.{field}", value, "0 or more")
+            for field in ("decay", "confidence")
+            for value in (-0.1, math.inf, math.nan)
+        ),
+        *(
+            (f"attacks.pgd.{field}", value, "above 0")
+            for field in ("learning_rate", "initial_const")
+            for value in (math.inf, math.nan)
+        ),
+        ("rmc.validation_share", 0.9999, "on either side"),
+        ("rmc.k", 1, "at least 2"),
+        ("index.exact_rows", [1000], "two numbers"),
+        ("index.exact_rows", [0, 0], ""),
+        *(("index.memory_gib", value, "0 or more") for value in (-1, math.inf, math.nan)),
+        *(("index.candidates", value, "1 or more") for value in (0.9, math.inf, math.nan)),
+        *((field, -1, "") for field in ("seed", "dataset.image_size", "rmc.calibration.rows")),
+        *((field, [], "at least one") for field in LISTS[1:]),
+        *((field, ["pgd", "pgd"], "each once") for field in LISTS),
+        ("attacks", {"pgd": {}, "clean": {}}, "taken"),
+        ("rmc.calibration.rows", 1, "at least 2"),
+        *(("attacks.pgd.epsilon", value, "at most 1") for value in (1.5, math.nan, math.inf)),
+        *((field, 0, "") for field in AT_LEAST_1 + ABOVE_0),
+        *((field, -0.1, "") for field in ABOVE_0),
+        *(
+            (field, math.inf, "")
+            for field in ("augmented_set.adversarial_per_row", "rmc.rate_share")
+        ),
+        *((f"{field}.validation_share", 1, "") for field in ("rmc", "rmc.calibration")),
+        ("rmc.calibration.validation_share", -0.1, ""),
+        *((field, -0.1, "") for field in ("rmc.trust_radius", "rmc.fast.trust_radius")),
+        *((field, -0.1, "0 or more") for field in ("rmc.settled", "rmc.fast.settled")),
+        ("rmc.profile", "quick", "faithful, fast"),
+        ("training.loss.starts_at_x", 0.2, "regular training has no attack"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(field: str, value: Any, expected: str) -> None:
+    line = refusal(field, value)
+    assert names(line, field)
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((field, 1) for field in [*AT_LEAST_1, "index.leaves_searched", "index.least_recall"]),
+        *(("attacks.pgd.epsilon", 1), ("attacks.pgd.step_size", 0.15), ("rmc.k", 2), ("seed", 0)),
+        *(("attacks.pgd.gamma", 1), ("attacks.pgd.theta", 1), ("attacks.pgd.theta", -1)),
+        *(("attacks.pgd.decay", 0), ("attacks.pgd.confidence", 0)),
+    ],
+)
+def test_a_limit_itself_is_allowed_and_takes_the_type_of_its_field(field: str, value: Any) -> None:
+    inner, last = parent_of(with_value(field, value).to_dict(), field)
+    assert inner[last] == value
+    assert type(inner[last]) is type(parent_of(DIGITS.to_dict(), field)[0][last])
+
+
+def test_a_radius_under_l2_may_be_above_1_and_fgsm_needs_no_step() -> None:
+    assert config.AttackConfig(norm="l2", epsilon=1.5).epsilon == 1.5
+    assert config.AttackConfig(attack="fgsm", epsilon=0.001, step_size=0.1).epsilon == 0.001
+    with pytest.raises(UserError, match="epsilon=inf"):
+        config.AttackConfig(norm="l2", epsilon=math.inf)
+
+
+def test_only_frozen_statistics_can_be_folded() -> None:
+    with pytest.raises(UserError, match=r"rmc\.step=fused: .*rmc\.batch_norm=training"):
+        RMCConfig(step="fused", batch_norm="training")
+    moving = RMCConfig(batch_norm="training", profile="fast")
+    assert moving.in_effect.step == "plain", "the fast profile does without, and says nothing"
+
+
+def test_the_adaptation_rate_is_a_quarter_of_the_training_rate() -> None:
+    assert RMCConfig().learning_rate == 0.25 * config.TrainingConfig().learning_rate
+    assert RMCConfig(training_rate=0.04, rate_share=0.5).learning_rate == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(("own", "followed"), [(1e-3, 0.25), (0.5, 0.5)])
+def test_on_flags_rmc_follows_the_training_rate_unless_it_has_its_own(
+    own: float, followed: float
+) -> None:
+    flags = config.to_flags(with_value("rmc.training_rate", own))
+    flags.training.learning_rate = 0.25
+    assert ExperimentConfig.from_dict(flags.to_dict()).rmc.training_rate == followed
+    flags.rmc.training_rate = 0.75
+    made = ExperimentConfig.from_dict(flags.to_dict())
+    assert (made.training.learning_rate, made.rmc.training_rate) == (0.25, 0.75)
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_authors_code_differs_from_the_paper_in_the_documented_options_only(name: str) -> None:
+    file = runpy.run_path(str(CONFIGS["authors_code"]))
+    assert file["get_config"](name).to_dict() == file["experiment"](shipped(name)).to_dict()
+    paper = dataclasses.replace(shipped(name), rmc=RMCConfig(k=77, training_rate=0.5))
+    training = dataclasses.replace(paper.training, augmentation="shift")
+    paper = dataclasses.replace(paper, training=training)
+    assert changes(paper.to_dict(), file["experiment"](paper).to_dict()) == {
+        "augmented_set.sampling": "each",
+        "rmc.validation": "quarter_of_nearest",
+        "rmc.early_stop.patience": 5,
+        "rmc.calibration.source": "augmented_set",
+        "rmc.calibration.validation_share": 1 / 8,
+        "rmc.calibration.augmentation": "shift",  # that of the training
+        "rmc.calibration.early_stop.patience": 5,
+        "evaluation.defences": ("none", "deep_nn_vote", "web_nn_vote", "rmc"),
+        "evaluation.with_replacement": True,
+        "table.name": "authors_code",
+    }
+
+
+def test_the_authors_code_overrules_the_options_of_later_works() -> None:
+    stop = config.EarlyStopConfig(patience=2, max_epochs=7, keep="best")
+    calibration = config.CalibrationConfig(early_stop=stop)
+    later = RMCConfig(
+        early_stop=stop, optimizer_state="reset", batch_norm="training", calibration=calibration
+    )
+    assert config.authors_code(later) == config.authors_code(RMCConfig())
+
+
+@pytest.mark.parametrize("name", ["table4", "table4.py", "configs/table4.py"])
+def test_a_shipped_config_is_found_from_anywhere(
+    name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.shipped.find(name) == config.shipped.folder() / "table4.py"
+    own = tmp_path / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("")
+    assert config.shipped.find(name) == pathlib.Path(name), "the user's own comes first"
+    with pytest.raises(UserError, match=r"elsewhere/table4\.py: no such file"):
+        config.shipped.find("elsewhere/table4.py")

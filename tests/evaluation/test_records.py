@@ -1,0 +1,148 @@
+"""Streams against defences: records, results, and going on after a kill."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rmc_tf.augmented_set import rows_on_disk
+from rmc_tf.common.errors import ArtefactError
+from rmc_tf.config import CalibrationConfig, EarlyStopConfig, RMCConfig
+from rmc_tf.data.datasets import Dataset
+from rmc_tf.data.images import to_float
+from rmc_tf.defences.base import Defence, Prediction
+from rmc_tf.defences.rmc import RMC
+from rmc_tf.defences.undefended import Undefended
+from rmc_tf.evaluation import records
+from rmc_tf.evaluation.streams import Stream
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.report import tables
+from rmc_tf.search.index import FeatureIndex
+
+SHORT = EarlyStopConfig(max_epochs=2)
+CONFIG = RMCConfig(k=64, early_stop=SHORT, calibration=CalibrationConfig(early_stop=SHORT))
+
+
+@pytest.fixture(scope="module")
+def stream(digits: Dataset) -> Stream:
+    rows = np.arange(12)
+    test = digits.test.arrays()
+    return Stream("clean", to_float(test.images[rows]), test.labels[rows], rows, "of a test", {})
+
+
+class Killed(Exception):
+    """Stands for the signal that no program can catch."""
+
+
+class DiesAfter:
+    """A defence that is killed at some point."""
+
+    def __init__(self, defence: Defence, points: int) -> None:
+        self._defence, self._left = defence, points
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._defence, name)
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        if self._left == 0:
+            raise Killed
+        self._left -= 1
+        return self._defence.predict(image)
+
+
+def _evaluate(defence: Any, stream: Stream, path: pathlib.Path) -> dict[str, Any]:
+    return records.evaluate(
+        defence,
+        stream,
+        name="rmc",
+        fingerprint="f",
+        path=path,
+        checkpoint_seconds=0,
+        details={"title": "RMC"},
+    )
+
+
+def _answers(path: pathlib.Path) -> list[tuple[int, float, int]]:
+    return [
+        (record["prediction"], record["confidence"], record["steps"])
+        for record in records.read_records(path)
+    ]
+
+
+def test_each_point_leaves_one_record(
+    classifier: Classifier, stream: Stream, tmp_path: pathlib.Path
+) -> None:
+    result = _evaluate(Undefended(classifier), stream, tmp_path / "none")
+    answered = records.read_records(tmp_path / "none")
+    expected = classifier.model.predict(stream.images, verbose=0).argmax(axis=1)
+    assert [record["prediction"] for record in answered] == expected.tolist()
+    assert [record["label"] for record in answered] == stream.labels.tolist()
+    assert [record["row"] for record in answered] == stream.rows.tolist()
+    assert not any(record["adversarial"] for record in answered)
+    assert result["correct"] == (expected == stream.labels).sum()
+    assert json.loads((tmp_path / "none" / "result.json").read_text()) == result
+    assert records.stored_result(tmp_path / "none", "f") == result
+
+
+def test_a_run_killed_anywhere_ends_as_an_undisturbed_one(
+    classifier: Classifier,
+    d_prime: rows_on_disk.AugmentedSet,
+    index: FeatureIndex,
+    stream: Stream,
+    tmp_path: pathlib.Path,
+) -> None:
+    _evaluate(RMC(classifier, d_prime, index, CONFIG), stream, tmp_path / "undisturbed")
+    path = tmp_path / "disturbed"
+    for points in (1, 4, 3):
+        with pytest.raises(Killed):
+            _evaluate(DiesAfter(RMC(classifier, d_prime, index, CONFIG), points), stream, path)
+        assert records.stored_result(path, "f") is None
+    _evaluate(RMC(classifier, d_prime, index, CONFIG), stream, path)
+    assert _answers(path) == _answers(tmp_path / "undisturbed")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["disturbed", "undisturbed"]
+
+
+def test_a_damaged_checkpoint_is_named(
+    classifier: Classifier, stream: Stream, tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "none"
+    with pytest.raises(Killed):
+        _evaluate(DiesAfter(Undefended(classifier), 5), stream, path)
+    checkpoint = tmp_path / "none.checkpoint.npz"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
+    with pytest.raises(ArtefactError, match=r"none\.checkpoint\.npz.*delete"):
+        _evaluate(Undefended(classifier), stream, path)
+
+
+@pytest.mark.parametrize(("correct", "points"), [(0, 10), (10, 10), (37, 50), (1, 400)])
+def test_the_interval_is_wilsons(correct: int, points: int) -> None:
+    record = {"label": 1, "steps": 2, "seconds": 0.5, "calibration_seconds": 0.25}
+    answered = [{**record, "prediction": int(i < correct)} for i in range(points)]
+    low, high = records.summarise(answered)["interval"]
+    # Wilson 1927: the bounds are the p at which the normal test of p just rejects.
+    z, share = 1.959963984540054, correct / points
+    for bound in (low, high):
+        assert abs(share - bound) == pytest.approx(
+            z * np.sqrt(bound * (1 - bound) / points), abs=1e-9
+        )
+    assert low <= share <= high
+
+
+def test_a_targeted_attack_succeeds_where_the_defence_answers_its_target(
+    classifier: Classifier, stream: Stream, tmp_path: pathlib.Path
+) -> None:
+    answers = classifier.model.predict(stream.images, verbose=0).argmax(axis=1)
+    targets = np.where(np.arange(12) < 3, answers, (answers + 1) % 10)
+    aimed = dataclasses.replace(stream, name="pgd", targets=targets)
+    result = _evaluate(Undefended(classifier), aimed, tmp_path / "aimed")
+    assert result["target_rate"] == 3 / 12
+    assert result["target_interval"][0] < 3 / 12 < result["target_interval"][1]
+    plain = _evaluate(Undefended(classifier), stream, tmp_path / "plain")
+    assert "target_rate" not in plain
+    rows = [tables.Row("", "None", [[plain], [result]])]
+    shown = tables.target_table(tables.Table("T", ["clean", "pgd"], rows))
+    assert "25.0 (" in shown and "| pgd |" in shown and "clean" not in shown
+    assert not tables.target_table(tables.Table("T", ["clean"], [tables.Row("", "N", [[plain]])]))

@@ -1,0 +1,236 @@
+"""Tables name each evaluation once, with the D' and the stream that the paper means."""
+
+import dataclasses
+import itertools
+import pathlib
+import runpy
+from collections import Counter
+
+import pytest
+
+from rmc_tf.config import ExperimentConfig, SkipConfig, shipped
+from rmc_tf.experiment import cells
+from rmc_tf.experiment.cells import Cell
+from rmc_tf.report import paper
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+ATTACKS = ("fgsm", "bim", "pgd", "cw_l2", "jsma")
+
+
+def laid_out(name: str, dataset: str = "digits") -> cells.Table:
+    """Returns the table of a shipped config."""
+    file = CONFIGS / f"{name}.py"
+    values = runpy.run_path(str(file))["get_config"](*([dataset] if name != dataset else []))
+    return cells.lay_out(ExperimentConfig.from_dict(values.to_dict()))
+
+
+def row(table: cells.Table, title: str, block: str = "") -> tuple[tuple[Cell, ...], ...]:
+    """Returns the places of a row."""
+    (found,) = (r.cells for r in table.rows if (r.block, r.title) == (block, title))
+    return found
+
+
+def test_table_1_has_five_networks_by_five_defences_by_clean_and_five_attacks() -> None:
+    table = laid_out("table1")
+    assert Counter(r.block for r in table.rows) == dict.fromkeys({r.block for r in table.rows}, 5)
+    assert len(table.rows) == 25 and len(table.columns) == 6
+    # Per network: None and DeepNN on six streams; WebNN by both votes and RMC on five streams,
+    # and on clean with the D' of each attack.
+    assert len(table.cells) == 5 * (2 * 6 + 3 * (5 + 5))
+
+
+def test_table_1_searches_the_examples_of_the_columns_attack_against_the_rows_network() -> None:
+    table = laid_out("table1")
+    places = row(table, "RMC", "Adversarially trained w. PGD")
+    for attack, (cell,) in zip(ATTACKS, places[1:], strict=True):
+        assert cell == Cell("at_pgd", "rmc", (attack,), attack, "at_pgd")
+
+
+def test_clean_accuracy_is_over_the_d_prime_of_each_attack_where_one_is_searched() -> None:
+    table = laid_out("table1")
+    clean = row(table, "RMC", "Regularly trained")[0]
+    assert [cell.d_prime for cell in clean] == [(attack,) for attack in ATTACKS]
+    assert {(cell.stream, cell.source) for cell in clean} == {("clean", "")}
+    for title in ("None", "DeepNN"):
+        assert [c.d_prime for c in row(table, title, "Regularly trained")[0]] == [()]
+
+
+def test_table_3_attacks_the_source_networks_and_asks_the_target() -> None:
+    table = laid_out("table3")
+    sources = [cell.source for (cell,) in row(table, "RMC")[1:]]
+    assert sources == ["resnet", "resnet", "wide_resnet", "wide_resnet"]
+    assert {cell.network for place in row(table, "RMC") for cell in place} == {"target"}
+    assert [c.stream for (c,) in row(table, "None")] == ["clean", "fgsm", "mim", "fgsm", "mim"]
+    assert {c.network for (c,) in row(table, "A.T. (FGSM)")} == {"at_fgsm"}
+    for (cell,) in row(table, "WebNN")[1:]:
+        assert cell.d_prime == (cell.stream,), "D' is of the same attack, on the target itself"
+
+
+def test_table_6_composes_d_prime_of_the_attack_of_all_and_of_all_but_it() -> None:
+    table = laid_out("table6")
+    for title, expected in (
+        ("Single-Attack D'", lambda own: (own,)),
+        ("All-In D'", lambda own: ATTACKS),
+        ("Leave-One-Out D'", lambda own: tuple(a for a in ATTACKS if a != own)),
+    ):
+        assert [c.d_prime for (c,) in row(table, title)] == [expected(own) for own in ATTACKS]
+
+
+def test_tables_share_the_cells_that_they_have_in_common() -> None:
+    one, six = (set(laid_out(name).cells) for name in ("table1", "table6"))
+    single = [c for c in six if c.defence == "rmc" and len(c.d_prime) == 1]
+    assert len(single) == 5 and set(single) <= one
+
+
+def test_cells_of_one_network_and_d_prime_follow_each_other() -> None:
+    for name in ("table1", "table3", "table6"):
+        cells = laid_out(name).cells
+        assert len(cells) == len(set(cells))
+        for part in (slice(2), slice(3)):
+            works = [cell.work[part] for cell in cells]
+            changes = sum(a != b for a, b in itertools.pairwise(works))
+            assert changes == len(set(works)) - 1
+
+
+def test_a_config_without_a_table_is_its_defences_by_its_streams() -> None:
+    table = laid_out("digits")
+    assert table.name == "report" and table.columns == ("clean", "fgsm", "pgd")
+    assert [r.title for r in table.rows] == [
+        *("None", "DeepNN", "WebNN", "WebNN, label vote", "RMC")
+    ]
+    for row_ in table.rows:
+        for (cell,) in row_.cells:
+            assert cell.d_prime == (("pgd",) if cell.defence in _SEARCHES_D_PRIME else ())
+
+
+_SEARCHES_D_PRIME = ("web_nn", "web_nn_vote", "rmc")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("table1", "table3", "table4", "table5a", "table5b", "table6", "table7"),
+        *("threats", "authors_code"),
+    ],
+)
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "fashion_mnist", "cifar10"])
+def test_every_table_is_made_for_every_data_set(name: str, dataset: str) -> None:
+    file = CONFIGS / f"{name}.py"
+    config = ExperimentConfig.from_dict(runpy.run_path(str(file))["get_config"](dataset).to_dict())
+    assert config.dataset.name == dataset and cells.lay_out(config).cells
+    if name != "authors_code":
+        assert config.table.name == name
+        struck = bool(config.table.history)  # each answer is after a history of its own
+        many = 500 if struck else 10_000
+        assert config.evaluation.points == (many if dataset == "cifar10" else 50)
+
+
+def test_a_threat_is_up_against_the_defence_and_its_replay_is_a_cell_of_its_own() -> None:
+    table = laid_out("threats")
+    places = dict(zip(table.columns, row(table, "RMC"), strict=True))
+    (attacking,), (replayed,) = places["GMSA-AVG"], places["GMSA-AVG, replayed"]
+    assert attacking == Cell("target", "rmc", ("pgd",), "gmsa_avg", "")
+    assert replayed == Cell("target", "rmc", ("pgd",), "gmsa_avg", "", replay=True)
+    assert {c.network for p in row(table, "A.T. (PGD), RMC") for c in p} == {"at_pgd"}
+
+
+def test_table_5_is_rmc_plus_at_each_p_q_known_share_and_delta() -> None:
+    a, b = laid_out("table5a"), laid_out("table5b")
+    assert len(a.cells) == 2 * 3 * 3 and len(b.cells) == 3 * 3 * 3
+    assert row(a, "p = 100")[5] == (
+        Cell(
+            "target", "rmc_plus", ("pgd",), "pgd_skip", "", skip=skip(100, 100), refresh_share=0.75
+        ),
+    )
+    assert row(b, "p = 150")[6] == (
+        Cell(
+            "target",
+            "rmc_plus",
+            ("pgd",),
+            "pgd_skip",
+            "",
+            skip=skip(150, 0, 0.3),
+            refresh_share=1.0,
+        ),
+    )
+    assert str(row(b, "p = 50")[0][0]) == (
+        "rmc_plus of target with D' by pgd on pgd_skip at p = 50, δ = 0.5, q = 0, 30 % known"
+    )
+
+
+def test_cells_of_one_history_follow_each_other_and_never_go_back() -> None:
+    for every in (laid_out("table5a").cells, laid_out("table5b").cells):
+        for share in (0.5, 0.75, 1.0):
+            own = [i for i, cell in enumerate(every) if cell.refresh_share == share]
+            assert own == list(range(own[0], own[0] + len(own)))
+            reached = [every[i].moment[0] for i in own]
+            assert reached == sorted(reached)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "rows", "expected"),
+    [("digits", 350, [0, 100, 350]), ("cifar10", 9500, [0, 100, 1000, 5000])],
+)
+def test_table_7_has_the_papers_p_as_far_as_the_test_set_goes(
+    dataset: str, rows: int, expected: list[int]
+) -> None:
+    values = runpy.run_path(str(CONFIGS / "table7.py"))["get_config"](dataset)
+    table = cells.lay_out(ExperimentConfig.from_dict(values.to_dict()), rows)
+    assert list(table.columns) == [f"p = {p}" for p in expected]
+    assert ("p up to 350" in table.title) == (dataset == "digits")
+    for place, p in zip(row(table, "RMC"), expected, strict=True):
+        assert place == (Cell("target", "rmc", ("pgd",), "pgd_skip", "", skip=skip(p, 0)),)
+    assert [cell.d_prime for (cell,) in row(table, "Hindsight Adv. Training on Labeled U")] == [
+        () for _ in expected
+    ]
+
+
+def test_a_defence_without_delta_has_the_same_cell_under_each() -> None:
+    values = runpy.run_path(str(CONFIGS / "table5a.py"))["get_config"]("digits")
+    config = ExperimentConfig.from_dict(values.to_dict())
+    rows = tuple(dataclasses.replace(r, defence="rmc") for r in config.table.rows)
+    plain = dataclasses.replace(config, table=dataclasses.replace(config.table, rows=rows))
+    assert len(cells.lay_out(plain).cells) == 2 * 3
+
+
+def skip(before: int, delay: int, known_share: float = 1.0) -> SkipConfig:
+    return SkipConfig(before=before, delay=delay, known_share=known_share)
+
+
+def test_figures_3_and_4_share_the_cells_that_they_have_in_common() -> None:
+    three, a, b = (set(laid_out(name).cells) for name in ("figure3", "figure4a", "figure4b"))
+    own = {Cell("target", "rmc", ("pgd",), "pgd", "target")}
+    assert own == three & a and set(laid_out("figure2").cells) == a
+    assert b & set(laid_out("table1").cells) == three, "N' = 5|D|, under each attack"
+    assert set(laid_out("figure1").cells) <= set(laid_out("table1").cells)
+
+
+def test_figure_4_crosses_k_and_n_prime_with_the_attacks() -> None:
+    a, b = laid_out("figure4a"), laid_out("figure4b")
+    assert [r.title for r in a.rows] == [f"K = {k}" for k in (64, 128, 256, 512, 1024)]
+    assert [r.title for r in b.rows] == [f"|D'|/|D| = {size}" for size in (2, 3, 5, 9)]
+    assert [c.vary.k for c in a.cells] == [64, 128, 256, None, 1024]
+    few = shipped.of_dataset("digits")
+    few = dataclasses.replace(few, rmc=dataclasses.replace(few.rmc, k=8))
+    a = cells.lay_out(shipped.made_of(CONFIGS / "figure4a.py", few))
+    assert [r.title for r in a.rows] == ["K = 2", "K = 4", "K = 8", "K = 16"]
+    assert len(b.cells) == 4 * 5 and all(c.d_prime == (c.stream,) for c in b.cells)
+
+
+@pytest.mark.parametrize("name", ["figure1", "figure2", "figure3", "figure4a", "figure4b"])
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "fashion_mnist", "cifar10"])
+def test_every_figure_is_made_for_every_data_set(name: str, dataset: str) -> None:
+    file = CONFIGS / f"{name}.py"
+    config = ExperimentConfig.from_dict(runpy.run_path(str(file))["get_config"](dataset).to_dict())
+    assert config.table.name == name and cells.lay_out(config).cells
+    few = 50 if name in ("figure1", "figure4b") else 100
+    assert config.evaluation.points == (10_000 if dataset == "cifar10" else few)
+
+
+def test_table_4_turns_the_papers_over() -> None:
+    table, printed = laid_out("table4"), paper.printed("table4")
+    assert printed is not None
+    assert [r.title for r in table.rows if "label" not in r.title] == printed.columns
+    assert [r.title for r in printed.rows] == list(table.columns[:2])
+    for (cell,) in row(table, "WebNN"):
+        assert cell.d_prime == ("pgd",), "both attackers face the D' of PGD"

@@ -1,0 +1,157 @@
+"""PGD-NN: an attack on which rows are the nearest (section 5.1)."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from rmc_tf import attacks, threats
+from rmc_tf.augmented_set import features, rows_on_disk
+from rmc_tf.common.errors import UserError
+from rmc_tf.config import AttackConfig, ThreatConfig
+from rmc_tf.defences.nearest import NearestNeighbours
+from rmc_tf.defences.undefended import Undefended
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.search.index import FeatureIndex
+from rmc_tf.threats.ascent import EnsemblePGD
+from rmc_tf.threats.base import Searched, weights
+
+K = 64
+Examples = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def deployed(trained: tuple[pathlib.Path, str]) -> Classifier:
+    return Classifier.load(*trained)
+
+
+@pytest.fixture(scope="module")
+def searched(d_prime: rows_on_disk.AugmentedSet, static: features.StaticFeatures) -> Searched:
+    return Searched(static.features, static.outputs, d_prime.labels, K)
+
+
+@pytest.fixture(scope="module")
+def examples(test_rows: Examples) -> Examples:
+    return test_rows[0][:48], test_rows[1][:48]
+
+
+def _threat(classifier: Classifier, searched: Searched, attack: AttackConfig, **of: Any) -> Any:
+    config = ThreatConfig(threat="pgd_nn", attack="one", **of)
+    return threats.build(config, {"one": attack}, classifier, searched)
+
+
+def _mean_vote(
+    classifier: Classifier, searched: Searched, votes: np.ndarray, examples: Examples
+) -> np.ndarray:
+    """For y, over the K nearest rows: by definition, in NumPy; [B]."""
+    own = classifier.forward(examples[0])[0].astype(np.float64)
+    found = []
+    for query, label in zip(own, examples[1], strict=True):
+        distances = np.linalg.norm(searched.features - query, axis=1)
+        found.append(votes[np.argsort(distances)[:K], label].mean())
+    return np.array(found)
+
+
+@pytest.mark.parametrize("vote", ["outputs", "labels"])
+def test_neighbours_are_for_the_label_less_often_than_after_plain_pgd(
+    deployed: Classifier, searched: Searched, examples: Examples, vote: Any
+) -> None:
+    images, labels = examples
+    votes = {"outputs": searched.outputs, "labels": np.eye(10)[searched.labels]}[vote]
+    attack = AttackConfig(epsilon=0.1, step_size=0.02, iterations=10)
+    crafted = _threat(deployed, searched, attack, vote=vote).craft_batch(
+        Undefended(deployed), images, labels, 0
+    )
+    plain = attacks.build(attack, deployed)(images, labels, 0)
+    share, clean, by_pgd = (
+        _mean_vote(deployed, searched, votes, (x, labels)).mean() for x in (crafted, images, plain)
+    )
+    assert share < by_pgd
+    assert by_pgd < clean
+
+
+def test_a_defence_that_counts_labels_answers_wrong_more_often_than_after_plain_pgd(
+    deployed: Classifier,
+    searched: Searched,
+    index: FeatureIndex,
+    pgd: AttackConfig,
+    examples: Examples,
+) -> None:
+    images, labels = examples
+    defence = NearestNeighbours(
+        deployed, index, searched.outputs, searched.labels, K, vote="labels"
+    )
+    crafted = _threat(deployed, searched, pgd, vote="labels").craft_batch(
+        defence, images, labels, 0
+    )
+    plain = attacks.build(pgd, deployed)(images, labels, 0)
+    right, by_pgd = (
+        np.mean([defence.predict(image).label == y for image, y in zip(x, labels, strict=True)])
+        for x in (crafted, plain)
+    )
+    assert right < by_pgd - 0.15
+
+
+def test_no_image_ends_worse_than_it_began(
+    deployed: Classifier, searched: Searched, examples: Examples
+) -> None:
+    images, labels = examples
+    # One step as wide as the ball, so that some leap too far.
+    attack = AttackConfig(epsilon=0.3, step_size=0.3, iterations=1, random_start=False)
+    threat = _threat(deployed, searched, attack)
+    crafted = threat.craft_batch(Undefended(deployed), images, labels, 0)
+    before, after = (
+        _mean_vote(deployed, searched, searched.outputs, (x, labels)) for x in (images, crafted)
+    )
+    assert (after <= before + 1e-4).all()
+    assert after.mean() < before.mean()
+
+
+@pytest.mark.parametrize(
+    ("of_y", "of_others"), [(3, 150), (500, 5000)], ids=["few rows for y", "enough"]
+)
+def test_the_objective_is_the_mean_vote_of_the_k_nearest_and_its_relaxation_tends_to_it(
+    deployed: Classifier,
+    searched: Searched,
+    pgd: AttackConfig,
+    examples: Examples,
+    of_y: int,
+    of_others: int,
+) -> None:
+    ours = np.flatnonzero(searched.outputs.argmax(axis=1) == 4)[:of_y]
+    others = np.flatnonzero(searched.outputs.argmax(axis=1) != 4)[:of_others]
+    rows = np.concatenate([ours, others])
+    part = Searched(searched.features[rows], searched.outputs[rows], searched.labels[rows], K)
+    images, labels = examples[0][:8], np.full(8, 4, np.int32)
+    own = tf.constant(deployed.forward(images)[0])
+    expected = -np.log(_mean_vote(deployed, part, part.outputs, (images, labels)))
+    gaps = []
+    for temperature in (1e-4, 1.0):
+        threat = _threat(deployed, part, pgd, temperature=temperature)
+        exact, relaxed = threat._against_y(own, tf.constant(labels))
+        np.testing.assert_allclose(exact, expected, rtol=0.02, atol=1e-3)
+        gaps.append(float(np.abs(np.exp(-relaxed) - np.exp(-exact)).max()))
+    assert gaps[0] < 0.02 < gaps[1]
+
+
+def test_with_the_network_alone_it_is_pgd_on_the_present_weights(
+    deployed: Classifier, searched: Searched, pgd: AttackConfig, examples: Examples
+) -> None:
+    images, labels = examples[0][:8], examples[1][:8]
+    moved = deployed.clone()
+    moved.model.set_weights([0.9 * weight for weight in deployed.model.get_weights()])
+    attack = dataclasses.replace(pgd, random_start=False)
+    crafted = _threat(deployed, searched, attack, network_share=1.0).craft_batch(
+        Undefended(moved), images, labels, 0
+    )
+    pgd_on = EnsemblePGD(deployed, attack, "sum")
+    assert np.mean(np.isclose(crafted, pgd_on([weights(moved)], images, labels, 0))) > 0.99
+    assert np.mean(np.isclose(crafted, pgd_on([weights(deployed)], images, labels, 0))) < 0.95
+
+
+def test_a_defence_without_rows_is_refused(deployed: Classifier, pgd: AttackConfig) -> None:
+    with pytest.raises(UserError, match="pgd_nn: this defence searches no rows"):
+        threats.build(ThreatConfig(threat="pgd_nn"), {"pgd": pgd}, deployed)

@@ -1,0 +1,604 @@
+"""Attacks on a defence: what they know of it, and that they leave no trace in it."""
+
+import dataclasses
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rmc_tf import attacks, threats
+from rmc_tf.augmented_set import features, rows_on_disk
+from rmc_tf.common.errors import UserError
+from rmc_tf.common.seeding import derive_seed
+from rmc_tf.common.traces import NoTraces
+from rmc_tf.config import (
+    AttackConfig,
+    CalibrationConfig,
+    EarlyStopConfig,
+    RMCConfig,
+    SkipConfig,
+    ThreatConfig,
+    TrainingConfig,
+)
+from rmc_tf.data.images import distance
+from rmc_tf.defences.base import Defence, Prediction, State, reseeded
+from rmc_tf.defences.non_masking import NonMasking
+from rmc_tf.defences.rmc import RMC
+from rmc_tf.defences.undefended import Undefended
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.search.index import FeatureIndex
+from rmc_tf.threats import hindsight
+from rmc_tf.threats.ascent import EnsemblePGD
+from rmc_tf.threats.base import Searched, Threat, weights
+from rmc_tf.threats.histories import answers_from, states_after
+from rmc_tf.threats.pgd_skip import strike
+from rmc_tf.threats.worst_case import WorstCase, retest
+from rmc_tf.training import loop
+
+SHORT = EarlyStopConfig(max_epochs=2)
+CONFIG = RMCConfig(
+    k=64,
+    batch_size=32,
+    rate_share=1,  # so that a few steps are seen in the answers
+    early_stop=SHORT,
+    calibration=CalibrationConfig(early_stop=SHORT),
+)
+Examples = tuple[np.ndarray, np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def deployed(trained: tuple[pathlib.Path, str]) -> Classifier:
+    """θ*, which no test here changes."""
+    return Classifier.load(*trained)
+
+
+@pytest.fixture(scope="module")
+def shared(
+    deployed: Classifier, d_prime: rows_on_disk.AugmentedSet, index: FeatureIndex
+) -> tuple[RMC, State]:
+    """One RMC for all tests, since each takes a second to trace; and its first state."""
+    rmc = RMC(deployed, d_prime, index, CONFIG)
+    return rmc, rmc.snapshot()
+
+
+@pytest.fixture
+def rmc(shared: tuple[RMC, State]) -> RMC:
+    """RMC as it was deployed."""
+    shared[0].restore(shared[1])
+    return shared[0]
+
+
+class Heard:
+    """A defence, and all that it was asked and answered."""
+
+    def __init__(self, defence: Defence) -> None:
+        self._defence = defence
+        self.asked: list[np.ndarray] = []
+        self.answers: list[Prediction] = []
+        self.adapted: list[list[np.ndarray]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._defence, name)
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        self.asked.append(image)
+        self.answers.append(self._defence.predict(image))
+        self.adapted.append(weights(self._defence.network))
+        return self.answers[-1]
+
+
+@pytest.fixture(scope="module")
+def searched(d_prime: rows_on_disk.AugmentedSet, static: features.StaticFeatures) -> Searched:
+    return Searched(static.features, static.outputs, d_prime.labels, 64)
+
+
+def _threat(
+    name: str, attack: AttackConfig, classifier: Classifier, searched: Any = None, **settings: Any
+) -> Any:
+    config = ThreatConfig(threat=name, attack="one", **settings)
+    return threats.build(config, {"one": attack}, classifier, searched)
+
+
+def _same_state(one: State, other: State) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[n], other[n]) for n in one)
+
+
+def _same(one: Prediction, other: Prediction) -> bool:
+    return np.array_equal(one.probabilities, other.probabilities)
+
+
+def _loss(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    logits = classifier.forward(images)[1].astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    return np.asarray(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels])
+
+
+@pytest.mark.parametrize("name", threats.THREATS)
+def test_a_threat_stays_in_its_ball_and_leaves_the_defence_as_it_found_it(
+    name: str,
+    rmc: RMC,
+    deployed: Classifier,
+    pgd: AttackConfig,
+    searched: Searched,
+    test_rows: Examples,
+) -> None:
+    images, labels = test_rows
+    rmc.predict(images[0])  # so that a calibration is due, and has to be due again
+    before, static = rmc.snapshot(), deployed.fingerprint()
+    known = threats.THREATS[name].settings
+    few = {field: n for field, n in (("rounds", 2), ("queries", 8)) if field in known}
+    threat: Threat = _threat(name, pgd, deployed, searched, **few)
+    crafted, again, other = (threat.craft(rmc, images[1], int(labels[1]), n) for n in (3, 3, 4))
+    assert crafted.dtype == np.float32
+    assert 0 < distance(crafted[None], images[1:2], "linf")[0] <= pgd.epsilon + 1e-6
+    assert crafted.min() >= 0
+    assert crafted.max() <= 1
+    assert np.array_equal(crafted, again)
+    assert not np.array_equal(crafted, other)
+    assert _same_state(rmc.snapshot(), before)
+    assert deployed.fingerprint() == static
+
+
+def test_transfer_is_the_attack_on_the_static_network_whatever_became_of_the_defence(
+    rmc: RMC, deployed: Classifier, pgd: AttackConfig, test_rows: Examples
+) -> None:
+    images, labels = test_rows
+    rmc.predict(images[9])
+    crafted = _threat("transfer", pgd, deployed).craft_batch(rmc, images[:4], labels[:4], 7)
+    assert np.array_equal(crafted, attacks.build(pgd, deployed)(images[:4], labels[:4], 7))
+
+
+def test_pgd_skip_is_the_attack_on_the_weights_that_the_next_answer_begins_with(
+    rmc: RMC, deployed: Classifier, pgd: AttackConfig, test_rows: Examples
+) -> None:
+    images, labels = test_rows
+    threat = _threat("pgd_skip", pgd, deployed)
+    rmc.predict(images[9])
+    crafted = threat.craft_batch(rmc, images[:4], labels[:4], 7)  # its calibration is still due
+    rmc.calibrate()
+    present = deployed.clone()
+    present.model.set_weights(rmc.network.model.get_weights())
+    assert np.array_equal(crafted, attacks.build(pgd, present)(images[:4], labels[:4], 7))
+    assert not np.array_equal(crafted, attacks.build(pgd, deployed)(images[:4], labels[:4], 7))
+
+
+def test_a_state_of_a_history_is_that_of_a_defence_that_answered_so_far(
+    rmc: RMC, test_rows: Examples
+) -> None:
+    images, _ = test_rows
+    first = rmc.snapshot()
+    states = states_after(rmc, images, [0, 2, 3])
+    assert _same_state(rmc.snapshot(), first)
+    assert _same_state(states[0], first)
+    for image in images[:2]:
+        rmc.predict(image)
+    expected = rmc.predict(images[5])
+    assert all(_same(a, expected) for a in answers_from(rmc, states[2], images[[5, 5]]))
+    assert sorted(states) == [0, 2, 3]
+
+
+def test_a_delayed_strike_crafts_at_p_and_is_answered_at_p_plus_q(
+    rmc: RMC, deployed: Classifier, pgd: AttackConfig, test_rows: Examples
+) -> None:
+    images, labels = test_rows
+    threat, heard = _threat("pgd_skip", pgd, deployed), Heard(rmc)
+    skips = [SkipConfig(before=1), SkipConfig(before=1, delay=2)]
+    at_once, delayed = strike(threat, heard, images[:5], skips, images[8:10], labels[8:10], seed=1)
+    assert len(heard.asked) == 3 + 2 * 2  # the history once, and each point once a strike
+    assert np.array_equal(at_once.images, delayed.images)
+    for image in images[:3]:
+        rmc.predict(image)
+        rmc.calibrate()
+    assert _same(rmc.predict(delayed.images[0]), delayed.predictions[0])
+    assert not _same(delayed.predictions[0], at_once.predictions[0])
+    answered = np.array([prediction.label for prediction in delayed.predictions])
+    assert delayed.accuracy(labels[8:10]) == (answered == labels[8:10]).sum() / 2
+
+
+@pytest.mark.parametrize(("share", "known"), [(0.0, 0), (0.5, 2)])
+def test_a_partial_attacker_adapts_its_own_defence_to_the_points_it_knows(
+    rmc: RMC,
+    deployed: Classifier,
+    pgd: AttackConfig,
+    test_rows: Examples,
+    share: float,
+    known: int,
+) -> None:
+    images, labels = test_rows
+    simulator = Heard(rmc)  # of the same seed as the defender, and afresh
+    threat = _threat("pgd_skip", pgd, deployed)
+    skip = SkipConfig(before=4, known_share=share)
+    (partial,) = strike(
+        threat, rmc, images[:4], [skip], images[8:9], labels[8:9], seed=1, simulator=simulator
+    )
+    assert len(simulator.asked) == known
+    history = {image.tobytes() for image in images[:4]}
+    assert {image.tobytes() for image in simulator.asked} <= history
+    assert not known or not np.array_equal(simulator.asked, images[:known])  # out of order
+    for image in simulator.asked:
+        rmc.predict(image)
+    seed_of_the_strike = derive_seed(1, "strike")
+    believed = threat.craft_batch(rmc, images[8:9], labels[8:9], seed_of_the_strike)
+    assert np.array_equal(partial.images, believed)
+
+
+def test_strikes_that_cannot_be_are_refused(
+    rmc: RMC, deployed: Classifier, pgd: AttackConfig, test_rows: Examples
+) -> None:
+    images, labels = test_rows
+    threat = _threat("pgd_skip", pgd, deployed)
+    for skip, said in (
+        (SkipConfig(before=3, delay=2), "a strike after 5 points.*history of 4"),
+        (SkipConfig(before=0, known_share=0.5), "known_share=0.5.*simulator"),
+    ):
+        with pytest.raises(UserError, match=said):
+            strike(threat, rmc, images[:4], [skip], images[8:9], labels[8:9], seed=1)
+
+
+def test_without_masking_the_answer_is_that_of_the_weights_that_the_history_left(
+    rmc: RMC, test_rows: Examples
+) -> None:
+    images, _ = test_rows
+    defence = NonMasking(rmc)
+    rmc.predict(images[0])
+    answer, again = defence.predict(images[1]), defence.predict(images[1])
+    logits = rmc.network.forward(images[1:2])[1][0]
+    np.testing.assert_allclose(
+        answer.probabilities, np.exp(logits) / np.exp(logits).sum(), atol=1e-6
+    )
+    assert _same(answer, again)
+    assert rmc.calibrate() == 0  # the history's was done before the answer
+    assert answer.steps == 0
+    assert not _same(answer, rmc.predict(images[1]))
+    state = defence.snapshot()
+    masked = answers_from(rmc, state, images[2:3])[0]
+    assert not _same(answers_from(defence, state, images[2:3])[0], masked)
+    assert _same(rmc.predict(images[2]), masked)  # left as it was found
+
+
+@pytest.fixture
+def tuned(
+    deployed: Classifier, pgd: AttackConfig, test_rows: Examples, tmp_path: pathlib.Path
+) -> Any:
+    def of(points: int, examples: int) -> tuple[Classifier, NoTraces]:
+        images, labels = test_rows
+        traces = NoTraces()
+        network = hindsight.train(
+            deployed,
+            images[:points],
+            labels[:points],
+            attack=pgd,
+            examples=examples,
+            settings=TrainingConfig(batch_size=8, learning_rate=1e-2),
+            seed=0,
+            checkpoint=tmp_path / f"{points}.npz",
+            traces=traces,
+        )
+        return network, traces
+
+    return of
+
+
+def test_hindsight_training_withstands_the_attack_on_the_points_it_was_shown(
+    tuned: Any, deployed: Classifier, pgd: AttackConfig, test_rows: Examples
+) -> None:
+    images, labels = test_rows
+    before = deployed.fingerprint()
+    network, _ = tuned(16, 800)
+
+    def accuracy(classifier: Classifier) -> float:
+        crafted = attacks.build(pgd, classifier)(images[:16], labels[:16], 0)
+        return float(np.mean(classifier.forward(crafted)[1].argmax(1) == labels[:16]))
+
+    assert accuracy(network) > accuracy(deployed) + 0.3
+    assert deployed.fingerprint() == before
+
+
+@pytest.mark.parametrize(("examples", "steps"), [(0, 0), (20, 3), (64, 8)])
+def test_hindsight_training_ends_with_the_last_example_it_is_allowed(
+    tuned: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    test_rows: Examples,
+    examples: int,
+    steps: int,
+) -> None:
+    batches: list[np.ndarray] = []
+    real = loop._Trainer.step
+
+    def listen(self: Any, images: np.ndarray, *rest: Any) -> Any:
+        batches.append(images)
+        return real(self, images, *rest)
+
+    monkeypatch.setattr(loop._Trainer, "step", listen)
+    tuned(5, examples)
+    assert len(batches) == steps
+    shown = [image.tobytes() for batch in batches for image in batch]
+    assert len(shown) == examples
+    counts = [shown.count(image.tobytes()) for image in test_rows[0][:5]]
+    assert sum(counts) == examples
+    assert max(counts) - min(counts) <= 1
+
+
+def test_hindsight_training_without_points_leaves_the_network_as_it_was(
+    tuned: Any, deployed: Classifier
+) -> None:
+    assert tuned(0, 100)[0].fingerprint() == deployed.fingerprint()
+
+
+def test_a_threat_that_is_not_there_or_cannot_is_refused(
+    deployed: Classifier, pgd: AttackConfig
+) -> None:
+    for settings, said in (
+        ({"name": "magic"}, "threat=magic: no such threat; known: transfer"),
+        ({"name": "transfer", "rounds": 3}, "rounds=3: transfer has no such setting"),
+    ):
+        with pytest.raises(UserError, match=said):
+            _threat(attack=pgd, classifier=deployed, **settings)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"attack=two: no such attack model; known: one"):
+        threats.build(ThreatConfig(attack="two"), {"one": pgd}, deployed)
+    with pytest.raises(UserError, match="mim: gmsa_avg takes steps of PGD"):
+        _threat("gmsa_avg", dataclasses.replace(pgd, attack="mim"), deployed)
+    with pytest.raises(UserError, match="targeted=True"):
+        _threat("fpa", dataclasses.replace(pgd, targeted=True), deployed)
+
+
+def test_another_seed_gives_a_random_defence_other_answers(rmc: RMC, test_rows: Examples) -> None:
+    image, state = test_rows[0][0], rmc.snapshot()
+    answers = []
+    for seed in (5, 6, 5):
+        rmc.restore(reseeded(state, seed))
+        answers.append(rmc.predict(image))
+    assert _same(answers[0], answers[2])
+    assert not _same(answers[0], answers[1])
+    assert reseeded(state, 5)["random"].tolist() == [5, *state["random"][1:]]
+    assert state["random"][0] == 0
+    assert reseeded({}, 5) == {}
+
+
+def test_undefended_and_all_others_show_the_network_that_answers(
+    deployed: Classifier, rmc: RMC, test_rows: Examples
+) -> None:
+    images, _ = test_rows
+    assert Undefended(deployed).network is deployed
+    answer = rmc.predict(images[0])
+    logits = rmc.network.model.predict(images[:1], verbose=0)[0]
+    np.testing.assert_allclose(
+        answer.probabilities, np.exp(logits) / np.exp(logits).sum(), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("combine", ["sum", "min"])
+def test_an_ensemble_is_climbed_as_when_it_is_written_out(
+    deployed: Classifier, rmc: RMC, test_rows: Examples, combine: Any
+) -> None:
+    import tensorflow as tf
+
+    images, labels = test_rows[0][:6], test_rows[1][:6]
+    config = AttackConfig(epsilon=0.1, step_size=0.03, iterations=2, random_start=False)
+    rmc.predict(images[0])
+    pgd = EnsemblePGD(deployed, config, combine)
+    found = pgd([weights(deployed), weights(rmc.network)], images, labels, 0)
+    networks = [deployed, rmc.network]
+
+    x, iterates, values = images, [], []
+    for _ in range((4 if combine == "min" else 2) + 1):
+        losses, slopes = [], []
+        for network in networks:
+            with tf.GradientTape() as tape:
+                batch = tf.constant(x)
+                tape.watch(batch)
+                loss = tf.keras.losses.sparse_categorical_crossentropy(
+                    labels, network.model(batch, training=False), from_logits=True
+                )
+            losses.append(loss.numpy())
+            slopes.append(tape.gradient(loss, batch).numpy())
+        lowest = np.argmin(losses, axis=0)
+        slope = sum(slopes) if combine == "sum" else np.array(slopes)[lowest, np.arange(6)]
+        iterates.append(x)
+        values.append(np.sum(losses, axis=0) if combine == "sum" else np.min(losses, axis=0))
+        moved = np.clip(x + 0.03 * np.sign(slope), images - 0.1, images + 0.1)
+        x = np.clip(moved, 0, 1).astype(np.float32)
+    expected = np.array(iterates)[np.argmax(values, axis=0), np.arange(6)]
+    assert np.mean(np.isclose(found, expected, atol=1e-6)) > 0.99  # a gradient near 0 has no sign
+    assert pgd.tracing_count == 1
+    pgd([weights(deployed)], images[:1], labels[:1], 0)
+    assert pgd.tracing_count == 1
+
+
+def test_the_best_iterate_is_kept_and_not_the_last(
+    deployed: Classifier, test_rows: Examples
+) -> None:
+    images, labels = test_rows
+    # Steps as long as the ball is wide leap to and fro.
+    config = AttackConfig(epsilon=0.3, step_size=0.3, iterations=6, random_start=False)
+    best = EnsemblePGD(deployed, config, "sum")([weights(deployed)], images, labels, 0)
+    last = attacks.build(config, deployed)(images, labels, 0)
+    gain = _loss(deployed, best, labels) - _loss(deployed, last, labels)
+    assert gain.min() > -1e-4
+    assert gain.max() > 0.1
+
+
+def test_gmsa_submits_the_candidate_with_the_worst_simulated_answer_and_gets_it(
+    rmc: RMC, deployed: Classifier, test_rows: Examples
+) -> None:
+    images, labels = test_rows
+    weak = AttackConfig(epsilon=0.02, step_size=0.01, iterations=2)  # no round will fool it
+    rmc.predict(images[9])
+    threat = _threat("gmsa_avg", weak, deployed, rounds=3)
+    not_the_last = 0
+    for number in range(4):
+        heard, label = Heard(rmc), labels[number]
+        crafted = threat.craft(heard, images[number], int(label), number)
+        chances = [answer.probabilities[label] for answer in heard.answers]
+        fooled = heard.answers[-1].label != label
+        worst = len(chances) - 1 if fooled else int(np.argmin(chances))
+        assert fooled or len(chances) == 3
+        assert np.array_equal(crafted, heard.asked[worst])
+        assert not np.array_equal(crafted, images[number])
+        state = rmc.snapshot()
+        assert rmc.predict(crafted).probabilities[label] == chances[worst]
+        rmc.restore(state)
+        not_the_last += worst < len(chances) - 1
+    assert not_the_last
+
+
+def test_gmsa_stops_at_the_first_answer_that_is_wrong(
+    deployed: Classifier, pgd: AttackConfig, test_rows: Examples
+) -> None:
+    images, labels = test_rows
+    heard = Heard(Undefended(deployed))
+    strong = dataclasses.replace(pgd, epsilon=0.5, step_size=0.1)
+    crafted = _threat("gmsa_min", strong, deployed).craft(heard, images[0], labels[0], 5)
+    assert len(heard.asked) == 1
+    assert np.array_equal(crafted, heard.asked[0])
+    assert heard.answers[0].label != labels[0]
+
+
+@pytest.mark.parametrize("name", ["fpa", "gmsa_avg", "gmsa_min"])
+def test_whatever_pgd_skip_breaks_gmsa_breaks_too_with_as_many_steps_a_round(
+    rmc: RMC, deployed: Classifier, test_rows: Examples, name: str
+) -> None:
+    images, labels = test_rows
+    attack = AttackConfig(epsilon=0.12, step_size=0.03, iterations=5)
+    skip, gmsa = _threat("pgd_skip", attack, deployed), _threat(name, attack, deployed, rounds=2)
+    rmc.predict(images[9])  # a calibration is due
+    state, broken = rmc.snapshot(), []
+    for number in range(8):
+        image, label = images[number], int(labels[number])
+        first, heard = skip.craft(rmc, image, label, number), Heard(rmc)
+        chosen = gmsa.craft(heard, image, label, number)
+        assert np.array_equal(heard.asked[0], first)  # the first round is PGD-Skip
+        by_skip, by_gmsa = (answers_from(rmc, state, x[None])[0] for x in (first, chosen))
+        broken.append((by_skip.label != label, by_gmsa.label != label))
+        assert broken[-1][1] or not broken[-1][0]
+        assert broken[-1][1] or by_gmsa.probabilities[label] <= by_skip.probabilities[label]
+    assert (True, True) in broken, "it breaks some"
+    assert any(not skipped for skipped, _ in broken), "and others it doesn't"
+
+
+@pytest.mark.parametrize(
+    ("name", "samples", "sizes"),
+    [("fpa", 1, [1, 1]), ("gmsa_avg", 1, [2, 3]), ("gmsa_min", 2, [3, 5])],
+)
+def test_members_are_the_present_weights_and_those_of_the_simulated_answers(
+    rmc: RMC,
+    deployed: Classifier,
+    test_rows: Examples,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    samples: int,
+    sizes: list[int],
+) -> None:
+    images, labels = test_rows
+    weak = AttackConfig(epsilon=0.02, step_size=0.01, iterations=2)
+    ensembles: list[Any] = []
+    real = EnsemblePGD.__call__
+
+    def listen(self: EnsemblePGD, members: Any, *rest: Any) -> np.ndarray:
+        ensembles.append(list(members))
+        return real(self, members, *rest)
+
+    monkeypatch.setattr(EnsemblePGD, "__call__", listen)
+    heard = Heard(rmc)
+    threat = _threat(name, weak, deployed, rounds=3, samples=samples)
+    threat.craft(heard, images[0], int(labels[0]), 5)
+    assert [len(members) for members in ensembles] == sizes
+    assert threat.pgd.tracing_count == 1
+
+    def same(one: Any, other: Any) -> bool:
+        return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+    assert name == "fpa" or same(ensembles[0][0], weights(rmc.network))
+    assert same(ensembles[0][-1], heard.adapted[samples - 1])
+    assert same(ensembles[1][-1], heard.adapted[2 * samples - 1])
+    assert len(heard.asked) == 3 * samples
+    if samples > 1:
+        assert not _same(heard.answers[0], heard.answers[1])
+
+
+def test_a_black_box_is_asked_in_one_state_and_within_its_budget(
+    rmc: RMC, deployed: Classifier, pgd: AttackConfig, test_rows: Examples
+) -> None:
+    images, labels = test_rows
+    heard = Heard(rmc)
+    np.random.seed(1)  # noqa: NPY002
+    following = np.random.random()  # noqa: NPY002
+    np.random.seed(1)  # noqa: NPY002
+    crafted = _threat("square", pgd, deployed, queries=9).craft(heard, images[0], labels[0], 5)
+    assert len(heard.asked) <= 9
+    assert len({x.tobytes() for x in heard.asked}) == len(heard.asked)
+    (submitted,) = (i for i, x in enumerate(heard.asked) if np.array_equal(x, crafted))
+    assert _same(rmc.predict(crafted), heard.answers[submitted])  # as if nobody had asked
+    assert np.random.random() == following  # noqa: NPY002
+
+
+def test_a_black_box_breaks_a_network_without_defence(
+    deployed: Classifier, test_rows: Examples
+) -> None:
+    images, labels = test_rows
+    defence = Undefended(deployed)
+    threat = _threat("square", AttackConfig(epsilon=0.3), deployed, queries=60)
+    crafted = [threat.craft(defence, images[i], int(labels[i]), i) for i in range(8)]
+    right = [defence.predict(x).label == y for x, y in zip(crafted, labels, strict=False)]
+    assert np.mean(right) <= 0.5
+
+
+def test_a_black_box_that_cannot_is_refused(
+    deployed: Classifier, pgd: AttackConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="norm=l2: square has linf only"):
+        _threat("square", dataclasses.replace(pgd, norm="l2"), deployed)
+    with pytest.raises(UserError, match="queries=2"):
+        _threat("square", pgd, deployed, queries=2)
+    monkeypatch.setitem(sys.modules, "art.attacks.evasion", None)
+    with pytest.raises(UserError, match="pip install adversarial-robustness-toolbox"):
+        _threat("square", pgd, deployed)
+
+
+def test_an_image_is_asked_again_in_the_state_it_was_crafted_in_under_other_seeds(
+    rmc: RMC, test_rows: Examples
+) -> None:
+    images, _ = test_rows
+    rmc.predict(images[9])
+    before, heard = rmc.snapshot(), Heard(rmc)
+    found = retest(heard, images[:3], [1, 2])
+    assert _same_state(rmc.snapshot(), before)
+    assert found.shape == (3, 2)
+    rmc.calibrate()
+    answers = iter(heard.answers)
+    for number, image in enumerate(images[:3]):
+        state = rmc.snapshot()
+        for i, seed in enumerate((1, 2)):
+            rmc.restore(reseeded(state, seed))
+            expected = rmc.predict(image)
+            assert _same(next(answers), expected)
+            assert found[number, i] == expected.label
+        rmc.restore(state)
+        assert _same(next(answers), rmc.predict(image))  # what it was asked, and as it was
+        rmc.calibrate()
+
+
+def test_the_worst_case_is_no_better_than_any_attack_and_the_expected_one_no_worse() -> None:
+    random = np.random.default_rng(0)
+    right = {name: random.random((50, n)) < 0.9 for name, n in (("a", 1), ("b", 4), ("c", 5))}
+    found = WorstCase(right)
+    assert all(found.points.mean() <= own.all(axis=1).mean() for own in right.values())
+    assert found.points.mean() < found.expected
+    assert all(found.expected <= own.mean() for own in right.values())
+    by_hand = [all(own[i].all() for own in right.values()) for i in range(50)]
+    assert found.points.tolist() == by_hand
+    same = {name: own[:, :1] for name, own in right.items()}
+    assert WorstCase(same).expected == WorstCase(same).points.mean()
+
+
+def test_the_summary_of_a_worst_case_tells_mean_spread_and_minimum() -> None:
+    a = np.array([[1, 1], [1, 0], [1, 0], [1, 1]], bool)
+    b = np.array([[1, 1], [1, 1], [1, 1], [0, 0]], bool)
+    summary = WorstCase({"a": a, "b": b}).summary()
+    assert summary["threats"]["a"] == {"accuracy": 0.75, "spread": 0.25, "always_right": 0.5}
+    assert summary["threats"]["b"] == {"accuracy": 0.75, "spread": 0.0, "always_right": 0.75}
+    assert summary["worst_case"] == 0.25
+    low, high = summary["interval"]
+    assert low < 0.25 < high
