@@ -26,4 +26,4 @@ def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
     )
 
 
-get_config = config.on_dataset(__file__)
+get_config = config.on_dataset(experiment)

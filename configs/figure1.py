@@ -11,19 +11,22 @@ import dataclasses
 
 from rmc_tf import config
 
+from . import table1
 
-def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
+
+def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
     """Returns Table 1's experiment as Figure 1."""
+    parent = table1.experiment(base)
     return dataclasses.replace(
-        table1,
+        parent,
         networks={},
         table=config.TableConfig(
             name="figure1",
-            title=f"Figure 1: the neighbours of an attacked input, on {table1.dataset.name}",
+            title=f"Figure 1: the neighbours of an attacked input, on {parent.dataset.name}",
             rows=(config.RowConfig(title="None", defence="none"),),
-            columns=tuple(c for c in table1.table.columns if c.stream == "pgd"),
+            columns=tuple(c for c in parent.table.columns if c.stream == "pgd"),
         ),
     )
 
 
-get_config = config.on_dataset(__file__)
+get_config = config.on_dataset(experiment)

@@ -11,12 +11,15 @@ import dataclasses
 
 from rmc_tf import config
 
+from . import figure4a
 
-def experiment(figure4a: config.ExperimentConfig) -> config.ExperimentConfig:
+
+def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
     """Returns Figure 4(a)'s experiment as Figure 2."""
-    title = f"Figure 2: delay as RMC sees more test points, on {figure4a.dataset.name}"
-    table = dataclasses.replace(figure4a.table, name="figure2", title=title)
-    return dataclasses.replace(figure4a, table=table)
+    parent = figure4a.experiment(base)
+    title = f"Figure 2: delay as RMC sees more test points, on {parent.dataset.name}"
+    table = dataclasses.replace(parent.table, name="figure2", title=title)
+    return dataclasses.replace(parent, table=table)
 
 
-get_config = config.on_dataset(__file__)
+get_config = config.on_dataset(experiment)

@@ -10,26 +10,32 @@ import dataclasses
 
 from rmc_tf import config
 
+from . import table1
+
 PER_ROW = (1.0, 2.0, 4.0, 8.0)
 """(N' − |D|)/|D|, ours around the paper's 4 (section 4.1): its text names no other."""
 
 
-def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
+def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
     """Returns Table 1's experiment as Figure 4(b)."""
-    vary = config.VariationConfig
+    parent = table1.experiment(base)
     return dataclasses.replace(
-        table1,
+        parent,
         networks={},
         table=config.TableConfig(
             name="figure4b",
-            title=f"Figure 4(b): sensitivity to the size of D', on {table1.dataset.name}",
+            title=f"Figure 4(b): sensitivity to the size of D', on {parent.dataset.name}",
             rows=tuple(
-                config.RowConfig(title="", defence="rmc", vary=vary(adversarial_per_row=each))
+                config.RowConfig(
+                    title="",
+                    defence="rmc",
+                    overrides={"augmented_set.adversarial_per_row": each},
+                )
                 for each in PER_ROW
             ),
-            columns=tuple(c for c in table1.table.columns if c.stream != "clean"),
+            columns=tuple(c for c in parent.table.columns if c.stream != "clean"),
         ),
     )
 
 
-get_config = config.on_dataset(__file__)
+get_config = config.on_dataset(experiment)

@@ -131,4 +131,4 @@ def networks(base: config.ExperimentConfig) -> dict[str, config.NetworkConfig]:
     }
 
 
-get_config = config.on_dataset(__file__)
+get_config = config.on_dataset(experiment)

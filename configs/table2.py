@@ -10,11 +10,11 @@ of others.
 """
 
 import dataclasses
-import pathlib
-import runpy
 
 from rmc_tf import config
 from rmc_tf.common.errors import UserError
+
+from . import table1
 
 
 def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
@@ -82,8 +82,7 @@ def points(base: config.ExperimentConfig) -> int:
     """Returns how many test points a cell has: the experiment's on ImageNet, else as Table 1."""
     if base.dataset.name == "imagenet2012":
         return base.evaluation.points
-    table1 = pathlib.Path(__file__).with_name("table1.py")
-    return int(runpy.run_path(str(table1))["points"](base))
+    return table1.points(base)
 
 
 def title_of(radius: float) -> str:
@@ -93,4 +92,4 @@ def title_of(radius: float) -> str:
     return f"ε = {levels}/255" if whole else f"ε = {radius:g}"
 
 
-get_config = config.on_dataset(__file__, default="imagenet")
+get_config = config.on_dataset(experiment, default="imagenet")

@@ -11,6 +11,8 @@ import dataclasses
 
 from rmc_tf import config
 
+from . import table1
+
 ROWS = {
     "None": ("target", "none"),
     "A.T. (FGSM)": ("at_fgsm", "none"),
@@ -23,24 +25,25 @@ ROWS = {
 SOURCES = {"resnet": "Reg. ResNet", "wide_resnet": "Reg. wResNet"}
 
 
-def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
+def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
     """Returns Table 1's experiment as Table 3."""
+    parent = table1.experiment(base)
     columns = [
         config.ColumnConfig(title=f"{title}, {attack.upper()}", stream=attack, source=source)
         for source, title in SOURCES.items()
         for attack in ("fgsm", "mim")
     ]
-    kept = {name: table1.networks[name] for name in ("at_fgsm", "at_pgd")}
+    kept = {name: parent.networks[name] for name in ("at_fgsm", "at_pgd")}
     return dataclasses.replace(
-        table1,
+        parent,
         networks={
             **kept,
             "resnet": config.NetworkConfig(number=1),
-            "wide_resnet": config.NetworkConfig(number=2, widen=widen(table1)),
+            "wide_resnet": config.NetworkConfig(number=2, widen=widen(parent)),
         },
         table=config.TableConfig(
             name="table3",
-            title=f"Table 3: gray- and black-box attacks, on {table1.dataset.name}",
+            title=f"Table 3: gray- and black-box attacks, on {parent.dataset.name}",
             rows=tuple(
                 config.RowConfig(title=title, network=network, defence=defence)
                 for title, (network, defence) in ROWS.items()
@@ -50,13 +53,13 @@ def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
     )
 
 
-def widen(table1: config.ExperimentConfig) -> tuple[int, ...]:
+def widen(parent: config.ExperimentConfig) -> tuple[int, ...]:
     """Returns where the wide ResNet has "10 times of filters at some layers" (section 4.2).
 
     The paper doesn't say which. On CIFAR-10 all three stages, as Madry et al. 2017; elsewhere the
     first alone, so that two cores train it in minutes.
     """
-    return (10, 10, 10) if table1.dataset.name == "cifar10" else (10, 1, 1)
+    return (10, 10, 10) if parent.dataset.name == "cifar10" else (10, 1, 1)
 
 
-get_config = config.on_dataset(__file__)
+get_config = config.on_dataset(experiment)

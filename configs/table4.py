@@ -11,12 +11,15 @@ import dataclasses
 
 from rmc_tf import config
 
+from . import table1
 
-def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
+
+def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
     """Returns Table 1's experiment as Table 4."""
-    regular = [row for row in table1.table.rows if row.network == "target"]
+    parent = table1.experiment(base)
+    regular = [row for row in parent.table.rows if row.network == "target"]
     return dataclasses.replace(
-        table1,
+        parent,
         networks={},
         threats={
             "pgd_nn": config.ThreatConfig(threat="pgd_nn"),  # section 5.1: the outputs' average
@@ -25,7 +28,7 @@ def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
         },
         table=config.TableConfig(
             name="table4",
-            title=f"Table 4: PGD-NN, on {table1.dataset.name}",
+            title=f"Table 4: PGD-NN, on {parent.dataset.name}",
             rows=tuple(dataclasses.replace(row, block="") for row in regular),
             columns=(
                 config.ColumnConfig(title="PGD", stream="pgd"),
@@ -36,4 +39,4 @@ def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
     )
 
 
-get_config = config.on_dataset(__file__)
+get_config = config.on_dataset(experiment)

@@ -12,31 +12,38 @@ import dataclasses
 
 from rmc_tf import config
 
+from . import table1
+
 SHARES = (0.5, 0.75, 1.0)  # δ: Table 5
 BEFORE = (50, 100)  # p: Table 5(a)
 DELAYS = (0, 50, 100)  # q: Table 5(a)
 
 
-def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
+def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
     """Returns Table 1's experiment as Table 5(a)."""
-    moment = config.MomentConfig
+    parent = table1.experiment(base)
     return dataclasses.replace(
-        table1,
+        parent,
         networks={},
         threats={"pgd_skip": config.ThreatConfig(threat="pgd_skip")},
-        evaluation=dataclasses.replace(table1.evaluation, points=points(table1)),
+        evaluation=dataclasses.replace(parent.evaluation, points=points(parent)),
         table=config.TableConfig(
             name="table5a",
-            title=f"Table 5(a): RMC+ under PGD-Skip-Delayed, on {table1.dataset.name}",
+            title=f"Table 5(a): RMC+ under PGD-Skip-Delayed, on {parent.dataset.name}",
             # The paper doesn't say what x(1) … x(p+q) are. In section 4, whose settings section 5
             # takes up, every point of U is attacked, against the static network.
             history="pgd",
             rows=tuple(
-                config.RowConfig(title="", defence="rmc_plus", at=moment(before=p)) for p in BEFORE
+                config.RowConfig(
+                    title="", defence="rmc_plus", overrides={"threats.pgd_skip.before": p}
+                )
+                for p in BEFORE
             ),
             columns=tuple(
                 config.ColumnConfig(
-                    title="", stream="pgd_skip", at=moment(refresh_share=share, delay=q)
+                    title="",
+                    stream="pgd_skip",
+                    overrides={"refresh.share": share, "threats.pgd_skip.delay": q},
                 )
                 for share in SHARES
                 for q in DELAYS
@@ -45,12 +52,12 @@ def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
     )
 
 
-def points(table1: config.ExperimentConfig) -> int:
+def points(parent: config.ExperimentConfig) -> int:
     """Returns how many points a place has; those of the history come on top.
 
     Ours: the paper doesn't say. 50 take a 95 % interval of ± 13 points at most, 500 of ± 4.
     """
-    return 500 if table1.dataset.name == "cifar10" else 50
+    return 500 if parent.dataset.name == "cifar10" else 50
 
 
-get_config = config.on_dataset(__file__)
+get_config = config.on_dataset(experiment)

@@ -12,26 +12,33 @@ import dataclasses
 
 from rmc_tf import config
 
+from . import table5a
+
 SHARES = (0.5, 0.75, 1.0)  # δ: Table 5
 BEFORE = (50, 100, 150)  # p: Table 5(b)
 KNOWN = (0.3, 0.5, 0.7)  # Table 5(b)
 
 
-def experiment(table5a: config.ExperimentConfig) -> config.ExperimentConfig:
+def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
     """Returns Table 5(a)'s experiment as Table 5(b)."""
-    moment = config.MomentConfig
+    parent = table5a.experiment(base)
     return dataclasses.replace(
-        table5a,
+        parent,
         table=dataclasses.replace(
-            table5a.table,
+            parent.table,
             name="table5b",
-            title=f"Table 5(b): RMC+ under PGD-Skip-Partial, on {table5a.dataset.name}",
+            title=f"Table 5(b): RMC+ under PGD-Skip-Partial, on {parent.dataset.name}",
             rows=tuple(
-                config.RowConfig(title="", defence="rmc_plus", at=moment(before=p)) for p in BEFORE
+                config.RowConfig(
+                    title="", defence="rmc_plus", overrides={"threats.pgd_skip.before": p}
+                )
+                for p in BEFORE
             ),
             columns=tuple(
                 config.ColumnConfig(
-                    title="", stream="pgd_skip", at=moment(refresh_share=share, known_share=known)
+                    title="",
+                    stream="pgd_skip",
+                    overrides={"refresh.share": share, "threats.pgd_skip.known_share": known},
                 )
                 for share in SHARES
                 for known in KNOWN
@@ -40,4 +47,4 @@ def experiment(table5a: config.ExperimentConfig) -> config.ExperimentConfig:
     )
 
 
-get_config = config.on_dataset(__file__)
+get_config = config.on_dataset(experiment)

@@ -10,25 +10,28 @@ import dataclasses
 
 from rmc_tf import config
 
+from . import table1
 
-def experiment(table1: config.ExperimentConfig) -> config.ExperimentConfig:
+
+def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
     """Returns Table 1's experiment as Table 6."""
+    parent = table1.experiment(base)
     row = config.RowConfig
     return dataclasses.replace(
-        table1,
+        parent,
         networks={},
         table=config.TableConfig(
             name="table6",
-            title=f"Table 6: the composition of D', on {table1.dataset.name}",
+            title=f"Table 6: the composition of D', on {parent.dataset.name}",
             rows=(
                 row(title="None", defence="none"),
                 row(title="Single-Attack D'", defence="rmc", d_prime="single"),
                 row(title="All-In D'", defence="rmc", d_prime="all"),
                 row(title="Leave-One-Out D'", defence="rmc", d_prime="others"),
             ),
-            columns=tuple(c for c in table1.table.columns if c.stream != "clean"),
+            columns=tuple(c for c in parent.table.columns if c.stream != "clean"),
         ),
     )
 
 
-get_config = config.on_dataset(__file__)
+get_config = config.on_dataset(experiment)

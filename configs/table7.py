@@ -11,6 +11,8 @@ import dataclasses
 
 from rmc_tf import config
 
+from . import table5a
+
 BEFORE = (0, 100, 1000, 5000)  # p: Table 7
 ROWS = {
     "Hindsight Adv. Training on Labeled U": "hindsight",
@@ -20,21 +22,24 @@ ROWS = {
 }
 
 
-def experiment(table5a: config.ExperimentConfig) -> config.ExperimentConfig:
+def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
     """Returns Table 5(a)'s experiment as Table 7."""
+    parent = table5a.experiment(base)
     return dataclasses.replace(
-        table5a,
+        parent,
         table=dataclasses.replace(
-            table5a.table,
+            parent.table,
             name="table7",
-            title=f"Table 7: cleansing without masking, on {table5a.dataset.name}",
+            title=f"Table 7: cleansing without masking, on {parent.dataset.name}",
             rows=tuple(config.RowConfig(title=title, defence=name) for title, name in ROWS.items()),
             columns=tuple(
-                config.ColumnConfig(title="", stream="pgd_skip", at=config.MomentConfig(before=p))
+                config.ColumnConfig(
+                    title="", stream="pgd_skip", overrides={"threats.pgd_skip.before": p}
+                )
                 for p in BEFORE
             ),
         ),
     )
 
 
-get_config = config.on_dataset(__file__)
+get_config = config.on_dataset(experiment)

@@ -18,6 +18,7 @@ which is told in one line, 130 after Ctrl-C, 143 after SIGTERM.
 # Flags in, stages run, one line a stage out. Nothing is computed here.
 
 import contextlib
+import dataclasses
 import fcntl
 import inspect
 import os
@@ -29,14 +30,15 @@ import sys
 import textwrap
 import threading
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
 from rmc_tf.common.errors import DISK_ERRORS, UserError, did_you_mean, first_line
-from rmc_tf.config import ExperimentConfig, overrides, shipped
+from rmc_tf.config import ExperimentConfig, overrides, shipped, with_profile
 from rmc_tf.config.network import check_model_file
 from rmc_tf.reproduction import plan
 
@@ -98,6 +100,7 @@ def run(arguments: Sequence[str]) -> None:
     """
     values, name = _parse(arguments)
     config = ExperimentConfig.from_dict(_overridden(values))
+    config = dataclasses.replace(config, rmc=with_profile(config.rmc))
     workdir = pathlib.Path(values.workdir or f"runs/{name}")
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
     only = _asked_for(values)
@@ -119,7 +122,8 @@ def run(arguments: Sequence[str]) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
         from rmc_tf.audit.run import Audit
         from rmc_tf.common import console
-        from rmc_tf.experiment import pipeline
+        from rmc_tf.experiment import table_report
+        from rmc_tf.experiment.pipeline import Pipeline
         from rmc_tf.reproduction.run import Reproduction
 
         console.quieten()
@@ -136,8 +140,19 @@ def run(arguments: Sequence[str]) -> None:
                     reasons = "; ".join(f"{each.name}: {each.reason}" for each in missed)
                     raise UserError(f"not run: {reasons}")
                 return
-            experiment = pipeline.Pipeline(config, workdir, console.say)
-            made = pipeline.stages(experiment, command)[values.mode]()
+            experiment = Pipeline(config, workdir, console.say)
+            made: object
+            match values.mode:
+                case "train":
+                    made = ", ".join(experiment.train_all())
+                case "prepare":
+                    made = ", ".join(map(str, experiment.prepare_all()))
+                case "evaluate":
+                    made = f"{len(experiment.evaluate())} results"
+                case "export":
+                    made = experiment.export()
+                case _:
+                    made = table_report.write(experiment, command)
             console.say(f"{values.mode}: {made}")
             if values.mode in ("report", "all"):
                 console.say("\n" + (workdir / experiment.table.name / "table.md").read_text())
@@ -231,7 +246,8 @@ def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
     flags.DEFINE_string("config", None, "", flag_values=first)
     first(list(arguments), known_only=True)
     if first.config is None:
-        return list(arguments), str(shipped.path_of(first.dataset))
+        shipped.of_dataset(first.dataset)  # one that isn't known is refused
+        return list(arguments), str(shipped.find(first.dataset))
     given = (first.config, f"--config={first.config}", f"-config={first.config}", "--config")
     rest = [argument for argument in arguments if argument not in given]
     named, _, dataset = first.config.partition(":")
@@ -248,7 +264,7 @@ def _load(config: str) -> tuple[ml_collections.ConfigDict, str]:
     """
     file, _, argument = config.partition(":")
     try:
-        get_config = runpy.run_path(file)["get_config"]
+        get_config = _functions(file)["get_config"]
         loaded = get_config(*([argument] if argument else []))
         takes_dataset = bool(inspect.signature(get_config).parameters)
     except UserError:
@@ -262,6 +278,15 @@ def _load(config: str) -> tuple[ml_collections.ConfigDict, str]:
         )
     name = argument or loaded.dataset.name if takes_dataset else pathlib.Path(file).stem
     return loaded, name
+
+
+def _functions(file: str) -> Mapping[str, Any]:
+    """Returns what a config file defines; it may import the shipped ones."""
+    path = pathlib.Path(file)
+    if path.resolve().parent == shipped.folder().resolve():
+        return vars(shipped.load(path.stem))
+    shipped.make_importable()
+    return runpy.run_path(file)
 
 
 def _overridden(values: flags.FlagValues) -> dict[str, object]:

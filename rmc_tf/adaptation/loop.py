@@ -147,9 +147,10 @@ class Adaptation:
         keep_best = early_stop.keep == "best"
         if keep_best and not self._best:
             raise ValueError("made without may_keep_best")
+        epochs = early_stop.most_epochs(-(-len(train[1]) // self._batch_size))
         steps, train_losses, validation_losses = self._compiled(
             *(*train, *validation, [seed, 0]),
-            *(early_stop.patience, early_stop.max_epochs, keep_best, settled),
+            *(early_stop.patience, epochs, keep_best, settled),
         )
         return Fit(int(steps), train_losses.numpy(), validation_losses.numpy())
 

@@ -45,7 +45,8 @@ class Plan:
     beyond: tuple[str, ...]
     """Threats in larger balls, for a check; the smallest first."""
     left_out: tuple[str, ...] = ()
-    """The config's own threats that search another ball, and so can't be compared."""
+    """The config's own threats that search another ball, or after a history of other points, and so
+    can't be compared."""
 
     def cells(self, network: str, defence: str) -> dict[str, Cell]:
         """Returns what is evaluated of one subject: clean, and every threat that fits it."""
@@ -108,7 +109,7 @@ def plan(config: ExperimentConfig) -> Plan:
     chosen = _chosen({**config.threats, **suite(audit, name, given.norm)}, audit)
     left_out = tuple(n for n, threat in chosen.items() if not _searches(threat, given, config))
     for out in left_out:
-        rule = f"its ball isn't within that of audit.attack, {name}; leave it out"
+        rule = f"it has a `before`, or its ball isn't within that of {name}; leave it out"
         require(out not in audit.threats, "audit.threats", out, rule)
     inside = {n: threat for n, threat in chosen.items() if n not in left_out}
     models = {_PATIENT: _in_ball(given, audit, given.epsilon, given.norm)}
@@ -175,9 +176,11 @@ def _given(config: ExperimentConfig) -> str:
 
 
 def _searches(threat: ThreatConfig, given: AttackConfig, config: ExperimentConfig) -> bool:
-    """Says whether a threat stays within the ball that is searched."""
+    """Says whether a threat stays within the ball that is searched, and attacks in turn."""
     if threat.attack == _PATIENT:
         return True
+    if threat.before is not None:
+        return False
     model = config.attacks[threat.attack]
     bounded = "epsilon" in attacks.find(model).settings
     return bounded and model.norm == given.norm and model.epsilon <= given.epsilon

@@ -67,7 +67,7 @@ class Audit:
             self._say(f"  worst case {100 * subjects[-1]['worst_case']:.1f} % right")
         settings = chosen.experiment.audit
         return {
-            "title": f"Audit on {self._pipeline.materials.dataset.name}",
+            "title": f"Audit on {self._pipeline.artefacts.dataset.name}",
             "points": settings.points,
             "retests": settings.retests,
             "threats": [
@@ -85,7 +85,7 @@ class Audit:
         }
 
     def _check_points(self) -> None:
-        config, test = self._plan.experiment, self._pipeline.materials.dataset.test
+        config, test = self._plan.experiment, self._pipeline.artefacts.dataset.test
         rule = f"{test.source} has {test.num_rows} rows; lower it"
         enough = config.evaluation.with_replacement or config.audit.points <= test.num_rows
         require(enough, "audit.points", config.audit.points, rule)

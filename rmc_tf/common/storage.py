@@ -22,11 +22,14 @@ import numpy as np
 from rmc_tf.common.errors import ArtefactError
 
 _MARKER = "done.json"
+_FORMAT = 2
+"""Goes up when the same settings lead to other files, or to other numbers in them: what is stored
+in an older format isn't found any more, and is made anew."""
 
 
 def fingerprint(*parts: Any) -> str:
-    """Returns 16 hex digits that change whenever any JSON-serialisable part does."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    """Returns 16 hex digits that change with the format, and with any part that JSON can hold."""
+    text = json.dumps([_FORMAT, *parts], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -50,34 +50,6 @@ class NoTraces:
         """Does nothing."""
 
 
-class RedirectedTraces:
-    """Passes everything on to `to`, which may change: one defence, traced stream by stream."""
-
-    def __init__(self) -> None:
-        self.to: Traces = NoTraces()
-
-    @property
-    def enabled(self) -> bool:
-        """That of `to`."""
-        return self.to.enabled
-
-    def scalar(self, name: str, value: float, step: int) -> None:
-        """Writes one number."""
-        self.to.scalar(name, value, step)
-
-    def image(self, name: str, image: np.ndarray, step: int) -> None:
-        """Writes one picture."""
-        self.to.image(name, image, step)
-
-    def wants_image(self, step: int) -> bool:
-        """Asks `to`."""
-        return self.to.wants_image(step)
-
-    def outcome(self, hparams: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
-        """Writes one run."""
-        self.to.outcome(hparams, metrics)
-
-
 class TensorBoardTraces:
     """Writes TensorBoard event files."""
 

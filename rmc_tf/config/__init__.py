@@ -29,7 +29,6 @@ from rmc_tf.config.method import (
     EarlyStopConfig,
     RefreshConfig,
     RMCConfig,
-    authors_code,
 )
 from rmc_tf.config.network import (
     Augmentation,
@@ -39,9 +38,9 @@ from rmc_tf.config.network import (
     NetworkConfig,
     TrainingConfig,
 )
+from rmc_tf.config.presets import authors_code, with_profile
 from rmc_tf.config.shipped import on_dataset
-from rmc_tf.config.threat import MomentConfig, SkipConfig, ThreatConfig
-from rmc_tf.config.variation import VariationConfig
+from rmc_tf.config.threat import ThreatConfig
 
 __all__ = [
     "AttackConfig",
@@ -59,19 +58,17 @@ __all__ = [
     "IndexConfig",
     "LossConfig",
     "ModelConfig",
-    "MomentConfig",
     "NetworkConfig",
     "Norm",
     "RMCConfig",
     "RefreshConfig",
     "RowConfig",
-    "SkipConfig",
     "TableConfig",
     "ThreatConfig",
     "TracesConfig",
     "TrainingConfig",
-    "VariationConfig",
     "authors_code",
     "on_dataset",
     "to_flags",
+    "with_profile",
 ]

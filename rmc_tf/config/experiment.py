@@ -1,7 +1,7 @@
 """What is evaluated, and the experiment as a whole."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import ml_collections
 
@@ -12,8 +12,7 @@ from rmc_tf.config.index import IndexConfig
 from rmc_tf.config.method import AugmentedSetConfig, RefreshConfig, RMCConfig
 from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
 from rmc_tf.config.section import Section, require
-from rmc_tf.config.threat import MomentConfig, ThreatConfig
-from rmc_tf.config.variation import VariationConfig
+from rmc_tf.config.threat import ThreatConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +46,7 @@ class RowConfig(Section):
     """One row of a table: a network behind a defence."""
 
     title: str
-    """Empty: what `vary` and `at` say."""
+    """Empty: what `overrides` say."""
     defence: str
     """A name of `rmc_tf.defences`."""
     network: str = "target"
@@ -58,10 +57,10 @@ class RowConfig(Section):
     (Leave-One-Out) (Table 6). Under clean, D' of each attack in turn, and the average (4.1)."""
     block: str = ""
     """A heading above the rows that share it (Table 1)."""
-    at: MomentConfig = MomentConfig()
-    """What this row says of when a threat strikes (Tables 5 and 7); the column says the rest."""
-    vary: VariationConfig = VariationConfig()
-    """What this row changes of the method (Figure 4)."""
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Settings that are others in this row's cells, as `{"rmc.k": 256}` (Figure 4) or
+    `{"threats.pgd_skip.before": 50}` (Tables 5 and 7): of rmc, refresh, augmented_set, index and
+    threats."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +68,7 @@ class ColumnConfig(Section):
     """One column of a table: a stream U."""
 
     title: str
-    """Empty: what `at` says."""
+    """Empty: what `overrides` say."""
     stream: str
     """"clean", a name out of `attacks`, or one out of `threats`."""
     source: str = ""
@@ -79,8 +78,8 @@ class ColumnConfig(Section):
     replay: bool = False
     """Of a threat: what it has crafted while attacking, put before a fresh defence whose random
     choices it doesn't know (Chen et al. 2022 attack while evaluating only)."""
-    at: MomentConfig = MomentConfig()
-    """What this column says of when the threat strikes; see `RowConfig.at`."""
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """As a row's; no setting is overridden by both."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,8 +93,8 @@ class TableConfig(Section):
     columns: tuple[ColumnConfig, ...] = ()
     history: str = ""
     """Where x(1) … x(p+q) come from, the points before those that are attacked: "clean", or a
-    name out of `attacks`, against the row's static network. Empty: no place of the table is
-    struck at a moment of a history."""
+    name out of `attacks`, against the row's static network. Empty: there are none, so no threat
+    may have a `before`."""
 
     def __post_init__(self) -> None:
         require(

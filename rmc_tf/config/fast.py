@@ -23,37 +23,24 @@ class FastConfig(Section):
     """Small, since it is the number of steps that counts, and each costs what its rows cost."""
     max_epochs: int = 4
     """Of local adaptation, without an early stop: all K neighbours are trained on, also those
-    nearest that the faithful profile validates on. Few need so many; see `settled`."""
+    nearest that the faithful profile validates on. Few need so many; see `settled`. A calibration
+    takes one epoch."""
     up_to_steps: int = 64
     """Local adaptation may take more epochs than that, as far as they come to so many steps: of few
     neighbours an epoch is few steps. 64: four epochs of the K of digits, and sixteen of the 128
     neighbours of the search on Fashion-MNIST, where four were too few. 0: `max_epochs` it is."""
-    calibration_epochs: int = 1
-    """Of calibration, without an early stop."""
-    calibrate_every: int = 1
-    """Predictions; see `CalibrationConfig.every`."""
-    frozen_until: str = ""
-    """See `RMCConfig.frozen_until`."""
-    trust_radius: float = 0.0
-    """See `RMCConfig.trust_radius`."""
     step: Literal["plain", "fused"] = "fused"
     """See `RMCConfig.step`."""
     settled: float = 0.02
     """See `RMCConfig.settled`. Most neighbourhoods are known well before the first step, as the
     weights go on from query to query: the steps go to the others."""
 
-    def epochs_of(self, k: int) -> int:
-        """Returns the most epochs of local adaptation on k neighbours."""
-        steps_of_one = -(-k // self.batch_size)
-        return max(self.max_epochs, self.up_to_steps // steps_of_one)
-
     def __post_init__(self) -> None:
         for field in ("neighbours", "rate_factor"):
             value = getattr(self, field)
             require(0 < value < math.inf, f"rmc.fast.{field}", value, "must be above 0, and finite")
-        for field in ("batch_size", "max_epochs", "calibration_epochs", "calibrate_every"):
+        for field in ("batch_size", "max_epochs"):
             value = getattr(self, field)
             require(value >= 1, f"rmc.fast.{field}", value, "must be at least 1")
         require(self.up_to_steps >= 0, "rmc.fast.up_to_steps", self.up_to_steps, "0 or more")
-        require(self.trust_radius >= 0, "rmc.fast.trust_radius", self.trust_radius, "0 or more")
         require(0 <= self.settled < math.inf, "rmc.fast.settled", self.settled, "0 or more")

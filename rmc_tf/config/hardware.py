@@ -53,10 +53,9 @@ class HardwareConfig(Section):
             require(self.engine == "ray" or not value, f"hardware.{name}", value, rule)
 
     def of_training(self) -> dict[str, object]:
-        """Returns those that change a trained network, where they aren't the default."""
-        mixed: dict[str, object] = {"mixed_precision": True} if self.mixed_precision else {}
-        return mixed | self.of_adaptation()
+        """Returns those that change a trained network."""
+        return {"mixed_precision": self.mixed_precision, "devices": self.devices}
 
     def of_adaptation(self) -> dict[str, object]:
         """Returns those that change what RMC answers, besides the network's own."""
-        return {} if self.devices == "one" else {"devices": self.devices}
+        return {"devices": self.devices}

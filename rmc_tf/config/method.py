@@ -65,12 +65,20 @@ class EarlyStopConfig(Section):
     sentence to the letter; the authors' code waits 5."""
     max_epochs: int = 100
     """The authors' code; the paper names no bound."""
+    up_to_steps: int = 0
+    """A fit may take more than `max_epochs`, as far as they come to so many steps: of few rows an
+    epoch is few steps. 0: it may not (the paper knows no such bound)."""
     keep: Literal["last", "best"] = "last"
     """Which weights the fit leaves: the last (Algorithm 1, line 16) or the best validated."""
 
     def __post_init__(self) -> None:
         require(self.patience >= 1, "*.early_stop.patience", self.patience, "at least 1")
         require(self.max_epochs >= 1, "*.early_stop.max_epochs", self.max_epochs, "at least 1")
+        require(self.up_to_steps >= 0, "*.early_stop.up_to_steps", self.up_to_steps, "0 or more")
+
+    def most_epochs(self, steps: int) -> int:
+        """Returns how many epochs a fit may take, of so many steps each."""
+        return max(self.max_epochs, self.up_to_steps // steps)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,8 +121,9 @@ class RMCConfig(Section):
     """PREDICT (Algorithm 1, lines 10–23). The defaults are the paper's for CIFAR-10."""
 
     profile: Literal["faithful", "fast"] = "faithful"
-    """"faithful": Algorithm 1 as it is. "fast": ours, with what `fast` says."""
-    fast: FastConfig = FastConfig()
+    """"faithful": Algorithm 1 as it is. "fast": ours, with what `fast` says; see `with_profile`."""
+    fast: FastConfig | None = FastConfig()
+    """What the fast profile says. None: it is applied, or there is none to apply."""
     k: int = 1024
     """K, the size of N'(x) (section 4, "Settings")."""
     batch_size: int = 128
@@ -155,41 +164,6 @@ class RMCConfig(Section):
     """Local adaptation ends, too, once the mean loss of its last two batches, each before its own
     step, is below this. 0: it doesn't (the paper)."""
     calibration: CalibrationConfig = CalibrationConfig()
-
-    @property
-    def settings_in_effect(self) -> dict[str, object]:
-        """What the settings come to, as JSON; what a profile not in use would say is left out."""
-        return {name: v for name, v in self.in_effect.to_dict().items() if name != "fast"}
-
-    @property
-    def in_effect(self) -> "RMCConfig":
-        """These settings with those of the profile in their places; of `fast`, a faithful RMC's."""
-        fast = self.fast
-        if self.profile == "faithful":
-            return dataclasses.replace(self, fast=FastConfig())  # which then say nothing
-        k = max(2, round(self.k * fast.neighbours))
-        epochs = (fast.epochs_of(k), fast.calibration_epochs)
-        local, calibrating = (EarlyStopConfig(max_epochs=most) for most in epochs)
-        return dataclasses.replace(
-            self,
-            profile="faithful",
-            fast=FastConfig(),
-            k=k,
-            batch_size=fast.batch_size,
-            rate_share=self.rate_share * fast.rate_factor,
-            validation="none",
-            early_stop=local,
-            frozen_until=fast.frozen_until,
-            trust_radius=fast.trust_radius,
-            step=fast.step if self.batch_norm == "inference" else "plain",
-            settled=fast.settled,
-            calibration=dataclasses.replace(
-                self.calibration,
-                every=fast.calibrate_every,
-                validation_share=0.0,
-                early_stop=calibrating,
-            ),
-        )
 
     @property
     def learning_rate(self) -> float:
@@ -255,27 +229,3 @@ class RefreshConfig(Section):
             self.rebalance_share,
             "must be in (0, 1]",
         )
-
-
-def authors_code(paper: RMCConfig, augmentation: Augmentation = "none") -> RMCConfig:
-    """Returns the settings with every choice of the authors' released code.
-
-    Args:
-      paper: the settings to start from.
-      augmentation: that of the network's training; calibration augments in the same way.
-    """
-    patient = EarlyStopConfig(patience=5, max_epochs=100, keep="last")
-    return dataclasses.replace(
-        paper,
-        validation="quarter_of_nearest",
-        early_stop=patient,
-        optimizer_state="carried",
-        batch_norm="inference",
-        calibration=dataclasses.replace(
-            paper.calibration,
-            source="augmented_set",
-            validation_share=0.125,
-            augmentation=augmentation,
-            early_stop=patient,
-        ),
-    )

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import pathlib
-from typing import Any, Literal
+from typing import Literal
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.config.section import Section, require
@@ -174,16 +174,6 @@ class TrainingConfig(Section):
         require(
             0 < self.learning_rate < 1, "training.learning_rate", self.learning_rate, "in (0, 1)"
         )
-
-    def made_from(self) -> dict[str, Any]:
-        """Returns the settings as JSON, for a fingerprint.
-
-        One that came later isn't among them while it says nothing: what was trained before stays.
-        """
-        values = self.to_dict()
-        if not self.loss.starts_at_x:
-            del values["loss"]["starts_at_x"]
-        return values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,29 @@ class Section:
         """Returns the settings as nested dictionaries that JSON can hold."""
         return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
 
+    def overridden(self, overrides: Mapping[str, Any]) -> Self:
+        """Returns the same with some settings replaced.
+
+        Args:
+          overrides: from the path of a setting, such as "rmc.k", to its value.
+
+        Raises:
+          UserError: no setting has that path, or it can't have that value.
+        """
+        values, hints = self.to_dict(), typing.get_type_hints(type(self))
+        for path, value in overrides.items():
+            *groups, name = path.split(".")
+            group: Any = values
+            for each in groups:
+                group = group.get(each) if isinstance(group, dict) else None
+            if not isinstance(group, dict) or name not in group:
+                remedy = did_you_mean(path, _paths(values))
+                raise UserError(f"overrides: {path!r}: no such setting; {remedy}")
+            group[name] = value
+        changed = {path.partition(".")[0] for path in overrides}
+        new = {name: _convert(hints[name], values[name], name) for name in changed}
+        return dataclasses.replace(self, **new)  # type: ignore[type-var]
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str = "") -> Self:
         """Returns the settings that `to_dict` described.
@@ -45,6 +68,15 @@ class Section:
         return cls(**{n: _convert(hints[n], v, f"{where}{n}") for n, v in values.items()})
 
 
+def _paths(values: Mapping[str, Any], where: str = "") -> list[str]:
+    """Returns the path of every setting in nested dictionaries."""
+    found = []
+    for name, value in values.items():
+        inner = isinstance(value, Mapping) and value
+        found += _paths(value, f"{where}{name}.") if inner else [f"{where}{name}"]
+    return found
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """Returns a plain value as the type that a field declares."""
     origin = typing.get_origin(hint)
@@ -58,6 +90,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     elif origin is tuple:
         if isinstance(value, (list, tuple)):
             return tuple(_convert(typing.get_args(hint)[0], item, where) for item in value)
+    elif hint is Any:
+        return value
     elif origin is types.UnionType:  # "… | None"
         kind = next(each for each in typing.get_args(hint) if each is not type(None))
         return None if value is None else _convert(kind, value, where)

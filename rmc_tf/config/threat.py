@@ -35,6 +35,15 @@ class ThreatConfig(Section):
     network_share: float = 0.0
     """PGD-NN: the weight of the present network's own loss in what is maximised; the rest is the
     neighbours'. 0: section 5.1."""
+    before: int | None = None
+    """p: how many points the defender had answered when the attacker looked (PGD-Skip, section 5.2;
+    Table 5). They come from `table.history`. None: each point is attacked in turn, in the state
+    that the answers to those before have left."""
+    delay: int = 0
+    """q: how many more it has answered when the attack point arrives (PGD-Skip-Delayed)."""
+    known_share: float = 1.0
+    """Of the p points. Below 1: the attacker knows that many of them, in another order, and
+    adapts a defence of its own to them (PGD-Skip-Partial)."""
     queries: int = 200
     """Black-box attack: how often the defence is asked at most for one point. Ours: small, since
     each answer costs an adaptation."""
@@ -43,6 +52,15 @@ class ThreatConfig(Section):
         for field in ("rounds", "samples", "queries"):
             value = getattr(self, field)
             require(value >= 1, f"threats.*.{field}", value, "must be at least 1")
+        for field in ("before", "delay"):
+            value = getattr(self, field) or 0
+            require(value >= 0, f"threats.*.{field}", value, "must be 0 or more")
+        share = self.known_share
+        require(0 <= share <= 1, "threats.*.known_share", share, "must be in [0, 1]")
+        for field in ("delay", "known_share"):
+            value, default = getattr(self, field), getattr(ThreatConfig, field)
+            rule = "is of the p points of `before`; give that, too"
+            require(self.before is not None or value == default, f"threats.*.{field}", value, rule)
         require(
             0 < self.temperature < math.inf,
             "threats.*.temperature",
@@ -56,47 +74,12 @@ class ThreatConfig(Section):
             "must be in [0, 1]",
         )
 
+    @property
+    def in_turn(self) -> "ThreatConfig":
+        """The same without a history before it."""
+        return dataclasses.replace(self, before=None, delay=0, known_share=1.0)
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SkipConfig(Section):
-    """What an attacker of PGD-Skip knows, and when it strikes (section 5.2)."""
-
-    before: int = 50
-    """p: how many points the defender had answered when the attacker looked (Table 5)."""
-    delay: int = 0
-    """q: how many more it has answered when the attack point arrives (PGD-Skip-Delayed)."""
-    known_share: float = 1.0
-    """Of the p points. Below 1: the attacker knows that many of them, in another order, and
-    adapts a defence of its own to them (PGD-Skip-Partial)."""
-
-    def __post_init__(self) -> None:
-        require(self.before >= 0, "skip.before", self.before, "must be 0 or more")
-        require(self.delay >= 0, "skip.delay", self.delay, "must be 0 or more")
-        require(0 <= self.known_share <= 1, "skip.known_share", self.known_share, "in [0, 1]")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MomentConfig(Section):
-    """What a row or a column of a table says of `SkipConfig`, and of δ; None: it doesn't.
-
-    A place is struck where its row or its column says p. q is 0, the known share 1 and δ that of
-    `refresh` where neither says otherwise.
-    """
-
-    before: int | None = None
-    """p."""
-    delay: int | None = None
-    """q."""
-    known_share: float | None = None
-    """Of the p points."""
-    refresh_share: float | None = None
-    """δ of RMC⁺; other defences have none."""
-
-    def __post_init__(self) -> None:
-        for field in ("before", "delay"):
-            value = getattr(self, field)
-            require(value is None or value >= 0, f"table.*.at.{field}", value, "must be 0 or more")
-        for field in ("known_share", "refresh_share"):
-            value = getattr(self, field)
-            within = value is None or 0 <= value <= 1
-            require(within, f"table.*.at.{field}", value, "must be in [0, 1]")
+    @property
+    def known(self) -> int:
+        """How many of the p points the attacker knows."""
+        return round(self.known_share * (self.before or 0))

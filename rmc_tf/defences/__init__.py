@@ -9,8 +9,7 @@ from rmc_tf.augmented_set.refreshed_set import RefreshedSet
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
-from rmc_tf.common.traces import Traces
-from rmc_tf.config import ExperimentConfig, IndexConfig
+from rmc_tf.config import ExperimentConfig
 from rmc_tf.defences.base import Defence
 from rmc_tf.defences.nearest import NearestNeighbours, Vote
 from rmc_tf.defences.non_masking import NonMasking
@@ -39,7 +38,6 @@ class Setting:
     classifier: Classifier
     prepare: Callable[[], Prepared]
     """Called by those that search only."""
-    traces: Traces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +64,7 @@ def _undefended(setting: Setting) -> Defence:
 def _nearest(setting: Setting, vote: Vote) -> Defence:
     prepared = setting.prepare()
     labels, outputs = prepared.augmented_set.labels, prepared.static.outputs
-    k = min(setting.config.rmc.in_effect.k, len(labels))  # of a D smaller than K, all of it
+    k = min(setting.config.rmc.k, len(labels))  # of a D smaller than K, all of it
     return NearestNeighbours(setting.classifier, prepared.index, outputs, labels, k, vote)
 
 
@@ -78,7 +76,6 @@ def _rmc(setting: Setting) -> Defence:
         prepared.index,
         config.rmc,
         seed=derive_seed(config.seed, "rmc"),
-        traces=setting.traces,
         devices=config.hardware.devices,
     )
 
@@ -90,7 +87,7 @@ def _rmc_plus(setting: Setting) -> Defence:
     """
     config, prepared = setting.config, setting.prepare()
     static, seed = prepared.static.features, derive_seed(config.seed, "index")
-    index = FeatureIndex(static, config.index, config.rmc.in_effect.k, seed=seed)
+    index = FeatureIndex(static, config.index, config.rmc.k, seed=seed)
     return RMCPlus(
         setting.classifier,
         RefreshedSet(prepared.augmented_set, index),
@@ -99,45 +96,17 @@ def _rmc_plus(setting: Setting) -> Defence:
         config.attacks,
         config.augmented_set,
         seed=derive_seed(config.seed, "rmc"),
-        traces=setting.traces,
         devices=config.hardware.devices,
     )
 
 
 def _search_settings(config: ExperimentConfig) -> Any:
-    return [config.rmc.in_effect.k, _index_settings(config), config.seed]
-
-
-def _index_settings(config: ExperimentConfig) -> Any:
-    """Without those that are as if they weren't: what was answered before they were stays."""
-    chosen, default = config.index.to_dict(), IndexConfig()
-    for name in ("memory_gib", "candidates"):
-        if chosen[name] == getattr(default, name):
-            del chosen[name]
-    return chosen
+    return [config.rmc.k, config.index.to_dict(), config.seed]
 
 
 def _rmc_settings(config: ExperimentConfig) -> Any:
-    method = config.rmc.in_effect.to_dict()
-    if not config.rmc.micro_batch:
-        del method["micro_batch"]  # what was answered before there was such a setting stays
-    if method["step"] == "plain":
-        del method["step"]
-    if not method["settled"]:
-        del method["settled"]
-    # What is in effect says all, and `fast` nothing; it stays as it was in what is stored.
-    method["fast"] = {
-        "neighbours": 1.0,
-        "rate_factor": 1.0,
-        "batch_size": 32,
-        "max_epochs": 1,
-        "calibration_epochs": 1,
-        "calibrate_every": 1,
-        "frozen_until": "",
-        "trust_radius": 0.0,
-    }
-    index, hardware = _index_settings(config), config.hardware.of_adaptation()
-    return [method, index, config.seed, *([hardware] if hardware else [])]
+    hardware = config.hardware.of_adaptation()
+    return [config.rmc.to_dict(), config.index.to_dict(), config.seed, hardware]
 
 
 def _rmc_plus_settings(config: ExperimentConfig) -> Any:
@@ -145,7 +114,7 @@ def _rmc_plus_settings(config: ExperimentConfig) -> Any:
 
 
 def _hindsight_settings(config: ExperimentConfig) -> Any:
-    return [config.training.made_from(), config.augmented_set.adversarial_per_row, config.seed]
+    return [config.training.to_dict(), config.augmented_set.adversarial_per_row, config.seed]
 
 
 def _deep_nn(title: str, vote: Vote) -> Kind:

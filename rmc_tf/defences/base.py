@@ -1,11 +1,13 @@
 """What a defence is: something that answers one query after another, and may change by it."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from rmc_tf.common.traces import Traces
 from rmc_tf.networks.classifier import Classifier
 
 State = Mapping[str, np.ndarray]
@@ -59,6 +61,26 @@ class Defence(Protocol):
 
     def restore(self, state: State) -> None:
         """Goes back to a state: the same queries then get the same answers."""
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """A defence that traces its predictions."""
+
+    traces: Traces
+
+
+@contextlib.contextmanager
+def tracing(defence: Defence, traces: Traces) -> Iterator[None]:
+    """Has a defence trace its predictions meanwhile, if it is one that does."""
+    if not isinstance(defence, Traced):
+        yield
+        return
+    before, defence.traces = defence.traces, traces
+    try:
+        yield
+    finally:
+        defence.traces = before
 
 
 def reseeded(state: State, seed: int) -> State:

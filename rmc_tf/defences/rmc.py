@@ -16,7 +16,7 @@ from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError, UserError
 from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.common.traces import NoTraces, Traces
-from rmc_tf.config import RMCConfig
+from rmc_tf.config import RMCConfig, with_profile
 from rmc_tf.data.augmentation import augment
 from rmc_tf.data.images import check_images
 from rmc_tf.defences.base import Prediction, State
@@ -41,6 +41,7 @@ class RMC:
     Attributes:
       config: K, λ and the early stop.
       predictions: how many queries were answered.
+      traces: where predictions are traced.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class RMC:
         Raises:
           UserError: K is larger than D', or D' holds images of another shape.
         """
-        config = config.in_effect
+        config = with_profile(config)
         if config.k > len(augmented_set):
             raise UserError(
                 f"--config.rmc.k={config.k}: larger than D', which has {len(augmented_set)} rows; "
@@ -105,7 +106,7 @@ class RMC:
         self._augmented_set = augmented_set
         self._index = index
         self._seed = seed
-        self._traces = traces or NoTraces()
+        self.traces = traces or NoTraces()
         self._lock = threading.RLock()  # calibrate may be called in the background
         self._steps = 0
         self._calibration_due = False
@@ -138,7 +139,7 @@ class RMC:
 
     def _predict(self, x: np.ndarray) -> Prediction:
         self.calibrate()  # of the query before, where it is still due
-        before = self._probabilities(x) if self._traces.enabled else None
+        before = self._probabilities(x) if self.traces.enabled else None
         clock = Clock()
         if not self.config.carry_weights:
             self._start_over()
@@ -156,7 +157,7 @@ class RMC:
         )
         if before is not None:
             trace_prediction(
-                self._traces,
+                self.traces,
                 self.predictions,
                 query=x[0],
                 prediction=prediction,
@@ -197,7 +198,7 @@ class RMC:
         self._fit(examples, "calibration")
         self._calibration_due = False
         seconds = time.perf_counter() - begun
-        self._traces.scalar("seconds/calibration", seconds, self.predictions - 1)
+        self.traces.scalar("seconds/calibration", seconds, self.predictions - 1)
         return seconds
 
     def snapshot(self) -> State:

@@ -125,7 +125,7 @@ class RMCPlus(RMC):
                 if index.moved_rows > self.refresh.rebalance_share * len(self._set):
                     index.rebalance()
                 seconds += time.perf_counter() - begun
-                self._traces.scalar("seconds/refresh", seconds, self.predictions - 1)
+                self.traces.scalar("seconds/refresh", seconds, self.predictions - 1)
             return calibration + seconds
 
     def _recomputed(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,10 +19,11 @@ from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.common.traces import Traces
-from rmc_tf.config import ExperimentConfig, VariationConfig
+from rmc_tf.config import ExperimentConfig
 from rmc_tf.data import datasets
 from rmc_tf.evaluation import streams
-from rmc_tf.experiment import variations
+from rmc_tf.experiment.cells import Searched
+from rmc_tf.experiment.overrides import K
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.report import tables
 from rmc_tf.search.index import FeatureIndex
@@ -30,7 +31,7 @@ from rmc_tf.training import trained
 
 
 @dataclasses.dataclass
-class Shelf:
+class SharedArtefacts:
     """What experiments of one process share, each under all settings that it is made of."""
 
     data: dict[str, datasets.Dataset] = dataclasses.field(default_factory=dict)
@@ -39,7 +40,7 @@ class Shelf:
     """Of the classifiers: to compute one reads all the weights."""
 
 
-class Materials:
+class Artefacts:
     """The networks, augmented sets and streams of one experiment in one work directory."""
 
     def __init__(
@@ -48,7 +49,7 @@ class Materials:
         workdir: pathlib.Path,
         say: Callable[[str], object],
         traces: Callable[[str, str], Traces],
-        shelf: Shelf | None = None,
+        shared: SharedArtefacts | None = None,
     ) -> None:
         """Prepares to make them; nothing is read or written yet.
 
@@ -57,7 +58,7 @@ class Materials:
           workdir: where all artefacts are.
           say: tells the user a line.
           traces: from a name and a fingerprint to where a training is traced.
-          shelf: of the experiments before, in the same work directory, if there were any.
+          shared: with other experiments in the same work directory.
 
         Raises:
           UserError: the engine that makes shards isn't installed.
@@ -67,26 +68,24 @@ class Materials:
         self._say = say
         self._traces_of = traces
         self._engine = distributed.engine(config.hardware, config.deterministic)
-        self._shelf = shelf or Shelf()
+        self._shared = shared or SharedArtefacts()
         self._streams: dict[tuple[str, str], streams.Stream] = {}
         # Only the last is kept: a table has dozens of D', each with the features of all its rows.
-        self._prepared: (
-            tuple[tuple[str, tuple[str, ...], VariationConfig], defences.Prepared] | None
-        ) = None
+        self._prepared: tuple[Searched, defences.Prepared] | None = None
 
     @functools.cached_property
     def dataset(self) -> datasets.Dataset:
         """The data set of the config."""
-        key, known = storage.fingerprint(self._config.dataset.to_dict()), self._shelf.data
+        key, known = storage.fingerprint(self._config.dataset.to_dict()), self._shared.data
         if key not in known:
             known[key] = datasets.load(self._config.dataset)
             rows = f"{known[key].train.num_rows:,} rows of D, {known[key].test.num_rows:,} of"
             of = f"{rows} the test set, {known[key].num_classes} classes"
             self._say(f"data set {known[key].name}: {of}")
         data = known[key]
-        for vary in dict.fromkeys([VariationConfig(), *(r.vary for r in self._config.table.rows)]):
-            # A row's own K is capped instead: `Pipeline.table`.
-            config = variations.varied(self._config, dataclasses.replace(vary, k=None))
+        for each in ({}, *(row.overrides for row in self._config.table.rows)):
+            # A row's own K is capped instead: see `fitted`.
+            config = self._config.overridden({p: v for p, v in each.items() if p != K})
             k, n_prime = config.rmc.k, preparation.size(data.train, config.augmented_set)
             if k > n_prime:
                 raise UserError(
@@ -97,7 +96,7 @@ class Materials:
 
     def classifier(self, name: str = "target") -> Classifier:
         """f(·; θ*) of that name, trained or the user's own."""
-        key, known = self._made_of(name), self._shelf.classifiers
+        key, known = self._made_of(name), self._shared.classifiers
         if key not in known:
             known[key] = trained.network(
                 name,
@@ -121,42 +120,32 @@ class Materials:
             [config.seed, number],
         )
 
-    def prepared(
-        self,
-        network: str,
-        attack_names: tuple[str, ...],
-        vary: VariationConfig = VariationConfig(),  # noqa: B008  it is frozen
-    ) -> defences.Prepared:
-        """D' of some attacks on a network (of none: D), its rows' features, and their index.
-
-        `vary` is what is another than in the experiment: N', and the K that the index is for.
-        """
-        key = network, attack_names, vary
-        if self._prepared is None or self._prepared[0] != key:
+    def prepared(self, searched: Searched) -> defences.Prepared:
+        """Returns a D' (of no attacks: D), its rows' features, and their index."""
+        if self._prepared is None or self._prepared[0] != searched:
             self._prepared = None  # before the next one is made: memory holds one
-            self._prepared = key, self._prepare(*key)
+            self._prepared = searched, self._prepare(searched)
         return self._prepared[1]
 
-    def _prepare(
-        self, network: str, attack_names: tuple[str, ...], vary: VariationConfig
-    ) -> defences.Prepared:
-        config, classifier = variations.varied(self._config, vary), self.classifier(network)
+    def _prepare(self, searched: Searched) -> defences.Prepared:
+        config, network = self._config.overridden(dict(searched.overrides)), searched.network
+        classifier = self.classifier(network)
         d_prime = preparation.prepare(
             self.dataset.train,
             classifier,
             config.attacks,
-            config.augmented_set.with_attacks(attack_names),
+            config.augmented_set.with_attacks(searched.d_prime),
             seed=derive_seed(config.seed, "augmented set"),
             folder=self._workdir / "prepare",
             engine=self._engine,
         )
         place = self._workdir / "features"
         static = features.extract(classifier, d_prime, place, self._engine)
-        name = "D'" if attack_names else "D"
+        name = "D'" if searched.d_prime else "D"
         self._say(f"{name} of {network}: {len(d_prime):,} rows, in {d_prime.folder}")
         for made in self._made(d_prime, static):
             self._say(f"{name} by {made['attack']}: {tables.attack_line(made)}")
-        k = min(config.rmc.in_effect.k, len(d_prime))
+        k = min(config.rmc.k, len(d_prime))
         seed = derive_seed(config.seed, "index")
         index = FeatureIndex(static.features, config.index, k, seed=seed)
         storage.write_json(place / static.fingerprint / "index.json", vars(index.report))
@@ -180,51 +169,49 @@ class Materials:
 
     def stream(self, name: str, source: str) -> streams.Stream:
         """U of that name, perturbed against a network ("" for the clean one)."""
-        key = name, source
-        if key not in self._streams:
-            config, test = self._config, self.dataset.test
-            chosen = config.evaluation
-            made = streams.make(
-                name,
-                test,
-                streams.choose_points(test, chosen.points, chosen.with_replacement, config.seed),
-                config.attacks.get(name),
-                self.classifier(source) if source else None,
-                seed=derive_seed(config.seed, "stream", name),
-                folder=self._workdir / "streams",
-            )
-            if made.attack:
-                line = tables.attack_line(made.attack)
-                self._say(f"stream {name} against {source}: {line}")
-            self._streams[key] = made
-        return self._streams[key]
+        return self._stream(name, source, self._attacked_rows, name, "stream")
 
     def history(self, network: str, needed: int) -> streams.Stream:
         """x(1), x(2) … of `table.history`, at least so many, perturbed against a network."""
         name = self._config.table.history
-        key = f"{name}, history", network
+        source = "" if name == "clean" else network
+        rows = functools.partial(self._rows_before, needed)
+        return self._stream(f"{name}, history", source, rows, name, "history")
+
+    def _stream(
+        self, title: str, source: str, rows: Callable[[], np.ndarray], attack: str, purpose: str
+    ) -> streams.Stream:
+        key = title, source
         if key not in self._streams:
-            config, test = self._config, self.dataset.test
-            attacked = self.stream("clean", "").rows
             made = streams.make(
-                key[0],
-                test,
-                streams.choose_history(test, attacked, config.seed, needed),
-                config.attacks.get(name),
-                None if name == "clean" else self.classifier(network),
-                seed=derive_seed(config.seed, "history", name),
+                title,
+                self.dataset.test,
+                rows(),
+                self._config.attacks.get(attack),
+                self.classifier(source) if source else None,
+                seed=derive_seed(self._config.seed, purpose, attack),
                 folder=self._workdir / "streams",
             )
             if made.attack:
-                self._say(f"history of {name} against {network}: {tables.attack_line(made.attack)}")
+                line = tables.attack_line(made.attack)
+                self._say(f"{purpose} {attack} against {source}: {line}")
             self._streams[key] = made
         return self._streams[key]
+
+    def _attacked_rows(self) -> np.ndarray:
+        chosen, test = self._config.evaluation, self.dataset.test
+        return streams.choose_points(
+            test, chosen.points, chosen.with_replacement, self._config.seed
+        )
+
+    def _rows_before(self, needed: int | None = None) -> np.ndarray:
+        attacked = self.stream("clean", "").rows
+        return streams.choose_history(self.dataset.test, attacked, self._config.seed, needed)
 
     @property
     def rows_for_history(self) -> int:
         """How many rows of the test set are not attacked."""
-        attacked = self.stream("clean", "").rows
-        return len(streams.choose_history(self.dataset.test, attacked, self._config.seed))
+        return len(self._rows_before())
 
     @property
     def attacked(self) -> list[dict[str, Any]]:
@@ -234,25 +221,21 @@ class Materials:
 
     def fingerprint_of(self, network: str) -> str:
         """That of a classifier, computed once: it reads all the weights."""
-        key, known = self._made_of(network), self._shelf.fingerprints
+        key, known = self._made_of(network), self._shared.fingerprints
         if key not in known:
             known[key] = self.classifier(network).fingerprint()
         return known[key]
 
-    def features_of(
-        self,
-        network: str,
-        attack_names: tuple[str, ...],
-        vary: VariationConfig = VariationConfig(),  # noqa: B008  it is frozen
-    ) -> str:
-        """The fingerprint of the features of D' as `prepared` makes it, without opening it."""
-        config = variations.varied(self._config, vary)
+    def features_of(self, searched: Searched) -> str:
+        """Returns the fingerprint of the features that `prepared` makes, without opening them."""
+        config = self._config.overridden(dict(searched.overrides))
+        network = self.fingerprint_of(searched.network)
         d_prime = preparation.fingerprint(
             self.dataset.train,
-            self.fingerprint_of(network),
+            network,
             config.attacks,
-            config.augmented_set.with_attacks(attack_names),
+            config.augmented_set.with_attacks(searched.d_prime),
             derive_seed(config.seed, "augmented set"),
         )
-        layer = self.classifier(network).feature_layer
-        return features.fingerprint(self.fingerprint_of(network), layer, d_prime)
+        layer = self.classifier(searched.network).feature_layer
+        return features.fingerprint(network, layer, d_prime)

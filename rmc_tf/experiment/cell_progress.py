@@ -1,27 +1,33 @@
-"""Who looks on while the cells of a table are evaluated: the user, told in two lines each."""
+"""Who looks on while the cells of a table are evaluated."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from rmc_tf.experiment.cells import Cell
 
-Watch = Callable[
-    [Cell, Sequence[Cell], Callable[[], bool]],
-    contextlib.AbstractContextManager[Callable[[float], object]],
-]
-"""Is given a cell, all cells of its table, and what says if it is finished already; looks on while
-it is evaluated. What it yields is told the accuracy."""
+
+class CellProgress(Protocol):
+    """Is told when a cell is begun, and what came of it."""
+
+    def begin(self, cell: Cell, cells: Sequence[Cell]) -> None:
+        """Is told of the next cell, and of all cells of its table."""
+
+    def end(self, accuracy: float) -> None:
+        """Is told how the cell did that was begun last, in [0, 1]."""
 
 
-def told(say: Callable[[str], object]) -> Watch:
-    """Returns a watch that says which cell is begun, and what came of it."""
+class SaidCells:
+    """Tells the user two lines a cell."""
 
-    @contextlib.contextmanager
-    def watch(
-        cell: Cell, cells: Sequence[Cell], finished: Callable[[], bool]
-    ) -> Iterator[Callable[[float], object]]:
+    def __init__(self, say: Callable[[str], object]) -> None:
+        """Takes what tells the user a line."""
+        self._say = say
+
+    def begin(self, cell: Cell, cells: Sequence[Cell]) -> None:
+        """Says which cell of how many is begun; of a single one, nothing."""
         if len(cells) > 1:
-            say(f"cell {cells.index(cell) + 1} of {len(cells)}: {cell}")
-        yield lambda accuracy: say(f"  {100 * accuracy:.1f} % right")
+            self._say(f"cell {cells.index(cell) + 1} of {len(cells)}: {cell}")
 
-    return watch
+    def end(self, accuracy: float) -> None:
+        """Says what came of it."""
+        self._say(f"  {100 * accuracy:.1f} % right")

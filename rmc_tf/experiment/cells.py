@@ -7,19 +7,37 @@ paper averages (clean accuracy over the D' of each attack, section 4.1).
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from rmc_tf import defences, threats
 from rmc_tf.common.errors import UserError
-from rmc_tf.config import (
-    ColumnConfig,
-    ExperimentConfig,
-    MomentConfig,
-    RowConfig,
-    SkipConfig,
-    VariationConfig,
-)
+from rmc_tf.config import ColumnConfig, ExperimentConfig, RowConfig, ThreatConfig
 from rmc_tf.config.section import require
-from rmc_tf.experiment import attack_times, variations
+from rmc_tf.experiment import overrides
+
+Overrides = tuple[tuple[str, Any], ...]
+"""Settings by their paths, with their values."""
+
+
+class Searched(NamedTuple):
+    """A D' with its features and its index: what PREPARE makes."""
+
+    network: str
+    """"target", or a name out of `networks`."""
+    d_prime: tuple[str, ...]
+    """The attacks that D' holds examples of; of none, it is D."""
+    overrides: Overrides = ()
+    """N' and what else D' and its index are made by."""
+
+
+class Defended(NamedTuple):
+    """A defence, and what it searches."""
+
+    searched: Searched
+    defence: str
+    """A name of `rmc_tf.defences`."""
+    overrides: Overrides
+    """How it is set otherwise than in the experiment."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,38 +50,45 @@ class Cell:
     d_prime: tuple[str, ...]
     """The attacks that D' holds examples of; empty where none is searched."""
     stream: str
-    """"clean", or the attack's name."""
+    """"clean", or the attack's or the threat's name."""
     source: str
     """The network that the stream is perturbed against; empty for clean, and for a threat."""
     replay: bool = False
     """Whether a fresh defence answers what a threat has crafted against another."""
-    skip: SkipConfig | None = None
-    """When the threat strikes, after a history of other points; None: at each point in turn."""
-    refresh_share: float | None = None
-    """δ, where it is another than that of `refresh`."""
-    vary: VariationConfig = dataclasses.field(default_factory=VariationConfig)
-    """What is another than in the experiment of its defence, and of its threat."""
+    overrides: Overrides = ()
+    """The settings that are others than the experiment's."""
 
     def __str__(self) -> str:
         """One line for the user."""
         by = f" with D' by {', '.join(self.d_prime)}" if self.d_prime else ""
         against = f" against {self.source}" if self.source else ""
         again = ", replayed" if self.replay else ""
-        at = MomentConfig(refresh_share=self.refresh_share, **vars(self.skip) if self.skip else {})
-        when = f" at {attack_times.title_of(at)}" if at != MomentConfig() else ""
-        also = f" with {variations.title_of(self.vary)}" if self.vary != VariationConfig() else ""
-        return f"{self.defence} of {self.network}{by} on {self.stream}{against}{again}{when}{also}"
+        at = f" at {overrides.title_of(dict(self.overrides))}" if self.overrides else ""
+        return f"{self.defence} of {self.network}{by} on {self.stream}{against}{again}{at}"
 
     @property
-    def work(self) -> tuple[str, tuple[str, ...], VariationConfig, str, float | None]:
-        """What it shares with others: network, D', K and N', the defence of them, with its δ."""
-        return self.network, self.d_prime, self.vary, self.defence, self.refresh_share
+    def searched(self) -> Searched:
+        """What its defence searches."""
+        own = tuple((p, v) for p, v in self.overrides if _is_of_the_search(p))
+        return Searched(self.network, self.d_prime, own)
 
     @property
-    def moment(self) -> tuple[int, int, float]:
-        """In which order histories reach what they need without going back."""
-        skip = self.skip or SkipConfig(before=0)
-        return skip.before + skip.delay, skip.before, skip.known_share
+    def defended(self) -> Defended:
+        """Its defence: cells that have it in common can be answered by one."""
+        own = tuple((p, v) for p, v in self.overrides if not p.startswith("threats."))
+        return Defended(self.searched, self.defence, own)
+
+    def settings(self, config: ExperimentConfig) -> ExperimentConfig:
+        """Returns the settings of the experiment that it belongs to, as they are for it."""
+        return config.overridden(dict(self.overrides))
+
+    def threat(self, config: ExperimentConfig) -> ThreatConfig | None:
+        """Returns the threat to its defence; None: its stream is no threat's."""
+        return self.settings(config).threats.get(self.stream)
+
+
+def _is_of_the_search(path: str) -> bool:
+    return path == overrides.K or path.startswith(("augmented_set.", "index."))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,42 +101,28 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class Layout:
     """A table that is to be filled."""
 
     name: str
     title: str
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
-
-    @property
-    def cells(self) -> list[Cell]:
-        """Every cell once, those that share work beside each other."""
-        every = dict.fromkeys(c for row in self.rows for place in row.cells for c in place)
-        first = {c.work[:n]: i for i, c in reversed(list(enumerate(every))) for n in (2, 3, 5)}
-        return sorted(every, key=lambda c: ([first[c.work[:n]] for n in (2, 3, 5)], c.moment))
-
-    @property
-    def longest_history(self) -> int:
-        """The largest p + q."""
-        return max((cell.moment[0] for cell in self.cells), default=0)
+    cells: tuple[Cell, ...]
+    """Every cell once: those that share work beside each other, and those of one history in the
+    order in which it reaches them."""
+    longest_history: int
+    """The largest p + q."""
 
 
-def lay_out(config: ExperimentConfig, history_rows: int | None = None) -> Table:
+def lay_out(config: ExperimentConfig) -> Layout:
     """Returns the table of a config: its own, or its defences by its streams.
-
-    Args:
-      config: the experiment.
-      history_rows: how many rows of the test set are left for a history; None: not known yet.
 
     Raises:
       UserError: a defence is unknown, or a place is asked for what can't be.
     """
-    table = (
-        config.table if history_rows is None else attack_times.capped(config.table, history_rows)
-    )
-    rows: Sequence[RowConfig] = table.rows
-    columns: Sequence[ColumnConfig] = table.columns
+    rows: Sequence[RowConfig] = config.table.rows
+    columns: Sequence[ColumnConfig] = config.table.columns
     if not rows:
         chosen = config.evaluation
         rows = [
@@ -121,91 +132,94 @@ def lay_out(config: ExperimentConfig, history_rows: int | None = None) -> Table:
         columns = [ColumnConfig(title=name, stream=name) for name in chosen.streams]
     streams = [column.stream for column in columns if column.stream != "clean"]
     attacks = tuple(dict.fromkeys(_attack(stream, config) for stream in streams))
-    return Table(
-        table.name or "report",
-        table.title or f"Runtime masking and cleansing on {config.dataset.name}",
-        tuple(column.title or attack_times.title_of(column.at) for column in columns),
-        tuple(
-            Row(
-                row.block,
-                row.title or _title(row),
-                tuple(_cells(row, c, attacks, config) for c in columns),
-            )
-            for row in rows
-        ),
+    filled = tuple(
+        Row(
+            row.block,
+            row.title or overrides.title_of(row.overrides),
+            tuple(_cells(row, column, attacks, config) for column in columns),
+        )
+        for row in rows
     )
+    every = dict.fromkeys(cell for row in filled for place in row.cells for cell in place)
+    times = {cell: _attack_time(cell, config) for cell in every}
+    return Layout(
+        config.table.name or "report",
+        config.table.title or f"Runtime masking and cleansing on {config.dataset.name}",
+        tuple(column.title or overrides.title_of(column.overrides) for column in columns),
+        filled,
+        tuple(_in_order(times)),
+        max((time.arrival for time in times.values()), default=0),
+    )
+
+
+class _AttackTime(NamedTuple):
+    """In the order in which a history reaches what each needs without going back."""
+
+    arrival: int
+    """p + q."""
+    before: int
+    known_share: float
+
+
+def _attack_time(cell: Cell, config: ExperimentConfig) -> _AttackTime:
+    threat = cell.threat(config) or ThreatConfig()
+    before = threat.before or 0
+    return _AttackTime(before + threat.delay, before, threat.known_share)
+
+
+def _in_order(times: dict[Cell, _AttackTime]) -> list[Cell]:
+    """Returns the cells, those that share a D', then an index, then a defence beside each other."""
+    first: dict[Any, int] = {}
+    for number, cell in enumerate(times):
+        for shared in (cell.searched[:2], cell.searched, cell.defended):
+            first.setdefault(shared, number)
+
+    def place(cell: Cell) -> tuple[int, int, int, _AttackTime]:
+        d_prime, searched = first[cell.searched[:2]], first[cell.searched]
+        return d_prime, searched, first[cell.defended], times[cell]
+
+    return sorted(times, key=place)
 
 
 def _cells(
     row: RowConfig, column: ColumnConfig, attacks: tuple[str, ...], config: ExperimentConfig
 ) -> tuple[Cell, ...]:
     """Returns what one place of a table needs."""
-    at = attack_times.merged(row.at, column.at)
-    skip = attack_times.skip_of(at)
-    _check(row, column, skip, config)
+    both = overrides.merged(row, column)
+    own = config.overridden(both)
+    _check(row, column, own)
     stream, clean = column.stream, column.stream == "clean"
     source = "" if clean or stream in config.threats else column.source or row.network
-    every: dict[tuple[str, ...], None] = {}
     several = attacks or config.augmented_set.attacks
-    for attack in several if clean else (_attack(stream, config),):
-        every[_d_prime(row, attack, attacks, config)] = None
-    share = at.refresh_share
-    if share is not None and not _has_share(row.defence, config):
-        share = None  # so that it is the same cell under each δ
-    vary = variations.felt(row.vary, row.defence, stream, config)
+    against = several if clean else (_attack(stream, config),)
+    every = dict.fromkeys(_d_prime(row, attack, attacks, config) for attack in against)
+    felt = tuple(overrides.felt(both, row.defence, stream, config).items())
     return tuple(
-        Cell(row.network, row.defence, each, stream, source, column.replay, skip, share, vary)
-        for each in every
+        Cell(row.network, row.defence, d_prime, stream, source, column.replay, felt)
+        for d_prime in every
     )
 
 
-def _title(row: RowConfig) -> str:
-    """Returns what a row without a title is about."""
-    said = variations.title_of(row.vary), attack_times.title_of(row.at)
-    return ", ".join(part for part in said if part)
-
-
-def with_share(config: ExperimentConfig, share: float | None) -> ExperimentConfig:
-    """Returns the settings with a δ of a table's place; None: as they are."""
-    if share is None:
-        return config
-    return dataclasses.replace(config, refresh=dataclasses.replace(config.refresh, share=share))
-
-
-def _has_share(defence: str, config: ExperimentConfig) -> bool:
-    """Whether a defence depends on δ."""
-    depends_on = defences.kind(defence).depends_on
-    return bool(depends_on(with_share(config, 0.0)) != depends_on(with_share(config, 1.0)))
-
-
-def _check(
-    row: RowConfig, column: ColumnConfig, skip: SkipConfig | None, config: ExperimentConfig
-) -> None:
-    """Refuses a place that can't be struck as it says, or must be and isn't."""
+def _check(row: RowConfig, column: ColumnConfig, config: ExperimentConfig) -> None:
+    """Refuses a place whose threat can't attack when it says, or must say and doesn't."""
     learns_from = defences.kind(row.defence).history
-    if skip is None:
+    threat = config.threats.get(column.stream)
+    if threat is None or threat.before is None:
         if learns_from != "answers":
             raise UserError(
-                f"--config.table.rows={row.defence}: what it is comes of a history; give "
-                "`at.before` in its row or in each column, and --config.table.history"
+                f"--config.table.rows={row.defence}: what it is comes of a history; let a threat "
+                "of each column have a `before`, and give --config.table.history"
             )
         return
-    threat = config.threats.get(column.stream)
-    rule = "strikes at a moment are by one of `threats`; name one, or leave `at` out"
-    require(threat is not None, "table.columns", column.stream, rule)
-    if threat is not None and not threats.find(threat).in_batches:
-        raise UserError(
-            f"--config.threats.{column.stream}.threat={threat.threat}: it simulates the answer to "
-            f"each point, and can't strike at a moment; known: {', '.join(threats.IN_BATCHES)}"
-        )
-    rule = "has no moment; leave `at` or `replay` out"
+    threats.find(threat)  # what can't attack many points from one state is refused
+    rule = "can't be replayed after a `before`; leave one of them out"
     require(not column.replay, "table.columns", f"{column.stream}, replayed", rule)
-    rule = "must be clean or a name out of `attacks`, since places of the table have a p"
+    rule = "must be clean or a name out of `attacks`, since a threat has a `before`"
     require(bool(config.table.history), "table.history", repr(config.table.history), rule)
-    if skip.known_share < 1 and learns_from == "labels":
+    if threat.known_share < 1 and learns_from == "labels":
         raise UserError(
-            f"--config.table.*.at.known_share={skip.known_share}: {row.defence} is trained on all "
-            "points or none; leave it out"
+            f"--config.threats.{column.stream}.known_share={threat.known_share}: {row.defence} is "
+            "trained on all points or none; leave it out"
         )
 
 

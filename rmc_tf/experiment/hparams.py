@@ -11,7 +11,6 @@ from typing import Any
 from rmc_tf import defences
 from rmc_tf.common.traces import Value
 from rmc_tf.config import ExperimentConfig
-from rmc_tf.experiment import variations
 from rmc_tf.experiment.cells import Cell
 
 METRICS = ("accuracy", "target_rate", "mean_steps", "median_seconds", "median_calibration_seconds")
@@ -25,7 +24,7 @@ def of(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
       cell: any.
       config: of the experiment that it belongs to.
     """
-    config = variations.varied(config, cell.vary)
+    config = cell.settings(config)
     model, _ = config.network(cell.network)
     found: dict[str, Value] = {
         "seed": config.seed,
@@ -43,13 +42,14 @@ def of(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
         found["adversarial_per_row"] = config.augmented_set.adversarial_per_row
     kind = defences.kind(cell.defence)
     if kind.searches != "nothing":
-        found["k"] = config.rmc.in_effect.k
+        found["k"] = config.rmc.k
     if kind.adapts:
         found |= _adaptation(config)
-    if cell.skip is not None:
-        found |= cell.skip.to_dict()
-    if cell.refresh_share is not None:
-        found["refresh_share"] = cell.refresh_share
+    if cell.defence == "rmc_plus":
+        found["refresh_share"] = config.refresh.share
+    threat = config.threats.get(cell.stream)
+    if threat is not None and threat.before is not None:
+        found |= {n: getattr(threat, n) for n in ("before", "delay", "known_share")}
     return found
 
 
@@ -72,7 +72,7 @@ def _attack(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
 
 def _adaptation(config: ExperimentConfig) -> dict[str, Value]:
     """Returns how RMC adapts, with what its profile says in place."""
-    rmc = config.rmc.in_effect
+    rmc = config.rmc
     return {
         "profile": config.rmc.profile,
         "lambda": rmc.learning_rate,

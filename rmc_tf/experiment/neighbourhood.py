@@ -7,7 +7,8 @@ from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import AttackConfig, ExperimentConfig
 from rmc_tf.defences import Prepared
-from rmc_tf.experiment.artefacts import Materials
+from rmc_tf.experiment.artefacts import Artefacts
+from rmc_tf.experiment.cells import Searched
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.report.figures.figure1 import Neighbourhood, Neighbours
 from rmc_tf.search.index import FeatureIndex
@@ -15,7 +16,7 @@ from rmc_tf.search.index import FeatureIndex
 _IMAGES = 12  # as many as the figure shows
 
 
-def neighbourhood(config: ExperimentConfig, materials: Materials, attack: str) -> Neighbourhood:
+def neighbourhood(config: ExperimentConfig, artefacts: Artefacts, attack: str) -> Neighbourhood:
     """Returns the first point of a stream that is moved to a wrong answer, with its neighbours.
 
     That is, which the static network answers rightly when it is clean and wrongly when it is
@@ -23,20 +24,18 @@ def neighbourhood(config: ExperimentConfig, materials: Materials, attack: str) -
 
     Args:
       config: every setting.
-      materials: of the same experiment.
+      artefacts: of the same experiment.
       attack: the name of the stream, and of the attack that D' holds examples of.
     """
-    classifier = materials.classifier()
-    stream, clean = materials.stream(attack, "target"), materials.stream("clean", "")
+    classifier = artefacts.classifier()
+    stream, clean = artefacts.stream(attack, "target"), artefacts.stream("clean", "")
     features, logits = classifier.forward(stream.images)
     answers, labels = logits.argmax(axis=1), stream.labels
     moved = (classifier.forward(clean.images)[1].argmax(axis=1) == labels) & (answers != labels)
     point = int(np.argmax(moved))
-    query, prepared = features[point], materials.prepared("target", (attack,))
+    query, prepared = features[point], artefacts.prepared(Searched("target", (attack,)))
     nearest = _nearest(config, prepared, query)
-    found, _ = prepared.index.search(
-        query, min(config.rmc.in_effect.k, len(prepared.static.features))
-    )
+    found, _ = prepared.index.search(query, min(config.rmc.k, len(prepared.static.features)))
     return Neighbourhood(
         query=stream.images[point],
         features=query,
@@ -60,7 +59,7 @@ def neighbourhood(config: ExperimentConfig, materials: Materials, attack: str) -
 def _nearest(config: ExperimentConfig, prepared: Prepared, query: np.ndarray) -> np.ndarray:
     """Returns the rows of N(x̂): the K nearest of those rows of D' that are D."""
     benign = prepared.augmented_set.benign_rows
-    k, seed = min(config.rmc.in_effect.k, len(benign)), derive_seed(config.seed, "index")
+    k, seed = min(config.rmc.k, len(benign)), derive_seed(config.seed, "index")
     features = prepared.static.features[benign]
     return FeatureIndex(features, config.index, k, rows=benign, seed=seed).search(query, k)[0]
 

@@ -1,4 +1,4 @@
-"""Cells that are struck at a moment of a history (Tables 5 and 7).
+"""Cells whose points are all attacked at one time of a history (PGD-Skip; Tables 5 and 7).
 
 The history's states, and the networks trained in hindsight, are on disk under
 the fingerprint of what they come of, so every cell and every table goes on from
@@ -18,50 +18,47 @@ from rmc_tf.augmented_set import preparation
 from rmc_tf.common import storage
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.common.traces import Traces
-from rmc_tf.config import ExperimentConfig
+from rmc_tf.config import ExperimentConfig, ThreatConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.evaluation import records
 from rmc_tf.evaluation.streams import Stream
-from rmc_tf.experiment.artefacts import Materials
+from rmc_tf.experiment.artefacts import Artefacts
 from rmc_tf.experiment.cells import Cell
-from rmc_tf.experiment.sides import Opponents
+from rmc_tf.experiment.sides import Role, Sides
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats import hindsight
 from rmc_tf.threats.base import BatchThreat
 from rmc_tf.threats.histories import Standing, states_after
-from rmc_tf.threats.pgd_skip import crafted_from, in_another_order, known_count
-
-_PARTIAL = "partial attacker"
-"""Its own defence draws otherwise than the defender, whose random choices it doesn't know."""
+from rmc_tf.threats.pgd_skip import crafted_from, in_another_order
 
 
-class Strikes:
+class SkipCells:
     """Attacks all points of a cell from one state, and has them answered from one state."""
 
     def __init__(
         self,
         config: ExperimentConfig,
         workdir: pathlib.Path,
-        materials: Materials,
-        opponents: Opponents,
+        artefacts: Artefacts,
+        sides: Sides,
         say: Callable[[str], object],
         traces: Callable[[str, str], Traces],
     ) -> None:
-        """Prepares to strike; nothing is read or written yet.
+        """Prepares to attack; nothing is read or written yet.
 
         Args:
           config: every setting.
           workdir: where all artefacts are.
-          materials: of the same experiment.
-          opponents: of the same experiment.
+          artefacts: of the same experiment.
+          sides: of the same experiment.
           say: tells the user a line.
           traces: from a name and a fingerprint to where a training is traced.
         """
         self._config = config
         self._workdir = workdir
-        self._materials = materials
-        self._opponents = opponents
+        self._artefacts = artefacts
+        self._sides = sides
         self._say = say
         self._traces_of = traces
 
@@ -74,10 +71,10 @@ class Strikes:
         path: pathlib.Path,
         details: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """Returns how a defence does at a moment; see `evaluation.evaluate`.
+        """Returns how a defence does at a time of a history; see `records.evaluate`.
 
         Args:
-          cell: with a `skip`.
+          cell: whose threat has a `before`.
           longest: the longest history of the table.
           fingerprint: of all that the result depends on.
           path: where the result shall be.
@@ -86,20 +83,21 @@ class Strikes:
         Raises:
           ArtefactError: something on disk is damaged.
         """
-        skip, clean = cell.skip, self._materials.stream("clean", "")
-        assert skip is not None
-        history = self._materials.history(cell.network, longest)
-        if skip.known_share < 1:
-            believer, believed = self._partial(cell, history)
+        settings, clean = self._sides.settings(cell), self._artefacts.stream("clean", "")
+        config = settings.threats[cell.stream]
+        assert config.before is not None
+        history = self._artefacts.history(cell.network, longest)
+        if config.known_share < 1:
+            believer, believed = self._partial(cell, config, history)
         else:
-            believer, believed = self._after(cell, skip.before, history)
-        threat = self._opponents.threat(cell)
-        assert isinstance(threat, BatchThreat)  # `tables` has refused any other
+            believer, believed = self._after(cell, config.before, history)
+        threat = self._sides.threat(cell)
+        assert isinstance(threat, BatchThreat)  # `cells` has refused any other
         begun = time.perf_counter()
         seed = derive_seed(self._config.seed, "threat", cell.stream)
         crafted = crafted_from(threat, believer, believed, clean.images, clean.labels, seed)
         each = (time.perf_counter() - begun) / len(crafted)
-        defence, arrival = self._after(cell, skip.before + skip.delay, history)
+        defence, arrival = self._after(cell, config.before + config.delay, history)
         return records.evaluate(
             Standing(defence, arrival),
             replace(clean, name=cell.stream, images=crafted),
@@ -109,8 +107,10 @@ class Strikes:
             checkpoint_seconds=self._config.evaluation.checkpoint_seconds,
             details={
                 **details,
-                "skip": skip.to_dict(),
-                "refresh_share": self._opponents.settings(cell).refresh.share,
+                "before": config.before,
+                "delay": config.delay,
+                "known_share": config.known_share,
+                "refresh_share": settings.refresh.share,
                 "median_attack_seconds": each,
             },
             keep_images=True,
@@ -121,40 +121,45 @@ class Strikes:
         if defences.kind(cell.defence).history == "labels":
             return Undefended(self._tuned(cell, count, history)), {}
         state = self._state(cell, count, history.images, history.fingerprint)
-        return self._opponents.defence(cell)[0], state
+        return self._sides.defence(cell)[0], state
 
     def _state(
-        self, cell: Cell, count: int, points: np.ndarray, made_of: str, another: str = ""
+        self,
+        cell: Cell,
+        count: int,
+        points: np.ndarray,
+        made_of: str,
+        role: Role = Role.DEFENDER,
     ) -> State:
         """Returns a state of a history, which is run as far as it wasn't before."""
         if defences.kind(cell.defence).history == "rmc":
             cell = replace(cell, defence="rmc")
-        defence, first = self._opponents.defence(cell, another)
+        defence, first = self._sides.defence(cell, role)
         defence.restore(first)
-        of = storage.fingerprint(cell.defence, made_of, self._opponents.made_from(cell, another))
+        of = storage.fingerprint(cell.defence, made_of, self._sides.made_from(cell, role))
         return states_after(
             defence,
             points,
             [count],
             folder=self._workdir / "histories" / of,
             checkpoint_seconds=self._config.evaluation.checkpoint_seconds,
-            what=f"history of {another or 'the'} {cell.defence}",
+            what=f"history of {role.value or 'the'} {cell.defence}",
         )[count]
 
-    def _partial(self, cell: Cell, history: Stream) -> tuple[Defence, State]:
+    def _partial(self, cell: Cell, config: ThreatConfig, history: Stream) -> tuple[Defence, State]:
         """Returns the attacker's own defence, and its state after the points that it knows."""
-        assert cell.skip is not None
+        role = Role.PARTIAL_ATTACKER
         seed = derive_seed(self._config.seed, "threat", cell.stream)
-        points = in_another_order(history.images[: cell.skip.before], seed)
-        made_of = storage.fingerprint(history.fingerprint, cell.skip.before, seed)
-        state = self._state(cell, known_count(cell.skip), points, made_of, _PARTIAL)
-        return self._opponents.defence(cell, _PARTIAL)[0], state
+        points = in_another_order(history.images[: config.before], seed)
+        made_of = storage.fingerprint(history.fingerprint, config.before, seed)
+        state = self._state(cell, config.known, points, made_of, role)
+        return self._sides.defence(cell, role)[0], state
 
     def _tuned(self, cell: Cell, count: int, history: Stream) -> Classifier:
         """Returns the network of a cell after hindsight training on the first points."""
-        config, train = self._opponents.settings(cell), self._materials.dataset.train
+        config, train = self._sides.settings(cell), self._artefacts.dataset.train
         return hindsight.network(
-            self._materials.classifier(cell.network),
+            self._artefacts.classifier(cell.network),
             history,
             count,
             attack=config.attacks[config.threats[cell.stream].attack],

@@ -66,12 +66,11 @@ def experiments(
     for name in names:
         if only and name not in only:
             continue
-        path = shipped.folder() / f"{name}.py"
-        if not path.is_file():
+        if name not in shipped.names():
             skipped.append(Skipped(name, f"there is no configs/{name}.py yet"))
             continue
         try:
-            wanted.append(Experiment(name, _with(shipped.made_of(path, base), points)))
+            wanted.append(Experiment(name, _with(shipped.made_of(name, base), points)))
         except UserError as error:  # it can't be made of this data set's
             skipped.append(Skipped(name, str(error)))
     if not wanted:
@@ -81,7 +80,7 @@ def experiments(
 
 def _more() -> list[str]:
     """Returns the figures that there are besides."""
-    return sorted({path.stem for path in shipped.folder().glob("figure*.py")} - set(FIGURES))
+    return [n for n in shipped.names() if n.startswith("figure") and n not in FIGURES]
 
 
 def _with(config: ExperimentConfig, points: int | None) -> ExperimentConfig:

@@ -1,6 +1,7 @@
 """Runs every experiment of the paper on a data set, and writes the one report of them."""
 
 import contextlib
+import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,14 +12,70 @@ from rmc_tf.common.errors import UserError
 from rmc_tf.common.progress import Overall
 from rmc_tf.common.provenance import provenance
 from rmc_tf.config import ExperimentConfig
-from rmc_tf.experiment import cells
-from rmc_tf.experiment.artefacts import Shelf
+from rmc_tf.experiment import cells, table_report
+from rmc_tf.experiment.artefacts import SharedArtefacts
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.pipeline import Pipeline
 from rmc_tf.reproduction import gather
 from rmc_tf.reproduction.costs import Costs
 from rmc_tf.reproduction.plan import Experiment, Skipped
 from rmc_tf.reproduction.write import write
+
+
+@dataclasses.dataclass
+class Counts:
+    """Where the results are of the cells that a run has come by."""
+
+    computed: set[pathlib.Path] = dataclasses.field(default_factory=set)
+    reused: set[pathlib.Path] = dataclasses.field(default_factory=set)
+    """Those that were there before this process."""
+
+
+class _TableProgress:
+    """Tells the display of all what becomes of one table's cells."""
+
+    path_of: Callable[[Cell], pathlib.Path]
+    """Where the result of a cell is; set before the first is begun."""
+
+    def __init__(
+        self, table: str, expected: dict[Cell, float], overall: Overall, counts: Counts
+    ) -> None:
+        """Takes what each cell is expected to cost."""
+        self._table, self._overall, self._counts = table, overall, counts
+        self._left = expected
+        self._whole = len(expected)
+
+    def begin(self, cell: Cell, every: Sequence[Cell]) -> None:
+        """Notes whether the cell's result is there; see `CellProgress`."""
+        if len(self._left) == self._whole:  # now it is known what the test set allows
+            self.expect(every)
+        self._cell, self._path, self._begun = cell, self.path_of(cell), time.monotonic()
+        self._found = storage.is_committed(self._path)
+        counts = self._counts
+        if counts.reused and not (self._found or counts.computed):
+            self._overall.say(f"goes on after {len(counts.reused)} cells that were found ready")
+
+    def end(self, accuracy: float) -> None:
+        """Counts the cell, and says what came of it if it was computed; see `CellProgress`."""
+        cost = self._left.pop(self._cell)
+        if self._found:
+            # What this process has computed for a table before was not there before.
+            self._counts.reused |= {self._path} - self._counts.computed
+            self._overall.found(cost)
+            return
+        self._counts.computed.add(self._path)
+        self._overall.done(cost)
+        seconds = time.monotonic() - self._begun
+        right = f"{100 * accuracy:.1f} % right, {seconds:.0f} s"
+        self._overall.say(f"{self._table}: {self._cell}: {right}")
+
+    def expect(self, every: Sequence[Cell]) -> None:
+        """Lets the display expect the cells that there are, where they aren't those expected."""
+        gone = [cell for cell in self._left if cell not in every]
+        come = [cell for cell in every if cell not in self._left]
+        cost = sum(self._left.pop(cell) for cell in gone)
+        self._left.update(dict.fromkeys(come, cost / len(come) if come else 0.0))
+        self._overall.plan(0.0 if come else -cost, len(come) - len(gone))
 
 
 class Reproduction:
@@ -48,12 +105,10 @@ class Reproduction:
         names = [*(each.name for each in experiments), *(each.name for each in skipped)]
         asked = sorted(names) if only else []
         self._folder = workdir / "_".join(["reproduction", *asked])
-        self._shelf = Shelf()
+        self._shared = SharedArtefacts()
         self._said: set[str] = set()
-        settings = base.to_dict() | {"rmc": base.rmc.settings_in_effect}
-        self._settings = storage.fingerprint(settings, points)
-        self._computed: set[pathlib.Path] = set()
-        self._reused: set[pathlib.Path] = set()
+        self._settings = storage.fingerprint(base.to_dict(), points)
+        self.counts = Counts()
         self._took: dict[str, float] = {}
         self.failed: list[Skipped] = []
         """What `write` couldn't run, which the user can mend."""
@@ -111,13 +166,13 @@ class Reproduction:
     @contextlib.contextmanager
     def _timed(self, experiment: Experiment) -> Iterator[None]:
         """Notes what an experiment took, where it computed something or was stopped at it."""
-        begun, before = time.monotonic(), len(self._computed)
+        begun, before = time.monotonic(), len(self.counts.computed)
         done = False
         try:
             yield
             done = True
         finally:
-            if not done or len(self._computed) > before:
+            if not done or len(self.counts.computed) > before:
                 self._took[experiment.name] = round(time.monotonic() - begun, 1)
 
     def _run(
@@ -128,7 +183,6 @@ class Reproduction:
         command: str,
     ) -> None:
         """Fills a table, and writes its own report; both are told to the display of all."""
-        left = dict(expected)
 
         def say(line: str) -> None:
             # What is found again is told by the display; streams and networks by their first user.
@@ -136,44 +190,14 @@ class Reproduction:
                 self._said.add(line)
                 overall.say(line)
 
-        @contextlib.contextmanager
-        def watch(
-            cell: Cell, cells: Sequence[Cell], finished: Callable[[], bool]
-        ) -> Iterator[Callable[[float], object]]:
-            if len(left) == len(expected):  # the first: now it is known what the test set allows
-                self._correct(left, cells, overall)
-            begun = time.monotonic()
-            found, path = finished(), pipeline.finished_path(cell)
-            seen: list[float] = []
-            if self._reused and not (found or self._computed):
-                overall.say(f"goes on after {len(self._reused)} cells that were found ready")
-            yield seen.append
-            cost = left.pop(cell)
-            if found:
-                # What this process has computed for a table before was not there before.
-                self._reused |= {path} - self._computed
-                overall.found(cost)
-            else:
-                self._computed.add(path)
-                overall.done(cost)
-                seconds = time.monotonic() - begun
-                right = f"{100 * seen[0]:.1f} % right, {seconds:.0f} s"
-                overall.say(f"{experiment.name}: {cell}: {right}")
-
+        table = _TableProgress(experiment.name, dict(expected), overall, self.counts)
         with self._leave_out(experiment):
             pipeline = Pipeline(
-                experiment.config, self._workdir, say, shelf=self._shelf, watch=watch
+                experiment.config, self._workdir, say, shared=self._shared, progress=table
             )
-            overall.say(f"{experiment.name}: {pipeline.report(command)}")
-        self._correct(left, [], overall)  # a figure may have had no cell to be evaluated
-
-    def _correct(self, left: dict[Cell, float], cells: Sequence[Cell], overall: Overall) -> None:
-        """Lets the display expect the cells that there are, where they aren't those expected."""
-        gone = [cell for cell in left if cell not in cells]
-        come = [cell for cell in cells if cell not in left]
-        cost = sum(left.pop(cell) for cell in gone)
-        left.update(dict.fromkeys(come, cost / len(come) if come else 0.0))
-        overall.plan(0.0 if come else -cost, len(come) - len(gone))
+            table.path_of = pipeline.finished_path
+            overall.say(f"{experiment.name}: {table_report.write(pipeline, command)}")
+        table.expect([])  # a figure may have had no cell to be evaluated
 
     def _record(self, seconds: float) -> list[dict[str, Any]]:
         """Adds this run to those that there were, unless it computed nothing.
@@ -182,8 +206,8 @@ class Reproduction:
         """
         path = self._folder / "runs.json"
         runs: list[dict[str, Any]] = storage.read_json(path) if path.exists() else []
-        if self._computed:
-            counts = {"computed": len(self._computed), "reused": len(self._reused)}
+        if self.counts.computed:
+            counts = {"computed": len(self.counts.computed), "reused": len(self.counts.reused)}
             run = {**counts, "seconds": round(seconds, 1), "settings": self._settings}
             runs.append({**run, "took": self._took})
             self._folder.mkdir(parents=True, exist_ok=True)

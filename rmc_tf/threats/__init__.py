@@ -45,7 +45,7 @@ class Kind:
 
     @property
     def in_batches(self) -> bool:
-        """Whether many points are attacked in one state, as a strike does."""
+        """Whether it attacks many points from one state, and so can have a `before`."""
         return isinstance(self.make, type) and issubclass(self.make, BatchThreat)
 
 
@@ -77,7 +77,6 @@ THREATS: Mapping[str, Kind] = {
     "gmsa_avg": _simulating("GMSA-AVG", "sum"),
     "gmsa_min": _simulating("GMSA-MIN", "min"),
 }
-IN_BATCHES = tuple(name for name, kind in THREATS.items() if kind.in_batches)
 
 
 def find(config: ThreatConfig) -> Kind:
@@ -91,7 +90,8 @@ def find(config: ThreatConfig) -> Kind:
         raise UserError(
             f"--config.threats.*.threat={name}: no such threat; known: {', '.join(THREATS)}"
         )
-    read = ("threat", "attack", *THREATS[name].settings)
+    times = ("before", "delay", "known_share") if THREATS[name].in_batches else ()
+    read = ("threat", "attack", *THREATS[name].settings, *times)
     for field in dataclasses.fields(ThreatConfig):
         value = getattr(config, field.name)
         if field.name not in read and value != field.default:

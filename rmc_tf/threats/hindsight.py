@@ -66,7 +66,7 @@ def network(
         versions("tensorflow", "keras"),
         classifier.fingerprint(),
         [history.fingerprint, count],
-        [attack.to_dict(), examples, settings.made_from()],
+        [attack.to_dict(), examples, settings.to_dict()],
         [seed, deterministic],
     )
     path = folder / fingerprint

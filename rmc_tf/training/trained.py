@@ -91,7 +91,7 @@ def _trained(
         versions("tensorflow", "keras"),
         dataset.train.fingerprint,
         architecture,
-        [how.made_from(), attack],
+        [how.to_dict(), attack],
         [config.seed, number, config.deterministic],
         *([changed] if changed else []),
     )

@@ -20,6 +20,7 @@ from rmc_tf.config import (
     IndexConfig,
     RMCConfig,
     authors_code,
+    with_profile,
 )
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.images import to_float
@@ -208,11 +209,12 @@ def test_the_fast_profile_trains_on_all_neighbours_for_its_epochs_and_says_what_
     local, calibration = calls
     assert len(prediction.neighbours) == len(local.train[1]) == 32
     assert (local.fit.steps, calibration.fit.steps) == (2 * 4, 4)
-    assert rmc.config == config.in_effect == config.in_effect.in_effect
+    applied = with_profile(config)
+    assert rmc.config == applied == with_profile(applied)
     assert rmc.config.learning_rate == pytest.approx(3 * CONFIG.learning_rate)
-    assert CONFIG.in_effect == CONFIG
     other = dataclasses.replace(CONFIG, fast=fast)
-    assert other.in_effect == CONFIG, "what the fast profile would do doesn't count without it"
+    assert with_profile(other) == with_profile(CONFIG), "without the profile it doesn't count"
+    assert dataclasses.replace(with_profile(CONFIG), fast=CONFIG.fast) == CONFIG
 
 
 @pytest.mark.parametrize(
@@ -262,29 +264,15 @@ def test_a_fused_prediction_is_the_plain_one_and_its_state_can_be_put_back(
     assert state.keys() == plain.snapshot().keys(), "what either saved, the other can go on from"
 
 
-def test_what_answers_depend_on_names_a_later_setting_only_where_it_is_on() -> None:
-    def method(**settings: Any) -> dict[str, Any]:
+def test_answers_depend_on_what_a_profile_comes_to_and_not_on_how_it_was_said() -> None:
+    def depends_on(**settings: Any) -> Any:
         of = dataclasses.replace(digits_config.experiment(), rmc=RMCConfig(**settings))
-        found: dict[str, Any] = defences.kind("rmc").depends_on(of)[0]
-        return found
+        of = dataclasses.replace(of, rmc=with_profile(of.rmc))
+        return defences.kind("rmc").depends_on(of)
 
-    plain = method()
-    assert not {"step", "settled", "micro_batch"} & plain.keys()
-    # What stored results of the faithful profile were made with; it says nothing, and stays.
-    assert plain["fast"] == {
-        "neighbours": 1.0,
-        "rate_factor": 1.0,
-        "batch_size": 32,
-        "max_epochs": 1,
-        "calibration_epochs": 1,
-        "calibrate_every": 1,
-        "frozen_until": "",
-        "trust_radius": 0.0,
-    }
-    assert method(step="fused") == {**plain, "step": "fused"}
-    assert method(settled=0.1) == {**plain, "settled": 0.1}
-    fast = FastConfig(step="fused", settled=0.2)
-    assert method(profile="fast", fast=fast).items() >= {"step": "fused", "settled": 0.2}.items()
+    assert depends_on(fast=FastConfig(settled=0.2)) == depends_on()
+    for other in ({"step": "fused"}, {"settled": 0.1}, {"micro_batch": 8}, {"profile": "fast"}):
+        assert depends_on(**other) != depends_on()
 
 
 def test_the_weights_go_on_to_the_next_query_or_start_over_as_asked(

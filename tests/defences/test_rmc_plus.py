@@ -11,7 +11,6 @@ from rmc_tf import attacks, defences
 from rmc_tf.augmented_set import features, preparation, rows_on_disk
 from rmc_tf.augmented_set.refreshed_set import RefreshedSet
 from rmc_tf.common.errors import UserError
-from rmc_tf.common.traces import NoTraces
 from rmc_tf.config import (
     AttackConfig,
     AugmentedSetConfig,
@@ -334,7 +333,7 @@ def test_by_its_name_it_leaves_what_other_defences_search_as_it_is(
         evaluation=EvaluationConfig(streams=("clean",)),
     )
     prepared = defences.Prepared(d_prime, static, shared)
-    setting = defences.Setting(config, classifier, lambda: prepared, NoTraces())
+    setting = defences.Setting(config, classifier, lambda: prepared)
     kind, plain = defences.kind("rmc_plus"), defences.kind("rmc")
     rmc = kind.make(setting)
     assert isinstance(rmc, RMCPlus)

@@ -2,29 +2,30 @@
 
 import dataclasses
 import itertools
-import pathlib
-import runpy
 from collections import Counter
 
 import pytest
 
-from rmc_tf.config import ExperimentConfig, SkipConfig, shipped
-from rmc_tf.experiment import cells
+from rmc_tf.config import ExperimentConfig, shipped
+from rmc_tf.experiment import cells, fitted
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.report import paper
 
-CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 ATTACKS = ("fgsm", "bim", "pgd", "cw_l2", "jsma")
 
 
-def laid_out(name: str, dataset: str = "digits") -> cells.Table:
+def experiment(name: str, dataset: str = "digits") -> ExperimentConfig:
+    """Returns a shipped config as it is loaded."""
+    values = shipped.load(name).get_config(*([dataset] if name != dataset else []))
+    return ExperimentConfig.from_dict(values.to_dict())
+
+
+def laid_out(name: str, dataset: str = "digits") -> cells.Layout:
     """Returns the table of a shipped config."""
-    file = CONFIGS / f"{name}.py"
-    values = runpy.run_path(str(file))["get_config"](*([dataset] if name != dataset else []))
-    return cells.lay_out(ExperimentConfig.from_dict(values.to_dict()))
+    return cells.lay_out(experiment(name, dataset))
 
 
-def row(table: cells.Table, title: str, block: str = "") -> tuple[tuple[Cell, ...], ...]:
+def row(table: cells.Layout, title: str, block: str = "") -> tuple[tuple[Cell, ...], ...]:
     """Returns the places of a row."""
     (found,) = (r.cells for r in table.rows if (r.block, r.title) == (block, title))
     return found
@@ -84,10 +85,10 @@ def test_tables_share_the_cells_that_they_have_in_common() -> None:
 
 def test_cells_of_one_network_and_d_prime_follow_each_other() -> None:
     for name in ("table1", "table3", "table6"):
-        cells = laid_out(name).cells
-        assert len(cells) == len(set(cells))
-        for part in (slice(2), slice(3)):
-            works = [cell.work[part] for cell in cells]
+        every = laid_out(name).cells
+        assert len(every) == len(set(every))
+        for part in (slice(1), slice(2)):
+            works = [cell.searched[part] for cell in every]
             changes = sum(a != b for a, b in itertools.pairwise(works))
             assert changes == len(set(works)) - 1
 
@@ -115,8 +116,7 @@ _SEARCHES_D_PRIME = ("web_nn", "web_nn_vote", "rmc")
 )
 @pytest.mark.parametrize("dataset", ["digits", "mnist", "fashion_mnist", "cifar10"])
 def test_every_table_is_made_for_every_data_set(name: str, dataset: str) -> None:
-    file = CONFIGS / f"{name}.py"
-    config = ExperimentConfig.from_dict(runpy.run_path(str(file))["get_config"](dataset).to_dict())
+    config = experiment(name, dataset)
     assert config.dataset.name == dataset and cells.lay_out(config).cells
     if name != "authors_code":
         assert config.table.name == name
@@ -137,33 +137,21 @@ def test_a_threat_is_up_against_the_defence_and_its_replay_is_a_cell_of_its_own(
 def test_table_5_is_rmc_plus_at_each_p_q_known_share_and_delta() -> None:
     a, b = laid_out("table5a"), laid_out("table5b")
     assert len(a.cells) == 2 * 3 * 3 and len(b.cells) == 3 * 3 * 3
-    assert row(a, "p = 100")[5] == (
-        Cell(
-            "target", "rmc_plus", ("pgd",), "pgd_skip", "", skip=skip(100, 100), refresh_share=0.75
-        ),
-    )
-    assert row(b, "p = 150")[6] == (
-        Cell(
-            "target",
-            "rmc_plus",
-            ("pgd",),
-            "pgd_skip",
-            "",
-            skip=skip(150, 0, 0.3),
-            refresh_share=1.0,
-        ),
-    )
+    assert row(a, "p = 100")[5] == (struck("rmc_plus", before=100, share=0.75, delay=100),)
+    assert row(b, "p = 150")[6] == (struck("rmc_plus", before=150, share=1.0, known_share=0.3),)
     assert str(row(b, "p = 50")[0][0]) == (
-        "rmc_plus of target with D' by pgd on pgd_skip at p = 50, δ = 0.5, q = 0, 30 % known"
+        "rmc_plus of target with D' by pgd on pgd_skip at p = 50, 30 % known"
     )
 
 
 def test_cells_of_one_history_follow_each_other_and_never_go_back() -> None:
     for every in (laid_out("table5a").cells, laid_out("table5b").cells):
         for share in (0.5, 0.75, 1.0):
-            own = [i for i, cell in enumerate(every) if cell.refresh_share == share]
+            said = [dict(cell.overrides) for cell in every]
+            own = [i for i, each in enumerate(said) if each.get("refresh.share", 0.5) == share]
             assert own == list(range(own[0], own[0] + len(own)))
-            reached = [every[i].moment[0] for i in own]
+            before, delay = "threats.pgd_skip.before", "threats.pgd_skip.delay"
+            reached = [said[i][before] + said[i].get(delay, 0) for i in own]
             assert reached == sorted(reached)
 
 
@@ -174,27 +162,29 @@ def test_cells_of_one_history_follow_each_other_and_never_go_back() -> None:
 def test_table_7_has_the_papers_p_as_far_as_the_test_set_goes(
     dataset: str, rows: int, expected: list[int]
 ) -> None:
-    values = runpy.run_path(str(CONFIGS / "table7.py"))["get_config"](dataset)
-    table = cells.lay_out(ExperimentConfig.from_dict(values.to_dict()), rows)
+    table = cells.lay_out(fitted.history_within(experiment("table7", dataset), rows))
     assert list(table.columns) == [f"p = {p}" for p in expected]
     assert ("p up to 350" in table.title) == (dataset == "digits")
     for place, p in zip(row(table, "RMC"), expected, strict=True):
-        assert place == (Cell("target", "rmc", ("pgd",), "pgd_skip", "", skip=skip(p, 0)),)
+        assert place == (struck("rmc", before=p),)
     assert [cell.d_prime for (cell,) in row(table, "Hindsight Adv. Training on Labeled U")] == [
         () for _ in expected
     ]
 
 
 def test_a_defence_without_delta_has_the_same_cell_under_each() -> None:
-    values = runpy.run_path(str(CONFIGS / "table5a.py"))["get_config"]("digits")
-    config = ExperimentConfig.from_dict(values.to_dict())
+    config = experiment("table5a")
     rows = tuple(dataclasses.replace(r, defence="rmc") for r in config.table.rows)
     plain = dataclasses.replace(config, table=dataclasses.replace(config.table, rows=rows))
     assert len(cells.lay_out(plain).cells) == 2 * 3
 
 
-def skip(before: int, delay: int, known_share: float = 1.0) -> SkipConfig:
-    return SkipConfig(before=before, delay=delay, known_share=known_share)
+def struck(defence: str, *, share: float | None = None, **threat: float) -> Cell:
+    """Returns a cell of PGD-Skip at a time of the history; δ is `share`."""
+    said: list[tuple[str, float]] = [("threats.pgd_skip.before", threat.pop("before"))]
+    said += [] if share is None else [("refresh.share", share)]
+    said += [(f"threats.pgd_skip.{name}", value) for name, value in threat.items()]
+    return Cell("target", defence, ("pgd",), "pgd_skip", "", overrides=tuple(said))
 
 
 def test_figures_3_and_4_share_the_cells_that_they_have_in_common() -> None:
@@ -209,10 +199,10 @@ def test_figure_4_crosses_k_and_n_prime_with_the_attacks() -> None:
     a, b = laid_out("figure4a"), laid_out("figure4b")
     assert [r.title for r in a.rows] == [f"K = {k}" for k in (64, 128, 256, 512, 1024)]
     assert [r.title for r in b.rows] == [f"|D'|/|D| = {size}" for size in (2, 3, 5, 9)]
-    assert [c.vary.k for c in a.cells] == [64, 128, 256, None, 1024]
+    assert [dict(c.overrides).get("rmc.k") for c in a.cells] == [64, 128, 256, None, 1024]
     few = shipped.of_dataset("digits")
     few = dataclasses.replace(few, rmc=dataclasses.replace(few.rmc, k=8))
-    a = cells.lay_out(shipped.made_of(CONFIGS / "figure4a.py", few))
+    a = cells.lay_out(shipped.made_of("figure4a", few))
     assert [r.title for r in a.rows] == ["K = 2", "K = 4", "K = 8", "K = 16"]
     assert len(b.cells) == 4 * 5 and all(c.d_prime == (c.stream,) for c in b.cells)
 
@@ -220,8 +210,7 @@ def test_figure_4_crosses_k_and_n_prime_with_the_attacks() -> None:
 @pytest.mark.parametrize("name", ["figure1", "figure2", "figure3", "figure4a", "figure4b"])
 @pytest.mark.parametrize("dataset", ["digits", "mnist", "fashion_mnist", "cifar10"])
 def test_every_figure_is_made_for_every_data_set(name: str, dataset: str) -> None:
-    file = CONFIGS / f"{name}.py"
-    config = ExperimentConfig.from_dict(runpy.run_path(str(file))["get_config"](dataset).to_dict())
+    config = experiment(name, dataset)
     assert config.table.name == name and cells.lay_out(config).cells
     few = 50 if name in ("figure1", "figure4b") else 100
     assert config.evaluation.points == (10_000 if dataset == "cifar10" else few)

@@ -15,7 +15,8 @@ from rmc_tf.config import (
     RMCConfig,
     TracesConfig,
 )
-from rmc_tf.experiment.artefacts import Materials
+from rmc_tf.experiment.artefacts import Artefacts
+from rmc_tf.experiment.cells import Searched
 from rmc_tf.experiment.neighbourhood import neighbourhood
 from rmc_tf.experiment.pipeline import Pipeline
 from rmc_tf.report.figures.figure1 import Neighbourhood
@@ -28,7 +29,7 @@ def found(
     trained: tuple[pathlib.Path, str],
     data_dir: pathlib.Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Neighbourhood, Materials]:
+) -> tuple[Neighbourhood, Artefacts]:
     config = ExperimentConfig(
         dataset=DatasetConfig(name="digits", data_dir=str(data_dir)),
         model=ModelConfig(path=str(trained[0]), feature_layer=trained[1]),
@@ -38,8 +39,8 @@ def found(
         evaluation=EvaluationConfig(points=30, streams=("pgd",)),
         traces=TracesConfig(enabled=False),
     )
-    materials = Pipeline(config, tmp_path_factory.mktemp("figure1"), print).materials
-    return neighbourhood(config, materials, "pgd"), materials
+    artefacts = Pipeline(config, tmp_path_factory.mktemp("figure1"), print).artefacts
+    return neighbourhood(config, artefacts, "pgd"), artefacts
 
 
 def nearest(features: np.ndarray, rows: np.ndarray, query: np.ndarray) -> set[int]:
@@ -48,10 +49,10 @@ def nearest(features: np.ndarray, rows: np.ndarray, query: np.ndarray) -> set[in
 
 
 def test_n_holds_the_nearest_rows_of_d_and_n_prime_those_of_d_prime(
-    found: tuple[Neighbourhood, Materials],
+    found: tuple[Neighbourhood, Artefacts],
 ) -> None:
-    around, materials = found
-    prepared = materials.prepared("target", ("pgd",))
+    around, artefacts = found
+    prepared = artefacts.prepared(Searched("target", ("pgd",)))
     every, features = np.arange(len(prepared.static.features)), prepared.static.features
     benign = every[prepared.augmented_set.sources == 0]
     assert set(around.sets["N"].rows.tolist()) == nearest(features, benign, around.features)
@@ -67,24 +68,24 @@ def test_n_holds_the_nearest_rows_of_d_and_n_prime_those_of_d_prime(
 
 
 def test_the_naive_examples_are_made_of_n_and_keep_its_labels(
-    found: tuple[Neighbourhood, Materials],
+    found: tuple[Neighbourhood, Artefacts],
 ) -> None:
-    around, materials = found
+    around, artefacts = found
     nearest, naive = around.sets["N"], around.sets["naive"]
     assert (naive.rows == nearest.rows).all() and (naive.labels == nearest.labels).all()
     moved = np.abs(naive.images - nearest.images).max(axis=(1, 2, 3))
     assert (moved <= 0.15 + 1e-6).all() and (moved > 0.1).all()
-    features, logits = materials.classifier().forward(naive.images)
+    features, logits = artefacts.classifier().forward(naive.images)
     assert naive.features[: len(features)] == pytest.approx(features, abs=1e-4)
     assert (logits.argmax(axis=1) != naive.labels[: len(logits)]).mean() > 0.5
 
 
 def test_the_input_is_the_first_that_the_attack_moves_to_a_wrong_answer(
-    found: tuple[Neighbourhood, Materials],
+    found: tuple[Neighbourhood, Artefacts],
 ) -> None:
-    around, materials = found
-    classifier = materials.classifier()
-    clean, attacked = materials.stream("clean", ""), materials.stream("pgd", "target")
+    around, artefacts = found
+    classifier = artefacts.classifier()
+    clean, attacked = artefacts.stream("clean", ""), artefacts.stream("pgd", "target")
     before, after = (classifier.forward(s.images)[1].argmax(axis=1) for s in (clean, attacked))
     moved = [i for i, y in enumerate(clean.labels) if before[i] == y != after[i]]
     assert around.row == clean.rows[moved[0]]

@@ -23,7 +23,7 @@ from rmc_tf.config import (
 from rmc_tf.experiment import artefacts
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.pipeline import Pipeline
-from rmc_tf.experiment.sides import Opponents
+from rmc_tf.experiment.sides import Sides
 from rmc_tf.search.index import FeatureIndex
 
 PGD = AttackConfig(epsilon=0.1, step_size=0.02, iterations=7)
@@ -99,13 +99,13 @@ def test_no_defence_keeps_the_index_of_one_d_prime_while_that_of_the_next_is_bui
         return index
 
     monkeypatch.setattr(artefacts, "FeatureIndex", watched)
-    made = artefacts.Materials(config, tmp_path, print, lambda *_: NoTraces())
-    opponents = Opponents(config, made, NoTraces())
-    bare = opponents.defence(Cell("target", "none", (), "clean", ""))
-    opponents.defence(Cell("target", "rmc", ("pgd",), "clean", ""))
-    opponents.defence(Cell("target", "web_nn", (), "clean", ""))
+    made = artefacts.Artefacts(config, tmp_path, print, lambda *_: NoTraces())
+    sides = Sides(config, made)
+    bare = sides.defence(Cell("target", "none", (), "clean", ""))
+    sides.defence(Cell("target", "rmc", ("pgd",), "clean", ""))
+    sides.defence(Cell("target", "web_nn", (), "clean", ""))
     assert alive_meanwhile == [0, 0]
-    assert opponents.defence(Cell("target", "none", (), "clean", "")) is bare
+    assert sides.defence(Cell("target", "none", (), "clean", "")) is bare
 
 
 def test_threats_that_cannot_be_made_are_refused_before_any_work(

@@ -1,4 +1,4 @@
-"""A table of strikes by the command line: one history for all its cells, which survives a kill."""
+"""A table of attacks after a history: one history for all its cells, which survives a kill."""
 
 import json
 import pathlib
@@ -13,23 +13,28 @@ from rmc_tf.defences.rmc import RMC
 from rmc_tf.evaluation import records
 
 ROOT = pathlib.Path(__file__).parents[2]
-CONFIG = f"""
-import dataclasses, runpy
+CONFIG = """
+import dataclasses
 from rmc_tf import config
 
+def at(share, **threat):
+    said = {f"threats.skip.{name}": value for name, value in threat.items()}
+    return {"refresh.share": share, **said}
+
 def get_config(dataset="digits"):
-    base = runpy.run_path({str(ROOT)!r} + "/configs/" + dataset + ".py")["experiment"]()
+    base = config.shipped.of_dataset(dataset)
     short = config.EarlyStopConfig(max_epochs=1)
-    row, column, at = config.RowConfig, config.ColumnConfig, config.MomentConfig
+    row, column = config.RowConfig, config.ColumnConfig
+    before = {"threats.skip.before": 2}
     return config.to_flags(dataclasses.replace(
         base,
         model=config.ModelConfig(blocks=1, filters=4),
         training=config.TrainingConfig(epochs=1),
-        attacks={{**base.attacks, "pgd": dataclasses.replace(base.attacks["pgd"], iterations=2)}},
-        threats={{
+        attacks={**base.attacks, "pgd": dataclasses.replace(base.attacks["pgd"], iterations=2)},
+        threats={
             "skip": config.ThreatConfig(threat="pgd_skip"),
             "gmsa": config.ThreatConfig(threat="gmsa_avg", rounds=1),
-        }},
+        },
         augmented_set=config.AugmentedSetConfig(adversarial_per_row=0.2),
         rmc=config.RMCConfig(
             k=32,
@@ -40,19 +45,19 @@ def get_config(dataset="digits"):
         evaluation=config.EvaluationConfig(points=3, checkpoint_seconds=0.0),
         traces=config.TracesConfig(enabled=False),
         table=config.TableConfig(
-            name="struck",
-            title="A table of strikes",
+            name="attacked",
+            title="Attacks after a history",
             history="fgsm",
             rows=(
-                row(title="Hindsight", defence="hindsight", at=at(before=2)),
-                row(title="Non-masking", defence="non_masking", at=at(before=2)),
-                row(title="RMC", defence="rmc", at=at(before=2)),
-                row(title="", defence="rmc_plus", at=at(before=2)),
+                row(title="Hindsight", defence="hindsight", overrides=before),
+                row(title="Non-masking", defence="non_masking", overrides=before),
+                row(title="RMC", defence="rmc", overrides=before),
+                row(title="", defence="rmc_plus", overrides=before),
             ),
             columns=(
-                column(title="", stream="skip", at=at(refresh_share=1.0, delay=0)),
-                column(title="", stream="skip", at=at(refresh_share=1.0, delay=1)),
-                column(title="", stream="skip", at=at(refresh_share=0.5, delay=0)),
+                column(title="", stream="skip", overrides=at(1.0, delay=0)),
+                column(title="", stream="skip", overrides=at(1.0, delay=1)),
+                column(title="", stream="skip", overrides=at(0.5, delay=0)),
             ),
         ),
     ))
@@ -63,13 +68,13 @@ ONLY_RMC = "\n".join(
 )
 PARTIAL = "\n".join(
     line for line in CONFIG.splitlines() if not line.startswith(ROW) or '"rmc_plus"' in line
-).replace("refresh_share=1.0, delay=0", "refresh_share=1.0, known_share=0.5")
-LAST = "at=at(refresh_share=0.5"
+).replace("at(1.0, delay=0)", "at(1.0, known_share=0.5)")
+LAST = "overrides=at(0.5"
 CELLS = 3 * 2 + 3  # without δ the last column is the first
 
 
 def run(text: str, data_dir: pathlib.Path, folder: pathlib.Path, *flags: str) -> int:
-    file = folder / "struck.py"
+    file = folder / "attacked.py"
     folder.mkdir(exist_ok=True)
     file.write_text(text)
     where = (f"--data_dir={data_dir}", f"--workdir={folder / 'work'}")
@@ -90,12 +95,12 @@ def results(folder: pathlib.Path) -> list[tuple[pathlib.Path, dict]]:
 
 
 def the(folder: pathlib.Path, defence: str, **said: object) -> pathlib.Path:
-    """Returns the folder of the one result that is of a defence and a moment."""
+    """Returns the folder of the one result that is of a defence and a time."""
     matching = [
         path
         for path, result in results(folder)
         if result["defence"] == defence
-        and said.items() <= {**result["skip"], "share": result["refresh_share"]}.items()
+        and said.items() <= {**result, "share": result["refresh_share"]}.items()
     ]
     (found,) = matching
     return found
@@ -105,14 +110,14 @@ def confidences(path: pathlib.Path) -> list[float]:
     return [record["confidence"] for record in records.read_records(path)]
 
 
-def test_a_table_of_strikes_is_filled_and_headed_by_its_moments(finished: pathlib.Path) -> None:
-    lines = (finished / "work" / "struck" / "table.md").read_text().splitlines()
+def test_a_table_is_headed_by_what_its_columns_override(finished: pathlib.Path) -> None:
+    lines = (finished / "work" / "attacked" / "table.md").read_text().splitlines()
     assert lines[0].split(" | ")[1:] == ["δ = 1, q = 0", "δ = 1, q = 1", "δ = 0.5, q = 0 |"]
     titles = [line.split(" | ")[0] for line in lines[2:]]
     assert titles == ["| Hindsight", "| Non-masking", "| RMC", "| p = 2"]
     assert all(line.count("n = 3") == 3 for line in lines[2:])
     assert len(results(finished)) == CELLS
-    report = (finished / "work" / "struck" / "report.md").read_text()
+    report = (finished / "work" / "attacked" / "report.md").read_text()
     assert "| fgsm, history | target | 397 |" in report  # of 400 rows, 3 are attacked
 
 
@@ -161,7 +166,7 @@ def test_without_masking_the_same_attack_meets_the_weights_themselves(
     assert {record["steps"] for record in records.read_records(bare)} == {0}
 
 
-def test_a_killed_table_of_strikes_goes_on_to_the_same_answers(
+def test_a_killed_table_goes_on_to_the_same_answers(
     data_dir: pathlib.Path,
     finished: pathlib.Path,
     tmp_path: pathlib.Path,
@@ -226,16 +231,22 @@ def test_a_partial_attacker_has_a_history_of_its_own(
     [
         ('history="fgsm"', 'history="fgms"', "table.history=fgms: known: clean, fgsm, pgd"),
         ('history="fgsm"', 'history=""', "table.history='': must be clean or a name"),
-        (f'"skip", {LAST}', f'"pgd", {LAST}', "table.columns=pgd: strikes at a moment are by"),
-        (f'"skip", {LAST}', f'"gmsa", {LAST}', "threat=gmsa_avg: it simulates the answer"),
-        (LAST, f"replay=True, {LAST}", "skip, replayed: has no moment"),
-        ("refresh_share=0.5,", "refresh_share=0.5, before=9,", "before=9: the row says 2"),
-        ("refresh_share=0.5,", "known_share=0.5,", "hindsight is trained on all points or none"),
-        ('"hindsight", at=at(before=2)', '"hindsight"', "at.delay=0: without a p"),
+        (f'"skip", {LAST}', f'"pgd", {LAST}', "delay=0: this column's stream is pgd"),
+        (f'"skip", {LAST}', f'"gmsa", {LAST}', "delay=0: this column's stream is gmsa"),
+        ('"threats.skip.before": 2', '"threats.gmsa.before": 2', "hindsight: what it is comes of"),
+        (LAST, f"replay=True, {LAST}", "skip, replayed: can't be replayed after a `before`"),
+        ("at(0.5, ", "at(0.5, before=9, ", "before=9: the row has 2"),
+        ("at(0.5, ", "at(0.5, known_share=0.5, ", "hindsight is trained on all points or none"),
+        (
+            '"hindsight", overrides=before',
+            '"hindsight"',
+            "hindsight: what it is comes of a history",
+        ),
+        ('threat="pgd_skip"', 'threat="fpa", rounds=1', "before=2: fpa has no such setting"),
         ("points=3", "points=400", "only 0 rows of the test set are not attacked; lower"),
     ],
 )
-def test_a_strike_that_can_not_be_is_refused_in_one_line(
+def test_an_attack_time_that_can_not_be_is_refused_in_one_line(
     data_dir: pathlib.Path,
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],

@@ -8,30 +8,24 @@ import pytest
 
 from rmc_tf import main
 
-ROOT = pathlib.Path(__file__).parents[2]
-CONFIG = f"""
-import dataclasses, runpy
+CONFIG = """
+import dataclasses
 from rmc_tf import config
 
 def get_config(dataset="digits"):
-    def experiment(name, *given):
-        return runpy.run_path({str(ROOT)!r} + f"/configs/{{name}}.py")["experiment"](*given)
-
-    base, short = experiment(dataset), config.EarlyStopConfig(max_epochs=1)
+    base, short = config.shipped.of_dataset(dataset), config.EarlyStopConfig(max_epochs=1)
     pgd = dataclasses.replace(base.attacks["pgd"], iterations=2)
-    made = experiment("table1", dataclasses.replace(
+    made = config.shipped.made_of("NAME", dataclasses.replace(
         base,
         model=config.ModelConfig(blocks=1, filters=4),
         training=config.TrainingConfig(epochs=2),
-        attacks={{**base.attacks, "pgd": pgd}},
+        attacks={**base.attacks, "pgd": pgd},
         augmented_set=config.AugmentedSetConfig(adversarial_per_row=0.2),
         rmc=config.RMCConfig(
             k=32, early_stop=short, calibration=config.CalibrationConfig(early_stop=short)
         ),
         traces=config.TracesConfig(enabled=False),
     ))
-    for name in NAMES:
-        made = experiment(name, made)
     table = dataclasses.replace(
         made.table,
         rows=made.table.rows[:2],
@@ -40,20 +34,20 @@ def get_config(dataset="digits"):
     evaluation = dataclasses.replace(made.evaluation, points=3)
     return config.to_flags(dataclasses.replace(made, table=table, evaluation=evaluation))
 """
-# Figure to how its experiment is made from Table 1's, and to the lines that it then has.
-FIGURES = {
-    "figure1": (["figure1"], []),
-    "figure2": (["figure4a", "figure2"], ["K = 4", "K = 8"]),
-    "figure3": (["figure3"], ["FGSM", "PGD"]),
-    "figure4a": (["figure4a"], ["K = 4", "K = 8"]),
-    "figure4b": (["figure4b"], ["PGD"]),
+# Figure to the lines that it has.
+FIGURES: dict[str, list[str]] = {
+    "figure1": [],
+    "figure2": ["K = 4", "K = 8"],
+    "figure3": ["FGSM", "PGD"],
+    "figure4a": ["K = 4", "K = 8"],
+    "figure4b": ["PGD"],
 }
 
 
 def run(name: str, data_dir: pathlib.Path, workdir: pathlib.Path) -> int:
     file = workdir / f"{name}.py"
     streams = ("fgsm", "pgd") if name == "figure3" else ("pgd",)
-    config = CONFIG.replace("NAMES", repr(FIGURES[name][0])).replace("STREAMS", repr(streams))
+    config = CONFIG.replace("NAME", name).replace("STREAMS", repr(streams))
     file.write_text(config)
     where = (f"--data_dir={data_dir}", f"--workdir={workdir}")
     return main.main(["main.py", f"--config={file}", *where])
@@ -81,7 +75,7 @@ def test_a_figure_lies_beside_the_report_of_its_table(name: str, workdir: pathli
     if name != "figure1":
         field = "attack" if name == "figure4b" else "line"
         rows = read(workdir / name / "figure.csv")
-        assert list(dict.fromkeys(row[field] for row in rows)) == FIGURES[name][1]
+        assert list(dict.fromkeys(row[field] for row in rows)) == FIGURES[name]
 
 
 def test_the_data_of_a_figure_are_the_records_of_its_cells(workdir: pathlib.Path) -> None:
@@ -90,7 +84,7 @@ def test_the_data_of_a_figure_are_the_records_of_its_cells(workdir: pathlib.Path
         stored.append([json.loads(line) for line in path.read_text().splitlines()])
     for name in ("figure2", "figure3", "figure4a"):
         rows = read(workdir / name / "figure.csv")
-        for line in FIGURES[name][1]:
+        for line in FIGURES[name]:
             own = [row for row in rows if row["line"] == line]
             seconds = [float(row["seconds"]) for row in own]
             (records,) = [r for r in stored if [each["seconds"] for each in r] == seconds]

@@ -11,27 +11,27 @@ from rmc_tf.defences.base import Defence
 from rmc_tf.evaluation import records
 
 ROOT = pathlib.Path(__file__).parents[2]
-CONFIG = f"""
-import dataclasses, runpy
+CONFIG = """
+import dataclasses
 from rmc_tf import config
 
 def get_config(dataset="digits"):
-    base = runpy.run_path({str(ROOT)!r} + "/configs/" + dataset + ".py")["experiment"]()
+    base = config.shipped.of_dataset(dataset)
     short = config.EarlyStopConfig(max_epochs=1)
     row, column = config.RowConfig, config.ColumnConfig
     return config.to_flags(dataclasses.replace(
         base,
         model=config.ModelConfig(blocks=1, filters=4),
         training=config.TrainingConfig(epochs=2),
-        attacks={{**base.attacks, "pgd": dataclasses.replace(base.attacks["pgd"], iterations=2)}},
-        networks={{
+        attacks={**base.attacks, "pgd": dataclasses.replace(base.attacks["pgd"], iterations=2)},
+        networks={
             "at": config.NetworkConfig(loss=config.LossConfig(kind="adversarial", attack="fgsm")),
             "other": config.NetworkConfig(number=1),
-        }},
-        threats={{
+        },
+        threats={
             "pgd_nn": config.ThreatConfig(threat="pgd_nn"),
             "gmsa": config.ThreatConfig(threat="gmsa_avg", rounds=1),
-        }},
+        },
         augmented_set=config.AugmentedSetConfig(adversarial_per_row=0.2),
         rmc=config.RMCConfig(
             k=32, early_stop=short, calibration=config.CalibrationConfig(early_stop=short)

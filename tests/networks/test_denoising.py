@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import runpy
 from typing import Any, Literal
 
 import keras
@@ -228,10 +227,8 @@ def test_a_network_without_stages_is_refused(more: dict[str, Any]) -> None:
 
 
 def test_the_config_trains_what_the_paper_quotes() -> None:
-    folder = pathlib.Path(__file__).parents[2] / "configs"
-    read = {n: runpy.run_path(str(folder / f"{n}.py")) for n in ("imagenet", "table2", "denoising")}
-    table2 = read["table2"]["experiment"](read["imagenet"]["experiment"]())
-    made: config.ExperimentConfig = read["denoising"]["experiment"](table2)
+    imagenet = config.shipped.of_dataset("imagenet")
+    table2, made = (config.shipped.made_of(name, imagenet) for name in ("table2", "denoising"))
     model, how = made.network("denoising")
     assert (model.architecture, model.denoising, model.weights) == ("resnet152", "gaussian", "")
     assert (how.epochs, how.loss.kind, how.loss.starts_at_x) == (110, "adversarial", 0.2)

@@ -1,11 +1,10 @@
 """What the paper prints is kept apart, whole, and beside our tables by their own rows."""
 
 import pathlib
-import runpy
 
 import pytest
 
-from rmc_tf.config import ExperimentConfig
+from rmc_tf.config import ExperimentConfig, shipped
 from rmc_tf.experiment import cells
 from rmc_tf.report import paper, tables
 
@@ -25,7 +24,7 @@ def test_every_row_has_a_value_a_column_in_percent(name: str) -> None:
 @pytest.mark.parametrize("name", ["table1", "table3", "table5a", "table5b", "table6", "table7"])
 def test_our_tables_have_the_rows_and_columns_of_the_papers(name: str) -> None:
     printed = paper.printed(name)
-    values = runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]("digits")
+    values = shipped.load(name).get_config("digits")
     ours = cells.lay_out(ExperimentConfig.from_dict(values.to_dict()))
     assert printed is not None and list(ours.columns) == printed.columns
     blocks = list(dict.fromkeys(row.block for row in ours.rows))

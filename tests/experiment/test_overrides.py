@@ -1,8 +1,7 @@
-"""A row of a table that changes K or N' does so for its own cells, and for no other."""
+"""What a row of a table overrides is so for its own cells, and for no other."""
 
 import dataclasses
 import pathlib
-import runpy
 from typing import Any
 
 import pytest
@@ -24,17 +23,19 @@ from rmc_tf.config import (
     TableConfig,
     ThreatConfig,
     TracesConfig,
-    VariationConfig,
 )
-from rmc_tf.experiment import cells, hparams
-from rmc_tf.experiment.cells import Cell
+from rmc_tf.experiment import cells, hparams, overrides
+from rmc_tf.experiment.cells import Cell, Searched
 from rmc_tf.experiment.pipeline import Pipeline
 
-DIGITS = pathlib.Path(__file__).parents[2] / "configs" / "digits.py"
+K, PER_ROW = "rmc.k", "augmented_set.adversarial_per_row"
 
 
-def row(defence: str = "rmc", **vary: Any) -> RowConfig:
-    return RowConfig(title="", defence=defence, vary=VariationConfig(**vary))
+def row(defence: str = "rmc", k: int | None = None, per_row: float | None = None) -> RowConfig:
+    own: dict[str, Any] = {} if k is None else {K: k}
+    if per_row is not None:
+        own[PER_ROW] = per_row
+    return RowConfig(title="", defence=defence, overrides=own)
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def config(trained: tuple[pathlib.Path, str], data_dir: pathlib.Path) -> Experim
         evaluation=EvaluationConfig(points=2, streams=("clean", "pgd")),
         traces=TracesConfig(enabled=False),
         table=TableConfig(
-            rows=(row(), row(k=32), row(adversarial_per_row=0.25)),
+            rows=(row(), row(k=32), row(per_row=0.25)),
             columns=(ColumnConfig(title="PGD", stream="pgd"),),
         ),
     )
@@ -81,23 +82,21 @@ def test_a_varied_cell_has_the_result_of_an_experiment_that_is_set_so(
         assert name(own, plain, tmp_path) == names[cell]
 
 
-def test_a_cell_that_is_not_varied_is_fingerprinted_as_before_there_were_variations(
+def test_a_result_is_stored_under_all_that_it_was_made_from(
     config: ExperimentConfig, tmp_path: pathlib.Path
 ) -> None:
     pipeline, cell = Pipeline(config, tmp_path, print), Cell("target", "rmc", ("pgd",), "pgd", "")
-    materials = pipeline.materials
+    artefacts = pipeline.artefacts
     expected = storage.fingerprint(
         "rmc",
-        materials.stream("pgd", "").fingerprint,
-        materials.fingerprint_of("target"),
-        materials.features_of("target", ("pgd",)),
-        defences.kind("rmc").depends_on(config),
+        artefacts.stream("pgd", "").fingerprint,
+        artefacts.fingerprint_of("target"),
+        artefacts.features_of(cell.searched),
+        defences.kind("rmc").depends_on(pipeline.config),
         True,
         versions("tensorflow", "keras", "scann"),
     )
     assert pipeline.finished_path(cell).name == f"rmc-pgd-{expected}"
-    shipped = runpy.run_path(str(DIGITS))["experiment"]()  # computed before there were any
-    assert storage.fingerprint(defences.kind("rmc").depends_on(shipped)) == "607b1e2878f1cf87"
 
 
 def test_a_varied_k_is_how_many_neighbours_are_searched_for(
@@ -112,13 +111,11 @@ def test_a_varied_k_is_how_many_neighbours_are_searched_for(
 def test_a_varied_n_prime_is_the_size_of_d_prime(
     config: ExperimentConfig, tmp_path: pathlib.Path
 ) -> None:
-    materials = Pipeline(config, tmp_path, print).materials
-    rows = materials.dataset.train.num_rows
-    for vary, size in (
-        (VariationConfig(), 0.5),
-        (VariationConfig(adversarial_per_row=0.25), 0.25),
-    ):
-        made = materials.prepared("target", ("pgd",), vary).augmented_set
+    artefacts = Pipeline(config, tmp_path, print).artefacts
+    rows = artefacts.dataset.train.num_rows
+    changed: tuple[tuple[str, float], ...]
+    for changed, size in (((), 0.5), (((PER_ROW, 0.25),), 0.25)):
+        made = artefacts.prepared(Searched("target", ("pgd",), changed)).augmented_set
         assert len(made) == rows + round(size * rows)
         assert made.fingerprint in str(made.folder)
 
@@ -127,22 +124,22 @@ def test_cells_that_a_variation_makes_no_difference_to_are_shared(config: Experi
     def count(*rows: RowConfig) -> int:
         return len(cells.lay_out(with_rows(config, *rows)).cells)
 
-    assert count(row("none"), row("none", k=32), row("none", adversarial_per_row=0.25)) == 1
-    assert count(row("deep_nn"), row("deep_nn", adversarial_per_row=0.25)) == 1
+    assert count(row("none"), row("none", k=32), row("none", per_row=0.25)) == 1
+    assert count(row("deep_nn"), row("deep_nn", per_row=0.25)) == 1
     assert count(row("deep_nn"), row("deep_nn", k=32)) == 2
-    assert count(row("rmc"), row("rmc", k=64), row("rmc", adversarial_per_row=0.5)) == 1
+    assert count(row("rmc"), row("rmc", k=64), row("rmc", per_row=0.5)) == 1
     searched = dataclasses.replace(
         config.table, columns=(ColumnConfig(title="PGD-NN", stream="pgd_nn"),)
     )
     config = dataclasses.replace(config, table=searched)
-    assert count(row("none"), row("none", k=32), row("none", adversarial_per_row=0.25)) == 3
+    assert count(row("none"), row("none", k=32), row("none", per_row=0.25)) == 3
 
 
 def test_a_row_without_a_title_is_called_after_what_it_varies(config: ExperimentConfig) -> None:
-    both = row(k=32, adversarial_per_row=1)
-    table = cells.lay_out(with_rows(config, row(k=32), row(adversarial_per_row=1), both))
+    both = row(k=32, per_row=1.0)
+    table = cells.lay_out(with_rows(config, row(k=32), row(per_row=1.0), both))
     assert [r.title for r in table.rows] == ["K = 32", "|D'|/|D| = 2", "K = 32, |D'|/|D| = 2"]
-    assert str(table.cells[0]) == "rmc of target with D' by pgd on pgd against target with K = 32"
+    assert str(table.cells[0]) == "rmc of target with D' by pgd on pgd against target at K = 32"
 
 
 def test_rows_that_can_not_be_are_refused_in_a_line(
@@ -152,14 +149,14 @@ def test_rows_that_can_not_be_are_refused_in_a_line(
         Pipeline(with_rows(config, row(k=1)), tmp_path, print)
     pipeline = Pipeline(dataclasses.replace(config, rmc=RMCConfig(k=5000)), tmp_path, print)
     with pytest.raises(UserError, match=r"rmc\.k=5000: larger than D'"):
-        _ = pipeline.materials.dataset
+        _ = pipeline.artefacts.dataset
 
 
 def test_a_rows_k_is_at_most_n_prime_and_rows_that_become_the_same_are_one(
     config: ExperimentConfig, tmp_path: pathlib.Path
 ) -> None:
     n_prime = 1397 + round(0.5 * 1397)
-    rows = row(k=n_prime), row(k=5000), row(k=9000), row(k=9000, adversarial_per_row=1)
+    rows = row(k=n_prime), row(k=5000), row(k=9000), row(k=9000, per_row=1.0)
     table = Pipeline(with_rows(config, *rows), tmp_path, print).table
     titles = [f"K = {n_prime}", f"K = {2 * 1397}, |D'|/|D| = 2"]
     assert [each.title for each in table.rows] == titles
@@ -175,5 +172,52 @@ def test_tensorboard_is_told_what_a_cell_varies(config: ExperimentConfig) -> Non
     ]
 
 
-def test_a_variation_survives_json(config: ExperimentConfig) -> None:
+def test_overrides_survive_json(config: ExperimentConfig) -> None:
     assert ExperimentConfig.from_dict(config.to_dict()) == config
+
+
+def column(**overrides: Any) -> ColumnConfig:
+    paths = {path.replace("__", "."): value for path, value in overrides.items()}
+    return ColumnConfig(title="", stream="pgd", overrides=paths)
+
+
+def test_row_and_column_override_together() -> None:
+    both = overrides.merged(row(k=32), column(refresh__share=0.75))
+    assert both == {K: 32, "refresh.share": 0.75}
+    assert overrides.merged(row(), column()) == {}
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (column(rmc__k=64), "overrides.rmc.k=64: the row has 32; leave it to one of them"),
+        (column(training__epochs=1), "training.epochs=1: a table can override settings of"),
+        (column(threats__skip__before=1), "before=1: this column's stream is pgd"),
+    ],
+)
+def test_overrides_that_can_not_be_are_refused_in_a_line(other: ColumnConfig, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        overrides.merged(row(k=32), other)
+
+
+def test_an_override_of_no_setting_or_of_another_type_is_refused(config: ExperimentConfig) -> None:
+    for path, value, said in (
+        ("rmc.kk", 1, "overrides: 'rmc.kk': no such setting; did you mean rmc.k"),
+        ("refresh.share.x", 1, "no such setting"),
+        ("rmc.k", "many", "rmc.k='many': expected int"),
+        ("threats.pgd_nn.before", -1, "before=-1: must be 0 or more"),
+    ):
+        with pytest.raises(UserError, match=said):
+            config.overridden({path: value})
+
+
+def test_titles_are_those_of_the_paper_in_its_order() -> None:
+    said = {
+        "threats.skip.known_share": 0.3,
+        "threats.skip.delay": 0,
+        "refresh.share": 0.75,
+        "threats.skip.before": 50,
+        "rmc.batch_size": 16,
+    }
+    titled = "p = 50, δ = 0.75, q = 0, 30 % known, rmc.batch_size = 16"
+    assert overrides.title_of(said) == titled

@@ -1,0 +1,59 @@
+"""Named choices for all of RMC's settings at once, each a function from settings to settings."""
+
+import dataclasses
+
+from rmc_tf.config.method import EarlyStopConfig, RMCConfig
+from rmc_tf.config.network import Augmentation
+
+
+def authors_code(paper: RMCConfig, augmentation: Augmentation = "none") -> RMCConfig:
+    """Returns the settings with every choice of the authors' released code.
+
+    Args:
+      paper: the settings to start from.
+      augmentation: that of the network's training; calibration augments in the same way.
+    """
+    patient = EarlyStopConfig(patience=5, max_epochs=100, keep="last")
+    return dataclasses.replace(
+        paper,
+        validation="quarter_of_nearest",
+        early_stop=patient,
+        optimizer_state="carried",
+        batch_norm="inference",
+        calibration=dataclasses.replace(
+            paper.calibration,
+            source="augmented_set",
+            validation_share=0.125,
+            augmentation=augmentation,
+            early_stop=patient,
+        ),
+    )
+
+
+def with_profile(given: RMCConfig) -> RMCConfig:
+    """Returns the settings with what their profile says in its place.
+
+    It is applied once, when settings are loaded; what has been applied stays as it is.
+
+    Args:
+      given: `fast` says what the fast profile changes; a faithful one ignores it.
+    """
+    fast = given.fast
+    if given.profile == "faithful" or fast is None:
+        return dataclasses.replace(given, fast=None)
+    return dataclasses.replace(
+        given,
+        fast=None,
+        k=max(2, round(given.k * fast.neighbours)),
+        batch_size=fast.batch_size,
+        rate_share=given.rate_share * fast.rate_factor,
+        validation="none",
+        early_stop=EarlyStopConfig(max_epochs=fast.max_epochs, up_to_steps=fast.up_to_steps),
+        step=fast.step if given.batch_norm == "inference" else "plain",
+        settled=fast.settled,
+        calibration=dataclasses.replace(
+            given.calibration,
+            validation_share=0.0,
+            early_stop=EarlyStopConfig(max_epochs=1),
+        ),
+    )

@@ -1,0 +1,104 @@
+"""What a row and a column of a table override, for their own cells alone.
+
+A cell has the result of an experiment that is set so. Where an override makes no
+difference to a cell, the cell is the same as without it.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rmc_tf import defences, threats
+from rmc_tf.common.errors import UserError
+from rmc_tf.config import ColumnConfig, ExperimentConfig, RowConfig
+
+_GROUPS = ("augmented_set", "index", "refresh", "rmc", "threats")
+"""What can be another in a cell. Data and networks are the experiment's."""
+
+K = "rmc.k"
+PER_ROW = "augmented_set.adversarial_per_row"
+
+_TITLES: Mapping[str, Callable[[Any], str]] = {
+    "threats.before": lambda p: f"p = {p}",
+    "refresh.share": lambda share: f"δ = {share:g}",
+    "threats.delay": lambda q: f"q = {q}",
+    "threats.known_share": lambda share: f"{100 * share:g} % known",
+    K: lambda k: f"K = {k}",
+    PER_ROW: lambda each: f"|D'|/|D| = {1 + each:g}",
+}
+"""In the order in which the paper's Tables 5 and 7 and Figure 4 name them."""
+
+
+def merged(row: RowConfig, column: ColumnConfig) -> dict[str, Any]:
+    """Returns what a row and a column override together.
+
+    Raises:
+      UserError: both override the same setting, or one that a table can't override there.
+    """
+    for path in row.overrides.keys() & column.overrides.keys():
+        raise UserError(
+            f"--config.table.columns.*.overrides.{path}={column.overrides[path]}: the row has "
+            f"{row.overrides[path]}; leave it to one of them"
+        )
+    both = {**row.overrides, **column.overrides}
+    for path, value in both.items():
+        if path.partition(".")[0] not in _GROUPS:
+            raise UserError(
+                f"--config.table.*.overrides.{path}={value}: a table can override settings of "
+                f"{', '.join(_GROUPS)}; for another network add one to `networks`"
+            )
+    for path, value in column.overrides.items():
+        if path.startswith("threats.") and path.split(".")[1] != column.stream:
+            raise UserError(
+                f"--config.table.columns.*.overrides.{path}={value}: this column's stream is "
+                f"{column.stream}; name its own threat"
+            )
+    return both
+
+
+def felt(
+    overrides: Mapping[str, Any], defence: str, stream: str, config: ExperimentConfig
+) -> dict[str, Any]:
+    """Returns those overrides that make a difference to a cell.
+
+    Args:
+      overrides: of the cell's row and column.
+      defence: the cell's.
+      stream: the cell's; a threat may search D' where the defence doesn't.
+      config: the experiment.
+    """
+    plain, kept = _depends_on(defence, stream, config), {}
+    for path, value in overrides.items():
+        if path.startswith("threats."):
+            matters = path.split(".")[1] == stream
+        else:
+            alone = config.overridden({path: value})
+            matters = _depends_on(defence, stream, alone) != plain
+        if matters:
+            kept[path] = value
+    return kept
+
+
+def _depends_on(defence: str, stream: str, config: ExperimentConfig) -> list[Any]:
+    """Returns the settings that the cells of a defence and a stream depend on."""
+    kind, threat = defences.kind(defence), config.threats.get(stream)
+    threat_searches = threat is not None and threats.find(threat).searches
+    searched = threat_searches or kind.searches == "augmented_set"
+    return [
+        kind.depends_on(config),
+        searched and config.augmented_set.to_dict(),
+        threat_searches and config.rmc.k,
+    ]
+
+
+def title_of(overrides: Mapping[str, Any]) -> str:
+    """Returns what some overrides say, as the paper calls them where it has them."""
+    named = {_kind_of(path): (path, value) for path, value in overrides.items()}
+    known = [title(named[kind][1]) for kind, title in _TITLES.items() if kind in named]
+    others = [f"{path} = {value}" for kind, (path, value) in named.items() if kind not in _TITLES]
+    return ", ".join([*known, *others])
+
+
+def _kind_of(path: str) -> str:
+    """Returns the path of a setting; without the name of the threat, of which a cell has one."""
+    group, *_, name = path.split(".")
+    return f"threats.{name}" if group == "threats" else path
