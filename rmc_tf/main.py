@@ -20,18 +20,15 @@ which is told in one line, 130 after Ctrl-C, 143 after SIGTERM.
 import contextlib
 import dataclasses
 import fcntl
-import inspect
 import os
 import pathlib
-import runpy
 import shlex
 import signal
 import sys
 import textwrap
 import threading
 import types
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import ml_collections
 from absl import flags
@@ -177,7 +174,7 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
     try:
         rest, config = _without_config(arguments)
         text = "Runs a config of your own; --config.FIELD=VALUE overrides a setting of any."
-        loaded, name = _load(config)
+        loaded, name = shipped.run(config)
         config_flags.DEFINE_config_dict("config", loaded, text, flag_values=values, sys_argv=rest)
         unexpected = values(rest)[1:]
     except flags.UnrecognizedFlagError as error:
@@ -254,39 +251,6 @@ def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
     if not dataset and not first["dataset"].using_default_value:
         dataset = first.dataset
     return rest, ":".join([str(shipped.find(named)), *([dataset] if dataset else [])])
-
-
-def _load(config: str) -> tuple[ml_collections.ConfigDict, str]:
-    """Runs a config file, FILE or FILE:DATASET; returns the config and the name of the run.
-
-    A config that takes a data set is one of many experiments on it, which share their work: so
-    the run is called after the data set. Any other is called after its file.
-    """
-    file, _, argument = config.partition(":")
-    try:
-        get_config = _functions(file)["get_config"]
-        loaded = get_config(*([argument] if argument else []))
-        takes_dataset = bool(inspect.signature(get_config).parameters)
-    except UserError:
-        raise
-    except Exception as error:  # the user's own code raises what it likes
-        raise UserError(f"--config={config}: {first_line(error)}; correct it") from error
-    if not isinstance(loaded, ml_collections.ConfigDict):
-        raise UserError(
-            f"--config={config}: get_config() returns a {type(loaded).__name__}, expected what "
-            "rmc_tf.config.to_flags(experiment) returns"
-        )
-    name = argument or loaded.dataset.name if takes_dataset else pathlib.Path(file).stem
-    return loaded, name
-
-
-def _functions(file: str) -> Mapping[str, Any]:
-    """Returns what a config file defines; it may import the shipped ones."""
-    path = pathlib.Path(file)
-    if path.resolve().parent == shipped.folder().resolve():
-        return vars(shipped.load(path.stem))
-    shipped.make_importable()
-    return runpy.run_path(file)
 
 
 def _overridden(values: flags.FlagValues) -> dict[str, object]:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Literal
 
-from rmc_tf.config.section import Section, require
+from rmc_tf.config.section import Section
 
 Norm = Literal["linf", "l2", "l0"]
 
@@ -15,6 +15,8 @@ class AttackConfig(Section):
 
     Each attack reads some of these settings; one that it doesn't read is refused.
     """
+
+    _where = "attacks.*"
 
     attack: str = "pgd"
     """A name of `rmc_tf.attacks`."""
@@ -51,27 +53,15 @@ class AttackConfig(Section):
     the other classes (Papernot et al. 2016a, Eq. 8). "target": for the target alone, as ART."""
 
     def __post_init__(self) -> None:
+        rule = "must be above 0, and at most 1 under L∞"
         most = 1 if self.norm == "linf" else math.inf
-        require(
-            0 < self.epsilon <= most and math.isfinite(self.epsilon),
-            "attacks.*.epsilon",
-            self.epsilon,
-            "must be above 0, and at most 1 under L∞",
-        )
-        require(
-            self.attack == "fgsm" or 0 < self.step_size <= self.epsilon,  # FGSM takes one of ε
-            "attacks.*.step_size",
-            self.step_size,
-            f"must be above 0 and at most epsilon = {self.epsilon:g}",
-        )
-        for field in ("iterations", "binary_search_steps"):
-            value = getattr(self, field)
-            require(value >= 1, f"attacks.*.{field}", value, "must be at least 1")
-        for field in ("decay", "confidence"):
-            value = getattr(self, field)
-            require(0 <= value < math.inf, f"attacks.*.{field}", value, "must be 0 or more")
-        for field in ("learning_rate", "initial_const"):
-            value = getattr(self, field)
-            require(0 < value < math.inf, f"attacks.*.{field}", value, "must be above 0")
-        require(0 < abs(self.theta) <= 1, "attacks.*.theta", self.theta, "in [-1, 1], and not 0")
-        require(0 < self.gamma <= 1, "attacks.*.gamma", self.gamma, "must be in (0, 1]")
+        fits = 0 < self.epsilon <= most and math.isfinite(self.epsilon)
+        self._require(fits, "epsilon", rule)
+        rule = f"must be above 0 and at most epsilon = {self.epsilon:g}"
+        fits = self.attack == "fgsm" or 0 < self.step_size <= self.epsilon  # FGSM takes one of ε
+        self._require(fits, "step_size", rule)
+        self._within("[1, ∞)", "iterations", "binary_search_steps")
+        self._within("[0, ∞)", "decay", "confidence")
+        self._within("(0, ∞)", "learning_rate", "initial_const")
+        self._require(0 < abs(self.theta) <= 1, "theta", "must be in [-1, 1], and not 0")
+        self._within("(0, 1]", "gamma")

@@ -3,12 +3,14 @@
 import dataclasses
 import math
 
-from rmc_tf.config.section import Section, require
+from rmc_tf.config.section import Section
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AuditConfig(Section):
     """What is attacked in an audit, and how patiently (Croce et al. 2022, section 6)."""
+
+    _where = "audit"
 
     defences: tuple[str, ...] = ("none", "web_nn_vote", "rmc")
     """Names of `rmc_tf.defences`. The bare network is audited in any case: what a defence adds is
@@ -44,16 +46,14 @@ class AuditConfig(Section):
     point of 20 may be chance."""
 
     def __post_init__(self) -> None:
-        require(len(self.defences) > 0, "audit.defences", self.defences, "name at least one")
+        self._require(len(self.defences) > 0, "defences", "name at least one")
         for field in ("defences", "networks", "threats"):
             names = getattr(self, field)
-            require(len(set(names)) == len(names), f"audit.{field}", names, "name each once")
-        for field in ("points", "iterations", "rounds"):
-            value = getattr(self, field)
-            require(value >= 1, f"audit.{field}", value, "must be at least 1")
-        require(self.retests >= 0, "audit.retests", self.retests, "must be 0 or more")
-        require(self.queries >= 8, "audit.queries", self.queries, "must be at least 8")
-        require(0 < self.step_share <= 1, "audit.step_share", self.step_share, "in (0, 1]")
-        require(0 <= self.margin < 1, "audit.margin", self.margin, "must be in [0, 1)")
-        for factor in self.larger:
-            require(1 < factor < math.inf, "audit.larger", factor, "above 1, and finite")
+            self._require(len(set(names)) == len(names), field, "name each once")
+        self._within("[1, ∞)", "points", "iterations", "rounds")
+        self._within("[0, ∞)", "retests")
+        self._within("[8, ∞)", "queries")
+        self._within("(0, 1]", "step_share")
+        self._within("[0, 1)", "margin")
+        above = all(1 < factor < math.inf for factor in self.larger)
+        self._require(above, "larger", "must be above 1, and finite")

@@ -19,6 +19,8 @@ from rmc_tf.config.threat import ThreatConfig
 class EvaluationConfig(Section):
     """Which defences answer which streams U."""
 
+    _where = "evaluation"
+
     points: int = 100
     """Length M of each stream."""
     streams: tuple[str, ...] = ("clean", "fgsm", "pgd")
@@ -31,14 +33,11 @@ class EvaluationConfig(Section):
     """Ours: a kill costs at most this much of a stream."""
 
     def __post_init__(self) -> None:
-        require(self.points >= 1, "evaluation.points", self.points, "must be at least 1")
-        for field, names in (("streams", self.streams), ("defences", self.defences)):
-            require(
-                len(set(names)) == len(names) > 0,
-                f"evaluation.{field}",
-                names,
-                "name at least one, and each once",
-            )
+        self._within("[1, ∞)", "points")
+        for field in ("streams", "defences"):
+            names = getattr(self, field)
+            once = len(set(names)) == len(names) > 0
+            self._require(once, field, "name at least one, and each once")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

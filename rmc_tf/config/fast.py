@@ -1,10 +1,9 @@
 """What the fast profile says in the place of the paper's settings."""
 
 import dataclasses
-import math
 from typing import Literal
 
-from rmc_tf.config.section import Section, require
+from rmc_tf.config.section import Section
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,6 +13,8 @@ class FastConfig(Section):
     All of it is ours, chosen by `tools/search_profile.py` on one half of the points and reported
     on the other: docs/fast_profile.md.
     """
+
+    _where = "rmc.fast"
 
     neighbours: float = 1.0
     """K, as a share of the faithful profile's."""
@@ -36,11 +37,6 @@ class FastConfig(Section):
     weights go on from query to query: the steps go to the others."""
 
     def __post_init__(self) -> None:
-        for field in ("neighbours", "rate_factor"):
-            value = getattr(self, field)
-            require(0 < value < math.inf, f"rmc.fast.{field}", value, "must be above 0, and finite")
-        for field in ("batch_size", "max_epochs"):
-            value = getattr(self, field)
-            require(value >= 1, f"rmc.fast.{field}", value, "must be at least 1")
-        require(self.up_to_steps >= 0, "rmc.fast.up_to_steps", self.up_to_steps, "0 or more")
-        require(0 <= self.settled < math.inf, "rmc.fast.settled", self.settled, "0 or more")
+        self._within("(0, ∞)", "neighbours", "rate_factor")
+        self._within("[1, ∞)", "batch_size", "max_epochs")
+        self._within("[0, ∞)", "up_to_steps", "settled")

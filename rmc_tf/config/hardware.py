@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Literal
 
-from rmc_tf.config.section import Section, require
+from rmc_tf.config.section import Section
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,6 +13,8 @@ class HardwareConfig(Section):
     The paper and the authors' code have none of them. docs/performance.md has what each costs or
     saves on two cores.
     """
+
+    _where = "hardware"
 
     jit_compile: bool = False
     """Whether XLA compiles the steps of the adaptation, and the attacks on a static network but
@@ -44,13 +46,10 @@ class HardwareConfig(Section):
     """How many workers share the cluster. 0: one a GPU; without any, one a machine."""
 
     def __post_init__(self) -> None:
-        threads = self.threads_per_operation
-        require(threads >= 0, "hardware.threads_per_operation", threads, "must be 0 or more")
-        workers = self.ray_workers
-        require(workers >= 0, "hardware.ray_workers", workers, "must be 0 or more")
-        for name in ("ray_address", "ray_workers"):
-            value, rule = getattr(self, name), "add --config.hardware.engine=ray"
-            require(self.engine == "ray" or not value, f"hardware.{name}", value, rule)
+        self._within("[0, ∞)", "threads_per_operation", "ray_workers")
+        for field in ("ray_address", "ray_workers"):
+            unused = self.engine == "ray" or not getattr(self, field)
+            self._require(unused, field, "add --config.hardware.engine=ray")
 
     def of_training(self) -> dict[str, object]:
         """Returns those that change a trained network."""

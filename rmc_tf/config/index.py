@@ -1,15 +1,16 @@
 """The search over D'."""
 
 import dataclasses
-import math
 from typing import Literal
 
-from rmc_tf.config.section import Section, require
+from rmc_tf.config.section import Section
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IndexConfig(Section):
     """How the nearest rows of D' are found. All numbers are ours, measured on two cores."""
+
+    _where = "index"
 
     kind: Literal["auto", "exact", "tree", "quantised"] = "auto"
     """"auto": exact up to `exact_rows`, a tree above; what of that isn't within `memory_gib`,
@@ -31,19 +32,8 @@ class IndexConfig(Section):
     loses .002 of the neighbours, 1.25 none."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.memory_gib < math.inf, "index.memory_gib", self.memory_gib, "0 or more")
-        require(1 <= self.candidates < math.inf, "index.candidates", self.candidates, "1 or more")
-        require(
-            len(self.exact_rows) == 2 and min(self.exact_rows) >= 1,
-            "index.exact_rows",
-            self.exact_rows,
-            "must be two numbers of rows",
-        )
-        require(
-            0 < self.leaves_searched <= 1,
-            "index.leaves_searched",
-            self.leaves_searched,
-            "in (0, 1]",
-        )
-        require(0 < self.least_recall <= 1, "index.least_recall", self.least_recall, "in (0, 1]")
-        require(self.recall_queries >= 1, "index.recall_queries", self.recall_queries, "at least 1")
+        self._within("[0, ∞)", "memory_gib")
+        self._within("[1, ∞)", "candidates", "recall_queries")
+        self._within("(0, 1]", "leaves_searched", "least_recall")
+        two = len(self.exact_rows) == 2 and min(self.exact_rows) >= 1
+        self._require(two, "exact_rows", "must be two numbers of rows")

@@ -1,17 +1,18 @@
 """The method: D' and PREDICT."""
 
 import dataclasses
-import math
 from typing import Literal
 
 from rmc_tf.config.fast import FastConfig
 from rmc_tf.config.network import Augmentation
-from rmc_tf.config.section import Section, require
+from rmc_tf.config.section import Section
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentedSetConfig(Section):
     """How D' is made (Algorithm 1, PREPARE)."""
+
+    _where = "augmented_set"
 
     attacks: tuple[str, ...] = ("pgd",)
     """Names out of `attacks`; the adversarial examples are shared equally between them. Without
@@ -33,20 +34,10 @@ class AugmentedSetConfig(Section):
     """Ours: rows of a shard; a kill costs the shard in work."""
 
     def __post_init__(self) -> None:
-        require(
-            len(set(self.attacks)) == len(self.attacks),
-            "augmented_set.attacks",
-            self.attacks,
-            "name each once",
-        )
-        require(
-            0 < self.adversarial_per_row < math.inf,
-            "augmented_set.adversarial_per_row",
-            self.adversarial_per_row,
-            "must be above 0 and finite",
-        )
-        require(self.batch_size >= 1, "augmented_set.batch_size", self.batch_size, "at least 1")
-        require(self.shard_rows >= 1, "augmented_set.shard_rows", self.shard_rows, "at least 1")
+        once = len(set(self.attacks)) == len(self.attacks)
+        self._require(once, "attacks", "name each once")
+        self._within("(0, ∞)", "adversarial_per_row")
+        self._within("[1, ∞)", "batch_size", "shard_rows")
 
     def with_attacks(self, attacks: tuple[str, ...]) -> "AugmentedSetConfig":
         """Returns the same of other attacks; without any, D' is D, so what it depends on is too."""
@@ -60,6 +51,8 @@ class AugmentedSetConfig(Section):
 class EarlyStopConfig(Section):
     """When a fit ends: "when the validation loss does not decrease over time" (section 3)."""
 
+    _where = "*.early_stop"
+
     patience: int = 1
     """Epochs without a new lowest validation loss before the fit ends. 1 is the paper's
     sentence to the letter; the authors' code waits 5."""
@@ -72,9 +65,8 @@ class EarlyStopConfig(Section):
     """Which weights the fit leaves: the last (Algorithm 1, line 16) or the best validated."""
 
     def __post_init__(self) -> None:
-        require(self.patience >= 1, "*.early_stop.patience", self.patience, "at least 1")
-        require(self.max_epochs >= 1, "*.early_stop.max_epochs", self.max_epochs, "at least 1")
-        require(self.up_to_steps >= 0, "*.early_stop.up_to_steps", self.up_to_steps, "0 or more")
+        self._within("[1, ∞)", "patience", "max_epochs")
+        self._within("[0, ∞)", "up_to_steps")
 
     def most_epochs(self, steps: int) -> int:
         """Returns how many epochs a fit may take, of so many steps each."""
@@ -84,6 +76,8 @@ class EarlyStopConfig(Section):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CalibrationConfig(Section):
     """Algorithm 1, lines 17–21: back to the whole distribution after each prediction."""
+
+    _where = "rmc.calibration"
 
     enabled: bool = True
     every: int = 1
@@ -101,24 +95,17 @@ class CalibrationConfig(Section):
     early_stop: EarlyStopConfig = EarlyStopConfig()
 
     def __post_init__(self) -> None:
-        require(
-            self.rows == 0 or self.rows >= 2,
-            "rmc.calibration.rows",
-            self.rows,
-            "must be 0 (for K), or at least 2 (to train on, to validate on)",
-        )
-        require(self.every >= 1, "rmc.calibration.every", self.every, "must be at least 1")
-        require(
-            0 <= self.validation_share < 1,
-            "rmc.calibration.validation_share",
-            self.validation_share,
-            "must be in [0, 1)",
-        )
+        rule = "must be 0 (for K), or at least 2 (to train on, to validate on)"
+        self._require(self.rows == 0 or self.rows >= 2, "rows", rule)
+        self._within("[1, ∞)", "every")
+        self._within("[0, 1)", "validation_share")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RMCConfig(Section):
     """PREDICT (Algorithm 1, lines 10–23). The defaults are the paper's for CIFAR-10."""
+
+    _where = "rmc"
 
     profile: Literal["faithful", "fast"] = "faithful"
     """"faithful": Algorithm 1 as it is. "fast": ours, with what `fast` says; see `with_profile`."""
@@ -178,41 +165,26 @@ class RMCConfig(Section):
         return max(1, round(self.k * self.validation_share))
 
     def __post_init__(self) -> None:
-        require(self.k >= 2, "rmc.k", self.k, "must be at least 2 (to train on, to validate on)")
-        require(self.batch_size >= 1, "rmc.batch_size", self.batch_size, "must be at least 1")
-        require(self.trust_radius >= 0, "rmc.trust_radius", self.trust_radius, "0 or more")
-        require(0 <= self.settled < math.inf, "rmc.settled", self.settled, "0 or more")
-        require(self.micro_batch >= 0, "rmc.micro_batch", self.micro_batch, "must be 0 or more")
-        require(
-            not self.micro_batch or self.batch_norm == "inference",
-            "rmc.micro_batch",
-            self.micro_batch,
-            "must be 0 where rmc.batch_norm=training: its statistics are of the whole batch",
-        )
-        require(
-            self.step == "plain" or self.batch_norm == "inference",
-            "rmc.step",
-            self.step,
-            "must be plain where rmc.batch_norm=training: only frozen statistics can be folded",
-        )
-        require(0 < self.training_rate < 1, "rmc.training_rate", self.training_rate, "in (0, 1)")
-        require(
-            0 < self.rate_share < math.inf,
-            "rmc.rate_share",
-            self.rate_share,
-            "must be above 0 and finite",
-        )
-        require(
-            0 < self.validation_share < 1 and self.validation_rows < self.k,
-            "rmc.validation_share",
-            self.validation_share,
-            f"must leave some of the K = {self.k} neighbours on either side",
-        )
+        self._require(self.k >= 2, "k", "must be at least 2 (to train on, to validate on)")
+        self._within("[1, ∞)", "batch_size")
+        self._within("[0, ∞)", "trust_radius", "settled", "micro_batch")
+        self._within("(0, 1)", "training_rate")
+        self._within("(0, ∞)", "rate_share")
+        frozen = self.batch_norm == "inference"
+        rule = "must be 0 where rmc.batch_norm=training: its statistics are of the whole batch"
+        self._require(frozen or not self.micro_batch, "micro_batch", rule)
+        rule = "must be plain where rmc.batch_norm=training: only frozen statistics can be folded"
+        self._require(frozen or self.step == "plain", "step", rule)
+        rule = f"must leave some of the K = {self.k} neighbours on either side"
+        both = 0 < self.validation_share < 1 and self.validation_rows < self.k
+        self._require(both, "validation_share", rule)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RefreshConfig(Section):
     """RMC⁺: how D' is updated after each prediction (Algorithm 2, line 6); the rest is RMC's."""
+
+    _where = "refresh"
 
     share: float = 0.5
     """δ, "the portion of the adversarial examples in N'(x) to replace" (section 5.2): the first
@@ -222,10 +194,5 @@ class RefreshConfig(Section):
     them had, its recall was .945."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.share <= 1, "refresh.share", self.share, "must be in [0, 1]")
-        require(
-            0 < self.rebalance_share <= 1,
-            "refresh.rebalance_share",
-            self.rebalance_share,
-            "must be in (0, 1]",
-        )
+        self._within("[0, 1]", "share")
+        self._within("(0, 1]", "rebalance_share")

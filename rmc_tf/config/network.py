@@ -1,12 +1,11 @@
 """Which rows, which networks, and how they are trained."""
 
 import dataclasses
-import math
 import pathlib
 from typing import Literal
 
 from rmc_tf.common.errors import UserError
-from rmc_tf.config.section import Section, require
+from rmc_tf.config.section import Section
 
 Augmentation = Literal["none", "shift", "shift_flip"]
 Denoising = Literal["none", "gaussian", "dot_product"]
@@ -15,6 +14,8 @@ Denoising = Literal["none", "gaussian", "dot_product"]
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetConfig(Section):
     """Which rows: any classification data set that TFDS knows or finds on disk."""
+
+    _where = "dataset"
 
     name: str
     """TFDS name, such as "cifar10", "some/config" or "mnist:3.0.1"; "digits" is built in."""
@@ -34,14 +35,11 @@ class DatasetConfig(Section):
     """Whether TFDS may fetch a data set that isn't on disk."""
 
     def __post_init__(self) -> None:
-        require(bool(self.name), "dataset.name", self.name, "name a TFDS data set or digits")
-        require(self.image_size >= 0, "dataset.image_size", self.image_size, "0 or a side")
-        require(
-            self.resize_shorter == 0 or self.resize_shorter >= self.image_size > 0,
-            "dataset.resize_shorter",
-            self.resize_shorter,
-            f"must be 0, or at least dataset.image_size={self.image_size}, and that above 0",
-        )
+        self._require(bool(self.name), "name", "name a TFDS data set or digits")
+        self._within("[0, ∞)", "image_size")
+        rule = f"must be 0, or at least dataset.image_size={self.image_size}, and that above 0"
+        fits = self.resize_shorter == 0 or self.resize_shorter >= self.image_size > 0
+        self._require(fits, "resize_shorter", rule)
 
 
 def check_model_file(path: str | pathlib.Path) -> None:
@@ -57,6 +55,8 @@ def check_model_file(path: str | pathlib.Path) -> None:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig(Section):
     """Which network: one of ours, by name, or the user's own `.keras` file."""
+
+    _where = "model"
 
     architecture: str = "resnet"
     """A name of `rmc_tf.networks.architectures`; unused where `path` is given."""
@@ -83,23 +83,20 @@ class ModelConfig(Section):
     def __post_init__(self) -> None:
         takes_weights = self.architecture not in ("resnet", "cnn") and not self.path
         rule = "only a ResNet of keras.applications takes weights; leave it empty"
-        require(takes_weights or not self.weights, "model.weights", self.weights, rule)
+        self._require(takes_weights or not self.weights, "weights", rule)
         has_stages = self.architecture != "cnn" and not self.path
         rule = "a cnn, or a model of the user's, has no stages to denoise; leave it out"
-        require(has_stages or self.denoising == "none", "model.denoising", self.denoising, rule)
-        require(self.blocks >= 1, "model.blocks", self.blocks, "must be at least 1")
-        require(self.filters >= 1, "model.filters", self.filters, "must be at least 1")
-        require(
-            len(self.widen) == 3 and min(self.widen) >= 1,
-            "model.widen",
-            self.widen,
-            "must be three whole numbers, each at least 1",
-        )
+        self._require(has_stages or self.denoising == "none", "denoising", rule)
+        self._within("[1, ∞)", "blocks", "filters")
+        three = len(self.widen) == 3 and min(self.widen) >= 1
+        self._require(three, "widen", "must be three whole numbers, each at least 1")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig(Section):
     """What training minimises: the blocks of Table 1."""
+
+    _where = "training.loss"
 
     kind: Literal["regular", "adversarial", "jacobian", "cross_lipschitz"] = "regular"
     """The cross entropy L alone; L on adversarial examples (Goodfellow et al. 2014, Madry et al.
@@ -125,38 +122,20 @@ class LossConfig(Section):
     def __post_init__(self) -> None:
         given, needed = bool(self.attack), self.kind == "adversarial"
         rule = "name one of `attacks`" if needed else f"{self.kind} training has none; leave it out"
-        require(given == needed, "training.loss.attack", self.attack, rule)
-        require(
-            0 <= self.clean_share < 1,
-            "training.loss.clean_share",
-            self.clean_share,
-            "must be in [0, 1)",
-        )
-        require(
-            0 <= self.starts_at_x <= 1,
-            "training.loss.starts_at_x",
-            self.starts_at_x,
-            "must be in [0, 1]",
-        )
-        require(
-            needed or not self.starts_at_x,
-            "training.loss.starts_at_x",
-            self.starts_at_x,
-            f"{self.kind} training has no attack; leave it out",
-        )
-        require(0 < self.weight < math.inf, "training.loss.weight", self.weight, "must be above 0")
-        require(self.projections >= 0, "training.loss.projections", self.projections, "0 or more")
-        require(
-            0 <= self.ordinary_share < 1,
-            "training.loss.ordinary_share",
-            self.ordinary_share,
-            "must be in [0, 1)",
-        )
+        self._require(given == needed, "attack", rule)
+        self._within("[0, 1)", "clean_share", "ordinary_share")
+        self._within("[0, 1]", "starts_at_x")
+        rule = f"{self.kind} training has no attack; leave it out"
+        self._require(needed or not self.starts_at_x, "starts_at_x", rule)
+        self._within("(0, ∞)", "weight")
+        self._within("[0, ∞)", "projections")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Section):
     """How θ* is found: minimise the loss over D with Adam (section 4, "Settings")."""
+
+    _where = "training"
 
     epochs: int = 60
     """0: the network is taken as it is, for one whose weights are given (`model.weights`)."""
@@ -169,16 +148,16 @@ class TrainingConfig(Section):
     loss: LossConfig = LossConfig()
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 0, "training.epochs", self.epochs, "must be 0 or more")
-        require(self.batch_size >= 1, "training.batch_size", self.batch_size, "at least 1")
-        require(
-            0 < self.learning_rate < 1, "training.learning_rate", self.learning_rate, "in (0, 1)"
-        )
+        self._within("[0, ∞)", "epochs")
+        self._within("[1, ∞)", "batch_size")
+        self._within("(0, 1)", "learning_rate")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkConfig(Section):
     """A trained network besides the experiment's own: in what it differs from that one."""
+
+    _where = "networks.*"
 
     loss: LossConfig = LossConfig()
     widen: tuple[int, ...] = (1, 1, 1)
@@ -192,5 +171,4 @@ class NetworkConfig(Section):
     network, and from the same weights."""
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 0, "networks.*.epochs", self.epochs, "must be 0 or more")
-        require(self.number >= 0, "networks.*.number", self.number, "must be 0 or more")
+        self._within("[0, ∞)", "epochs", "number")

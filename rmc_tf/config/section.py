@@ -4,7 +4,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from rmc_tf.common.errors import UserError, did_you_mean
 
@@ -20,7 +20,27 @@ def require(holds: bool, field: str, value: object, rule: str) -> None:
 
 
 class Section:
-    """What every group of settings has: conversion to and from plain dictionaries."""
+    """What every group of settings has: checks, and conversion to and from plain dictionaries."""
+
+    _where: ClassVar[str]
+    """The path of the group, as in "rmc.calibration"; a star stands for a name."""
+
+    def _require(self, holds: bool, field: str, rule: str) -> None:
+        """Refuses the value of a field that breaks a rule; see `require`."""
+        require(holds, f"{self._where}.{field}", getattr(self, field), rule)
+
+    def _within(self, interval: str, *fields: str) -> None:
+        """Refuses values outside of an interval, written as in "(0, 1]" or "[1, ∞)"."""
+        low, high = interval[1:-1].replace("∞", "inf").split(", ")
+        rule = f"must be in {interval}"
+        if high == "inf":
+            rule = f"must be {low} or more" if interval[0] == "[" else f"must be above {low}"
+            rule += ", and finite"
+        for field in fields:
+            value = getattr(self, field)
+            above = value > float(low) or (interval[0] == "[" and value == float(low))
+            below = value < float(high) or (interval[-1] == "]" and value == float(high))
+            self._require(above and below, field, rule)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as nested dictionaries that JSON can hold."""
@@ -57,6 +77,7 @@ class Section:
           UserError: a field is unknown, of the wrong type, or out of its range.
         """
         hints = typing.get_type_hints(cls)
+        del hints["_where"]
         for name in values:
             if name not in hints:
                 remedy = did_you_mean(name, hints, where)

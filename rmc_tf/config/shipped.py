@@ -7,14 +7,16 @@ each other: in an installation a folder of rmc_tf, in the checkout the folder be
 import difflib
 import importlib
 import importlib.util
+import inspect
 import pathlib
+import runpy
 import sys
 import types
 from collections.abc import Callable
 
 import ml_collections
 
-from rmc_tf.common.errors import UserError, did_you_mean
+from rmc_tf.common.errors import UserError, did_you_mean, first_line
 from rmc_tf.config.experiment import ExperimentConfig, to_flags
 
 _PACKAGE = "rmc_tf.configs"
@@ -93,6 +95,42 @@ def find(config: str) -> pathlib.Path:
     if path.stem in names() and path.parent.name in ("", "configs"):
         return folder() / f"{path.stem}.py"
     raise UserError(f"--config={config}: no such file; {did_you_mean(path.stem, names())}")
+
+
+def run(config: str) -> tuple[ml_collections.ConfigDict, str]:
+    """Runs a config file, which may import the shipped ones.
+
+    Args:
+      config: FILE, or FILE:DATASET.
+
+    Returns:
+      what its `get_config` returns, and the name of the run. A config that takes a data set is
+      one of many experiments on it, which share their work: so the run is called after the data
+      set. Any other is called after its file.
+
+    Raises:
+      UserError: it doesn't run, or returns something else.
+    """
+    file, _, argument = config.partition(":")
+    path = pathlib.Path(file)
+    try:
+        if path.resolve().parent == folder().resolve():
+            get_config = load(path.stem).get_config
+        else:
+            make_importable()
+            get_config = runpy.run_path(file)["get_config"]
+        loaded = get_config(*([argument] if argument else []))
+        takes_dataset = bool(inspect.signature(get_config).parameters)
+    except UserError:
+        raise
+    except Exception as error:  # the user's own code raises what it likes
+        raise UserError(f"--config={config}: {first_line(error)}; correct it") from error
+    if not isinstance(loaded, ml_collections.ConfigDict):
+        raise UserError(
+            f"--config={config}: get_config() returns a {type(loaded).__name__}, expected what "
+            "rmc_tf.config.to_flags(experiment) returns"
+        )
+    return loaded, argument or loaded.dataset.name if takes_dataset else path.stem
 
 
 def on_dataset(

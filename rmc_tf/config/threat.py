@@ -1,10 +1,9 @@
 """Attacks on a defence."""
 
 import dataclasses
-import math
 from typing import Literal
 
-from rmc_tf.config.section import Section, require
+from rmc_tf.config.section import Section
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,6 +12,8 @@ class ThreatConfig(Section):
 
     Each threat reads some of these settings; one that it doesn't read is refused.
     """
+
+    _where = "threats.*"
 
     threat: str = "transfer"
     """A name of `rmc_tf.threats`."""
@@ -49,30 +50,14 @@ class ThreatConfig(Section):
     each answer costs an adaptation."""
 
     def __post_init__(self) -> None:
-        for field in ("rounds", "samples", "queries"):
-            value = getattr(self, field)
-            require(value >= 1, f"threats.*.{field}", value, "must be at least 1")
-        for field in ("before", "delay"):
-            value = getattr(self, field) or 0
-            require(value >= 0, f"threats.*.{field}", value, "must be 0 or more")
-        share = self.known_share
-        require(0 <= share <= 1, "threats.*.known_share", share, "must be in [0, 1]")
-        for field in ("delay", "known_share"):
-            value, default = getattr(self, field), getattr(ThreatConfig, field)
-            rule = "is of the p points of `before`; give that, too"
-            require(self.before is not None or value == default, f"threats.*.{field}", value, rule)
-        require(
-            0 < self.temperature < math.inf,
-            "threats.*.temperature",
-            self.temperature,
-            "must be above 0 and finite",
-        )
-        require(
-            0 <= self.network_share <= 1,
-            "threats.*.network_share",
-            self.network_share,
-            "must be in [0, 1]",
-        )
+        self._within("[1, ∞)", "rounds", "samples", "queries")
+        self._within("[0, ∞)", "delay")
+        self._within("[0, 1]", "known_share", "network_share")
+        self._within("(0, ∞)", "temperature")
+        self._require((self.before or 0) >= 0, "before", "must be 0 or more")
+        rule = "is of the p points of `before`; give that, too"
+        self._require(self.before is not None or self.delay == 0, "delay", rule)
+        self._require(self.before is not None or self.known_share == 1, "known_share", rule)
 
     @property
     def in_turn(self) -> "ThreatConfig":
