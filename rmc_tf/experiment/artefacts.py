@@ -6,7 +6,6 @@ the work directory where it is there, under the fingerprint of all that made it.
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +17,11 @@ from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
-from rmc_tf.common.traces import Traces
-from rmc_tf.config import ExperimentConfig
 from rmc_tf.data import datasets
 from rmc_tf.evaluation import streams
 from rmc_tf.experiment.cells import Searched
 from rmc_tf.experiment.overrides import K
+from rmc_tf.experiment.workspace import Workspace
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.report import tables
 from rmc_tf.search.index import FeatureIndex
@@ -43,30 +41,19 @@ class SharedArtefacts:
 class Artefacts:
     """The networks, augmented sets and streams of one experiment in one work directory."""
 
-    def __init__(
-        self,
-        config: ExperimentConfig,
-        workdir: pathlib.Path,
-        say: Callable[[str], object],
-        traces: Callable[[str, str], Traces],
-        shared: SharedArtefacts | None = None,
-    ) -> None:
+    def __init__(self, workspace: Workspace, shared: SharedArtefacts | None = None) -> None:
         """Prepares to make them; nothing is read or written yet.
 
         Args:
-          config: every setting.
-          workdir: where all artefacts are.
-          say: tells the user a line.
-          traces: from a name and a fingerprint to where a training is traced.
+          workspace: of the experiment.
           shared: with other experiments in the same work directory.
 
         Raises:
           UserError: the engine that makes shards isn't installed.
         """
-        self._config = config
-        self._workdir = workdir
-        self._say = say
-        self._traces_of = traces
+        config = workspace.config
+        self._config, self._workdir, self._say = config, workspace.folder, workspace.say
+        self._traces_of = workspace.traces
         self._engine = distributed.engine(config.hardware, config.deterministic)
         self._shared = shared or SharedArtefacts()
         self._streams: dict[tuple[str, str], streams.Stream] = {}

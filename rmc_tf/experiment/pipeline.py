@@ -24,7 +24,7 @@ from rmc_tf.augmented_set import preparation
 from rmc_tf.common import storage
 from rmc_tf.common.provenance import revision
 from rmc_tf.common.seeding import derive_seed
-from rmc_tf.common.traces import NoTraces, TensorBoardTraces, Traces
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import ExperimentConfig, with_profile
 from rmc_tf.defences.base import Defence, State, tracing
 from rmc_tf.evaluation import records, streams
@@ -35,6 +35,7 @@ from rmc_tf.experiment.cells import Cell, Searched
 from rmc_tf.experiment.overrides import K
 from rmc_tf.experiment.sides import Sides
 from rmc_tf.experiment.skip_cells import SkipCells
+from rmc_tf.experiment.workspace import Workspace
 from rmc_tf.networks.devices import share_cores, share_gpus
 from rmc_tf.networks.export import export
 from rmc_tf.threats import runner
@@ -91,13 +92,11 @@ class Pipeline:
             tf.config.experimental.enable_op_determinism()
         self.config = config
         self.workdir = workdir
-        self._say = say
+        self._workspace = Workspace(config, workdir, say)
         self._progress = progress or SaidCells(say)
-        self.artefacts = Artefacts(config, workdir, say, self._traces_of, shared)
+        self.artefacts = Artefacts(self._workspace, shared)
         self.sides = Sides(config, self.artefacts)
-        self._skip_cells = SkipCells(
-            config, workdir, self.artefacts, self.sides, say, self._traces_of
-        )
+        self._skip_cells = SkipCells(self._workspace, self.artefacts, self.sides)
 
     @cached_property
     def table(self) -> cells.Layout:
@@ -144,11 +143,11 @@ class Pipeline:
         path, fingerprint = self._result_path(cell)
         result = records.stored_result(path, fingerprint)
         if result is not None:
-            self._say(f"evaluate {cell}: reused from {path}")
+            self._workspace.say(f"evaluate {cell}: reused from {path}")
             return result
         if cell.replay:
             self.result(_attacking(cell))  # what it crafts is replayed
-        traces = self._traces_of(path.name.rpartition("-")[0], fingerprint)
+        traces = self._workspace.traces(path.name.rpartition("-")[0], fingerprint)
         result = self._answers(cell, path, fingerprint, traces)
         traces.outcome(hparams.of(cell, self.config), hparams.metrics(result))
         return result
@@ -242,13 +241,6 @@ class Pipeline:
         threatened = cell.stream in self.config.threats
         asked = self._asked(dataclasses.replace(cell, replay=threatened))  # what was crafted
         return Finished(*self.sides.defence(cell), asked)
-
-    def _traces_of(self, name: str, fingerprint: str) -> Traces:
-        traces = self.config.traces
-        if not traces.enabled:
-            return NoTraces()
-        folder = self.workdir / "traces" / f"{name}-{fingerprint}"
-        return TensorBoardTraces(folder, traces.image_every)
 
 
 def _attacking(cell: Cell) -> Cell:

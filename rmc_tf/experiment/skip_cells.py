@@ -7,7 +7,7 @@ those that there are. A cell itself is a result like any other.
 
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +17,7 @@ from rmc_tf import defences
 from rmc_tf.augmented_set import preparation
 from rmc_tf.common import storage
 from rmc_tf.common.seeding import derive_seed
-from rmc_tf.common.traces import Traces
-from rmc_tf.config import ExperimentConfig, ThreatConfig
+from rmc_tf.config import ThreatConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.evaluation import records
@@ -26,6 +25,7 @@ from rmc_tf.evaluation.streams import Stream
 from rmc_tf.experiment.artefacts import Artefacts
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.sides import Role, Sides
+from rmc_tf.experiment.workspace import Workspace
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats import hindsight
 from rmc_tf.threats.base import BatchThreat
@@ -36,31 +36,11 @@ from rmc_tf.threats.pgd_skip import crafted_from, in_another_order
 class SkipCells:
     """Attacks all points of a cell from one state, and has them answered from one state."""
 
-    def __init__(
-        self,
-        config: ExperimentConfig,
-        workdir: pathlib.Path,
-        artefacts: Artefacts,
-        sides: Sides,
-        say: Callable[[str], object],
-        traces: Callable[[str, str], Traces],
-    ) -> None:
-        """Prepares to attack; nothing is read or written yet.
-
-        Args:
-          config: every setting.
-          workdir: where all artefacts are.
-          artefacts: of the same experiment.
-          sides: of the same experiment.
-          say: tells the user a line.
-          traces: from a name and a fingerprint to where a training is traced.
-        """
-        self._config = config
-        self._workdir = workdir
+    def __init__(self, workspace: Workspace, artefacts: Artefacts, sides: Sides) -> None:
+        """Prepares to attack; nothing is read or written yet."""
+        self._workspace, self._config = workspace, workspace.config
         self._artefacts = artefacts
         self._sides = sides
-        self._say = say
-        self._traces_of = traces
 
     def result(
         self,
@@ -141,7 +121,7 @@ class SkipCells:
             defence,
             points,
             [count],
-            folder=self._workdir / "histories" / of,
+            folder=self._workspace.folder / "histories" / of,
             checkpoint_seconds=self._config.evaluation.checkpoint_seconds,
             what=f"history of {role.value or 'the'} {cell.defence}",
         )[count]
@@ -167,7 +147,7 @@ class SkipCells:
             settings=config.network(cell.network)[1],
             seed=derive_seed(config.seed, "hindsight"),
             deterministic=config.deterministic,
-            folder=self._workdir / "train",
-            say=self._say,
-            traces=lambda fingerprint: self._traces_of("hindsight", fingerprint),
+            folder=self._workspace.folder / "train",
+            say=self._workspace.say,
+            traces=lambda fingerprint: self._workspace.traces("hindsight", fingerprint),
         )

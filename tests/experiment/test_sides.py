@@ -9,7 +9,6 @@ import pytest
 
 from rmc_tf import threats
 from rmc_tf.common.errors import UserError
-from rmc_tf.common.traces import NoTraces
 from rmc_tf.config import (
     AttackConfig,
     AugmentedSetConfig,
@@ -24,6 +23,7 @@ from rmc_tf.experiment import artefacts
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.pipeline import Pipeline
 from rmc_tf.experiment.sides import Sides
+from rmc_tf.experiment.workspace import Workspace
 from rmc_tf.search.index import FeatureIndex
 
 PGD = AttackConfig(epsilon=0.1, step_size=0.02, iterations=7)
@@ -99,7 +99,7 @@ def test_no_defence_keeps_the_index_of_one_d_prime_while_that_of_the_next_is_bui
         return index
 
     monkeypatch.setattr(artefacts, "FeatureIndex", watched)
-    made = artefacts.Artefacts(config, tmp_path, print, lambda *_: NoTraces())
+    made = artefacts.Artefacts(Workspace(config, tmp_path, print))
     sides = Sides(config, made)
     bare = sides.defence(Cell("target", "none", (), "clean", ""))
     sides.defence(Cell("target", "rmc", ("pgd",), "clean", ""))
