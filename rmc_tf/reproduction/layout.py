@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rmc_tf.report.page import Grid, Line, Place
 from rmc_tf.report.paper import Printed
 from rmc_tf.report.tables import Result, Row, Table, mean_accuracy
-from rmc_tf.reproduction.blocks import Grid, Line, Place
 
 _RADIUS = "ε = "
 _TOGETHER = "\N{NO-BREAK SPACE}"
@@ -29,22 +29,19 @@ def grid(table: Table, printed: Printed) -> Grid:
     Its rows and columns are in the paper's order; what only one of the two has is there, too,
     and says so. Where our rows are the paper's columns (Table 4) it lies as the paper's does.
     """
-    if _same(printed.columns, [r.title for r in table.rows]) > _same(
-        printed.columns, table.columns
-    ):
+    titles = [row.title for row in table.rows]
+    if _same(printed.columns, titles) > _same(printed.columns, table.columns):
         table = _transposed(table)
     columns = _merged(list(table.columns), printed.columns)
-    head = [Place(""), *(_head(column) for column in columns)]
-    blocks = [(name, list(rows)) for name, rows in table.blocks.items()]
     theirs = list(dict.fromkeys(row.block for row in printed.rows))
-    parts = []
-    for number, (name, rows) in enumerate(blocks):
+    parts = {}
+    for number, (name, rows) in enumerate(table.blocks.items()):
         block = theirs[number] if number < len(theirs) else None
         their_rows = [i for i, row in enumerate(printed.rows) if row.block == block]
-        titles = _merged([r.title for r in rows], [printed.rows[i].title for i in their_rows])
-        lines = [_line(title, rows, their_rows, columns, printed) for title in titles]
-        parts.append((name, lines))
-    return Grid(table.title, head, parts)
+        merged = _merged([r.title for r in rows], [printed.rows[i].title for i in their_rows])
+        parts[name] = [_line(title, rows, their_rows, columns, printed) for title in merged]
+    head = [Place(column.text, _only(column), column.printed) for column in columns]
+    return Grid(["", *head], parts, table.title)
 
 
 def _same(one: Sequence[str], other: Sequence[str]) -> int:
@@ -87,10 +84,6 @@ def _merged(ours: Sequence[str], theirs: Sequence[str]) -> list[_Title]:
     return found
 
 
-def _head(title: _Title) -> Place:
-    return Place(title.text, _only(title), title.printed)
-
-
 def _only(title: _Title) -> str:
     """Returns a word on what only one of the two tables has."""
     if title.here is None:
@@ -107,8 +100,8 @@ def _line(
 ) -> Line:
     own = None if title.here is None else rows[title.here]
     their = None if title.paper is None else their_rows[title.paper]
-    marks = "" if their is None else _marks(printed, their)
-    places = []
+    marks = "" if their is None else printed.marks_of([their])
+    places = [Place(f"{title.text}{marks}", _only(title))]
     for column in columns:
         text, about = "–", ""
         if own is not None and column.here is not None:
@@ -117,17 +110,12 @@ def _line(
         if their is not None and column.paper is not None:
             value = printed.place(their, column.paper)
         places.append(Place(text, about, value))
-    return Line(Place(f"{title.text}{marks}", _only(title)), places)
-
-
-def _marks(printed: Printed, row: int) -> str:
-    own = [i for i, places in enumerate(printed.marks, 1) if [row] in places]
-    return "".join(f" [{i}]" for i in own)
+    return places
 
 
 def _measured(results: Sequence[Result]) -> tuple[str, str]:
     """Returns an accuracy, its interval and on how many points."""
     share, (low, high), points = mean_accuracy(results)
     several = f", mean of {len(results)} D'" if len(results) > 1 else ""
-    number = f"n = {points}".replace(" ", _TOGETHER)
-    return f"{100 * share:.1f}", f"{100 * low:.1f}–{100 * high:.1f}, {number}{several}"
+    count = _TOGETHER.join(["n", "=", str(points)])
+    return f"{100 * share:.1f}", f"{100 * low:.1f}–{100 * high:.1f}, {count}{several}"

@@ -6,9 +6,7 @@ from typing import Any
 
 from rmc_tf.report import claims, paper
 from rmc_tf.report.claims import Verdict
-from rmc_tf.report.paper import Printed
-from rmc_tf.reproduction import gather, layout, plan
-from rmc_tf.reproduction.blocks import (
+from rmc_tf.report.page import (
     Block,
     Folded,
     Grid,
@@ -18,7 +16,10 @@ from rmc_tf.reproduction.blocks import (
     Paragraph,
     Picture,
     Place,
+    made_by,
 )
+from rmc_tf.report.paper import Printed
+from rmc_tf.reproduction import gather, layout, plan
 
 Results = Mapping[str, Any]
 TABLES = ("table1", "table2", "table3", "table4", "table5a", "table5b", "table6", "table7")
@@ -51,7 +52,13 @@ def blocks(results: Results, provenance: Mapping[str, Any]) -> list[Block]:
         Heading(2, "Claims"),
         *claim_list(results, judged),
         Heading(2, "What produced this"),
-        *_made_by(provenance),
+        Items(
+            [
+                *made_by(provenance),
+                "every number: [results.json](results.json); every setting: "
+                "[provenance.json](provenance.json); as Markdown: [report.md](report.md)",
+            ]
+        ),
     ]
 
 
@@ -143,11 +150,10 @@ def how_long_each(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
             took[name] = took.get(name, 0.0) + seconds
     if not took:
         return []
-    lines = [Line(Place(_short(name)), [Place(_duration(took[name]))]) for name in took]
+    rows = [[_short(name), _duration(seconds)] for name, seconds in took.items()]
     title = "How long each took, with what it was the first to need"
     note = Paragraph("What else was run found all its cells ready.", note=True)
-    head = [Place("of the paper"), Place("time")]
-    return [Folded(title, [Grid(title, head, [("", lines)]), note])]
+    return [Folded(title, [Grid(["of the paper", "time"], {"": rows}, title), note])]
 
 
 def _duration(seconds: float) -> str:
@@ -247,19 +253,17 @@ def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
 
 
 def _claims(title: str, judged: Sequence[Verdict], results: Results) -> Grid:
-    head = [Place("The paper says"), Place("here"), Place("decided by"), Place("where")]
-    lines = [
-        Line(
-            Place(verdict.claim.text),
-            [
-                Place(f"**{verdict.word}**", verdict.detail),
-                Place(verdict.deciding or _why_not(verdict, results)),
-                Place(verdict.claim.source),
-            ],
-        )
+    rows: list[Line] = [
+        [
+            verdict.claim.text,
+            Place(f"**{verdict.word}**", verdict.detail),
+            verdict.deciding or _why_not(verdict, results),
+            verdict.claim.source,
+        ]
         for verdict in judged
     ]
-    return Grid(title, head, [("", lines)], words=True)
+    head = ["The paper says", "here", "decided by", "where"]
+    return Grid(head, {"": rows}, title, words=True)
 
 
 def _why_not(verdict: Verdict, results: Results) -> str:
@@ -272,24 +276,6 @@ def _why_not(verdict: Verdict, results: Results) -> str:
 
 
 def _numbers(verdict: Verdict) -> Grid:
-    head = [Place("difference"), Place("of"), Place("95 % interval"), Place("")]
-    lines = [
-        Line(Place(what), [Place(parts), Place(number), Place(word)])
-        for what, parts, number, word in claims.number_table(verdict.differences)
-    ]
-    return Grid(verdict.claim.text, head, [("", lines)], words=True)
-
-
-def _made_by(provenance: Mapping[str, Any]) -> list[Block]:
-    versions = ", ".join(f"{name} {v}" for name, v in provenance["versions"].items())
-    return [
-        Items(
-            [
-                f"command: `{provenance['command']}`",
-                f"seed {provenance['seed']}; report at revision {provenance['revision']}",
-                versions,
-                "every number: [results.json](results.json); every setting: "
-                "[provenance.json](provenance.json); as Markdown: [report.md](report.md)",
-            ]
-        )
-    ]
+    head = ["difference", "of", "95 % interval", ""]
+    rows = claims.number_table(verdict.differences)
+    return Grid(head, {"": rows}, verdict.claim.text, words=True)

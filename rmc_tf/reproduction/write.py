@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmc_tf.common import storage
-from rmc_tf.reproduction import as_html, as_markdown, page
+from rmc_tf.report import html_page
+from rmc_tf.report.page import write as write_markdown
+from rmc_tf.reproduction import page
 from rmc_tf.reproduction.gather import Found
 
 _LARGEST = 1_500_000
@@ -51,8 +53,7 @@ def write(
     storage.write_json(folder / "results.json", {**results, "claims": claims})
     storage.write_json(folder / "provenance.json", provenance)
     blocks = page.blocks(results, provenance)
-    title = f"RMC on {results['dataset']}"
-    storage.write_bytes(folder / "report.md", as_markdown.render(blocks).encode())
+    write_markdown(folder / "report.md", blocks)
     path = folder / "index.html"
-    storage.write_bytes(path, as_html.render(title, blocks, folder).encode())
+    html_page.write(path, f"RMC on {results['dataset']}", blocks)
     return path

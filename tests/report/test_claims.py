@@ -7,6 +7,7 @@ import pytest
 
 from rmc_tf.report import claims, paper, tables
 from rmc_tf.report.claims import Share
+from rmc_tf.report.page import markdown
 
 
 def table(columns: list[str], rows: dict[str, list[float]], points: int = 50) -> tables.Table:
@@ -100,11 +101,12 @@ def test_table_4_compares_losses() -> None:
 def test_a_report_says_what_decides_a_claim() -> None:
     rows = {"None": [10.0, 10.0], "RMC": [90.0, 30.0]}
     filled = table(["transfer", "PGD-Skip"], rows, points=20)
-    text = claims.verdict_table(claims.judged("threats", filled))
+    text = markdown(*claims.verdict_table(claims.judged("threats", filled)))
     assert "| PGD-Skip defeats RMC | section 5.2 | **holds** |" in text
     assert "| RMC: transfer − PGD-Skip | 90.0 against 30.0 | +60.0 (" in text
-    assert claims.verdict_table(claims.judged("report", filled)) == ""
-    untested = claims.verdict_table(claims.judged("threats", table(["clean"], {"None": [90.0]})))
+    assert claims.verdict_table(claims.judged("report", filled)) == []
+    judged = claims.judged("threats", table(["clean"], {"None": [90.0]}))
+    untested = markdown(*claims.verdict_table(judged))
     assert "**not tested**" in untested and "Decided by" not in untested
 
 

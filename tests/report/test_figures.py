@@ -136,7 +136,7 @@ def test_lines_and_csv_are_those_of_the_records(
 def test_robustness_by_size_is_drawn_where_its_data_says(
     measured: list[Measured], tmp_path: pathlib.Path
 ) -> None:
-    figure4b.draw(tmp_path, measured, "digits")
+    FIGURES["figure4b"](tmp_path, measured, "digits")
     rows = read(tmp_path / "figure.csv")
     for row, place in zip(rows, measured, strict=True):
         right = sum(r["label"] == r["prediction"] for r in place.records)

@@ -9,7 +9,7 @@ import numpy as np
 import threadpoolctl
 from sklearn.manifold import TSNE
 
-import rmc_tf.report.figures.style as style
+from rmc_tf.report.figures import style
 
 _COLOURS = {"x": "#D55E00", "N": "#0072B2", "naive": "#56B4E9", "N'": "#009E73"}
 """As in the paper: red, blue, cyan and green; of Okabe & Ito 2008, safe for any eye."""
@@ -236,15 +236,8 @@ def caption_of(around: Neighbourhood, dataset: str) -> str:
 
 
 def draw(folder: pathlib.Path, around: Neighbourhood, dataset: str) -> str:
-    """Writes the figure into a folder, and returns its caption.
-
-    Args:
-      folder: where to.
-      around: the input and its neighbours.
-      dataset: its name.
-    """
+    """Writes the figure into a folder, on a data set of some name, and returns its caption."""
     points, bars, caption = embedded(around), counts(around), caption_of(around, dataset)
-    with style.style():
-        drawn = picture(around, points, bars)
-        style.write(folder, drawn, {"embedding": points, "labels": bars}, caption)
+    data: Mapping[str, Sequence[Any]] = {"embedding": points, "labels": bars}
+    style.write(folder, lambda: picture(around, points, bars), data, caption)
     return caption
