@@ -182,12 +182,8 @@ def budget_table(found: Found) -> Grid:
 
 def bare_of(subject: Subject, found: Found) -> Subject:
     """Returns the same network without a defence."""
-    same: Sequence[Subject] = [
-        other
-        for other in found["subjects"]
-        if other["network"] == subject["network"] and other["defence"] == "none"
-    ]
-    return same[0]
+    bare = [other for other in found["subjects"] if other["defence"] == "none"]
+    return next(other for other in bare if other["network"] == subject["network"])
 
 
 def name(subject: Subject) -> str:

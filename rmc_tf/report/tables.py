@@ -195,6 +195,7 @@ def course_figure(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -
       records: stream to the records of RMC on it.
     """
     figure, panels = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    titles = ("accuracy so far, %", "steps a prediction", "delay a prediction, ms")
     for look, (stream, points) in zip(style.looks(len(records)), records.items(), strict=True):
         named = {"color": look.color, "linestyle": look.linestyle, "label": stream}
         seen = np.arange(1, len(points) + 1)
@@ -202,10 +203,8 @@ def course_figure(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -
         panels[0].plot(seen, 100 * np.cumsum(right) / seen, **named)
         panels[1].plot(seen, np.cumsum([p["steps"] for p in points]) / seen, **named)
         panels[2].plot(seen, 1e3 * np.cumsum([p["seconds"] for p in points]) / seen, **named)
-    for axes, what in zip(
-        panels, ("accuracy so far, %", "steps a prediction", "delay a prediction, ms"), strict=True
-    ):
-        axes.set(xlabel="test points seen", ylabel=what, ylim=(0, None))
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set(xlabel="test points seen", ylabel=title, ylim=(0, None))
     panels[0].legend(frameon=False)
     style.save(figure, path)
     plt.close(figure)

@@ -8,7 +8,7 @@ from typing import Any
 
 from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError
-from rmc_tf.report.claims import Course, Point
+from rmc_tf.report.claims.base import Course, Point
 from rmc_tf.report.tables import Table
 
 _COURSES = ("figure2", "figure3", "figure4a")

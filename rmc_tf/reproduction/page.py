@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rmc_tf.report import claims, paper
-from rmc_tf.report.claims import Verdict
+from rmc_tf.report.claims.base import LEGEND, WORDS, Verdict, number_table
 from rmc_tf.report.page import (
     Block,
     Folded,
@@ -131,8 +131,7 @@ def how_long(runs: Sequence[Mapping[str, Any]]) -> str:
     computed = sum(run["computed"] for run in working)
     seconds = sum(run["seconds"] for run in working)
     several = f" in {len(working)} runs" if len(working) > 1 else ""
-    # Runs recorded without their settings counted what tables share as found, too.
-    found = working[0]["reused"] if "settings" in working[0] else 0
+    found = working[0]["reused"]
     before = f"; {found} cells were there before" if found else ""
     return f"{_duration(seconds)}{several} for {computed} cells{before}."
 
@@ -166,7 +165,7 @@ def _duration(seconds: float) -> str:
 
 def _counted(judged: Sequence[Verdict]) -> str:
     words = [verdict.word for verdict in judged]
-    return "; ".join(f"{w}: {words.count(w)}" for w in claims.WORDS if w in words)
+    return "; ".join(f"{w}: {words.count(w)}" for w in WORDS if w in words)
 
 
 def _tables(results: Results) -> list[Block]:
@@ -239,7 +238,7 @@ def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     found: list[Block] = [
         _claims(title, shown, results),
         Paragraph(
-            f"{claims.LEGEND} A claim about several places has a difference for each; what is "
+            f"{LEGEND} A claim about several places has a difference for each; what is "
             "shown is the least favourable, and a claim holds if all of them do; one of most "
             "cases, if most do.",
             note=True,
@@ -277,5 +276,5 @@ def _why_not(verdict: Verdict, results: Results) -> str:
 
 def _numbers(verdict: Verdict) -> Grid:
     head = ["difference", "of", "95 % interval", ""]
-    rows = claims.number_table(verdict.differences)
+    rows = number_table(verdict.differences)
     return Grid(head, {"": rows}, verdict.claim.text, words=True)

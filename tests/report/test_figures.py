@@ -13,7 +13,6 @@ import pytest
 from rmc_tf.common.intervals import wilson
 from rmc_tf.report import tables
 from rmc_tf.report.figures import (
-    FIGURES,
     course,
     figure1,
     figure2,
@@ -23,6 +22,7 @@ from rmc_tf.report.figures import (
     style,
 )
 from rmc_tf.report.figures.course import Measured
+from rmc_tf.report.figures.of_records import FIGURES
 
 COURSES: dict[str, Any] = {"figure2": figure2, "figure3": figure3, "figure4a": figure4a}
 
@@ -69,7 +69,10 @@ def test_a_figure_is_a_picture_in_two_forms_its_data_and_a_caption(
 ) -> None:
     caption = FIGURES[name](tmp_path, one_stream(name, measured), "digits")
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("figure.png", "figure.svg", "figure.csv", "caption.md")
+        "figure.png",
+        "figure.svg",
+        "figure.csv",
+        "caption.md",
     }
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     root = xml.dom.minidom.parse(str(tmp_path / "figure.svg")).documentElement

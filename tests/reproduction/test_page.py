@@ -262,13 +262,13 @@ def test_what_was_not_run_is_named_with_its_reason(folder: pathlib.Path) -> None
     assert "no &lt;reason&gt; &amp; none" in (folder / "index.html").read_text()
 
 
-def test_cells_were_there_before_only_where_that_was_counted(results: gather.Found) -> None:
-    def said(**run: object) -> str:
-        runs = [{"computed": 9, "reused": 4, "seconds": 60.0, **run}]
+def test_cells_that_were_there_before_are_counted(results: gather.Found) -> None:
+    def said(reused: int) -> str:
+        runs = [{"computed": 9, "reused": reused, "seconds": 60.0}]
         return markdown(*page.summary({**results, "runs": runs}, []))
 
-    assert "1 min for 9 cells; 4 cells were there before." in said(settings="a fingerprint")
-    assert "1 min for 9 cells.\n" in said()
+    assert "1 min for 9 cells; 4 cells were there before." in said(reused=4)
+    assert "1 min for 9 cells.\n" in said(reused=0)
 
 
 def test_what_each_took_is_summed_over_the_runs() -> None:

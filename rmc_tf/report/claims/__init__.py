@@ -7,46 +7,16 @@ what decides it; a module a section.
 from collections.abc import Mapping, Sequence
 
 from rmc_tf.report.claims import figures, section4, section5, section6
-from rmc_tf.report.claims.base import (
-    LEGEND,
-    VERDICTS,
-    WORDS,
-    Claim,
-    Course,
-    Difference,
-    Point,
-    Share,
-    Verdict,
-    judged_by,
-    number_table,
-)
+from rmc_tf.report.claims.base import LEGEND, Claim, Course, Verdict, judged_by, number_table
 from rmc_tf.report.page import Block, Grid, Line, Paragraph, Place
 from rmc_tf.report.tables import Table
 
-__all__ = [
-    "CLAIMS",
-    "LEGEND",
-    "VERDICTS",
-    "WORDS",
-    "Claim",
-    "Course",
-    "Difference",
-    "Point",
-    "Share",
-    "Verdict",
-    "judged",
-    "judged_by",
-    "number_table",
-    "of_the_paper",
-    "verdict_table",
-]
-
-CLAIMS: Sequence[Claim] = (
+CLAIMS: Sequence[Claim] = [
     *section4.CLAIMS,
     *section5.CLAIMS,
     *figures.CLAIMS,
     *section6.CLAIMS,
-)
+]
 
 
 def judged(name: str, table: Table) -> list[Verdict]:

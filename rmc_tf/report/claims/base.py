@@ -5,11 +5,12 @@ is decided by one or more differences, each with its 95 % interval. A new one is
 function that finds the differences by titles of rows and columns.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from rmc_tf.report.tables import Result, Row, Table, mean_accuracy
+from rmc_tf.report.tables import Table, mean_accuracy
 
 
 class Share(NamedTuple):
@@ -168,8 +169,13 @@ labels, as its authors' code does: both decide wherever WebNN is spoken of."""
 VERDICTS = ("holds", "holds, within the interval", "not seen", "does not hold")
 
 WORDS = (
-    *("holds", "holds, within the interval", "seen in some places", "not seen"),
-    *("does not hold in some places", "does not hold", "not tested"),
+    "holds",
+    "holds, within the interval",
+    "seen in some places",
+    "not seen",
+    "does not hold in some places",
+    "does not hold",
+    "not tested",
 )
 """What a verdict over several differences comes to, from the best to the worst."""
 
@@ -201,9 +207,23 @@ def number_table(differences: Sequence[Difference]) -> list[list[str]]:
     return rows
 
 
-def untestable(text: str, source: str, needs: tuple[str, ...], why: str) -> Claim:
+def claims_of(
+    figure: str, source: str, decided_by: Mapping[str, Differences], courses: bool = False
+) -> list[Claim]:
+    """Returns the claims that one table or figure decides: what is said, and what decides it.
+
+    Args:
+      figure: the name of its config.
+      source: where all of them are said.
+      decided_by: sentence to what finds the differences.
+      courses: whether that is given a `Course`, not a table.
+    """
+    return [Claim(text, source, (figure,), d, courses) for text, d in decided_by.items()]
+
+
+def untestable(text: str, source: str, needs: str, why: str) -> Claim:
     """Returns a claim that nothing here can test."""
-    return Claim(text, source, needs, lambda *_: iter(()), untested=why)
+    return Claim(text, source, (needs,), lambda *_: iter(()), untested=why)
 
 
 class Places:
@@ -212,27 +232,35 @@ class Places:
     def __init__(self, table: Table, block: str | None = None) -> None:
         """Finds the rows of a block; by default of the whole table, whose titles then differ."""
         self.columns = list(table.columns)
-        own = [row for row in table.rows if block in (None, row.block)]
-        self.rows: dict[str, Row] = {row.title: row for row in own}
+        self.rows = {row.title: row for row in table.rows if block in (None, row.block)}
+        self._before = f"{block}, " if block else ""
 
     def has(self, row: str, *columns: str) -> bool:
         """Says if there is such a row, and if there are such columns."""
         return row in self.rows and all(column in self.columns for column in columns)
 
-    def _results(self, row: str, *columns: str) -> list[Result]:
-        cells = [self.rows[row].cells[self.columns.index(column)] for column in columns]
-        return [result for cell in cells for result in cell]
-
     def share(self, row: str, *columns: str) -> Share:
         """Returns the accuracy of a row in a column, or on average over some."""
-        value, (low, high), _ = mean_accuracy(self._results(row, *columns))
+        cells = [self.rows[row].cells[self.columns.index(column)] for column in columns]
+        value, (low, high), _ = mean_accuracy([result for cell in cells for result in cell])
         return Share(value, low, high)
 
     def larger(
-        self, what: str, one: tuple[str, ...], other: tuple[str, ...], margin: float = 0.0
-    ) -> Difference:
-        """Returns the difference of two places, a row and its column or columns each."""
-        return compared(what, self.share(*one), self.share(*other), margin)
+        self, what: str, one: Sequence[str], other: Sequence[str], margin: float = 0.0
+    ) -> Iterator[Difference]:
+        """Yields the difference of two places, a row and its column or columns each.
+
+        Nothing where there isn't one of them.
+        """
+        if self.has(*one) and self.has(*other):
+            yield compared(f"{self._before}{what}", self.share(*one), self.share(*other), margin)
+
+    def in_column(
+        self, column: str, larger: str, smaller: str, margin: float = 0.0
+    ) -> Iterator[Difference]:
+        """Yields the difference of two rows in a column, where there are both."""
+        what = f"{column}: {larger} − {smaller}"
+        return self.larger(what, (larger, column), (smaller, column), margin)
 
 
 def compared(
@@ -245,36 +273,19 @@ def compared(
 
 def in_row(row: str, larger: str, smaller: str) -> Differences:
     """A row has more in one column than in another."""
-
-    def differences(table: Table) -> Iterator[Difference]:
-        places = Places(table)
-        if places.has(row, larger, smaller):
-            yield places.larger(f"{row}: {larger} − {smaller}", (row, larger), (row, smaller))
-
-    return differences
+    what = f"{row}: {larger} − {smaller}"
+    return lambda table: Places(table).larger(what, (row, larger), (row, smaller))
 
 
-def in_column(column: str, larger: str, smaller: str, margin: float = 0.0) -> Differences:
-    """A column has more in one row than in another, or not less than that by more than a margin."""
-
-    def differences(table: Table) -> Iterator[Difference]:
-        places = Places(table)
-        if places.has(larger, column) and places.has(smaller, column):
-            what = f"{column}: {larger} − {smaller}"
-            yield places.larger(what, (larger, column), (smaller, column), margin)
-
-    return differences
-
-
-def against(
-    others: Sequence[str], columns: Callable[[Table], Sequence[str]], row: str = "RMC"
+def in_column(
+    columns: Sequence[str], larger: Sequence[str], smaller: Sequence[str], margin: float = 0.0
 ) -> Differences:
-    """A row has more than each of some others, in each of some columns."""
+    """In each column each of some rows has more than each of others, or not less by a margin."""
 
     def differences(table: Table) -> Iterator[Difference]:
-        for column in columns(table):
-            for other in others:
-                yield from in_column(column, row, other)(table)
+        places = Places(table)
+        for column, one, other in itertools.product(columns, larger, smaller):
+            yield from places.in_column(column, one, other, margin)
 
     return differences
 

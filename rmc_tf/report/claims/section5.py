@@ -8,6 +8,7 @@ from rmc_tf.report.claims.base import (
     Difference,
     Differences,
     Places,
+    claims_of,
     compared,
     in_column,
     in_row,
@@ -39,12 +40,6 @@ def _less_hurt(
     return differences
 
 
-def _misled(table: Table) -> Iterator[Difference]:
-    """None against each defence by neighbours, under PGD-NN."""
-    for row in ("DeepNN", *WEB_NN):
-        yield from in_column("PGD-NN", "None", row, margin=0.05)(table)
-
-
 def by_share(table: Table) -> Iterator[tuple[str, list[str]]]:
     """Yields each δ, and the columns of Table 5 under it."""
     for share in dict.fromkeys(column.partition(", ")[0] for column in table.columns):
@@ -55,12 +50,11 @@ def _recovers(table: Table) -> Iterator[Difference]:
     """Each q above 0 against q = 0."""
     places = Places(table)
     for row in places.rows:
-        for share, delays in by_share(table):
-            for later in delays[1:]:
-                what = f"{row}, {share}: {later} − {delays[0]}"
-                yield places.larger(
-                    what, (row, f"{share}, {later}"), (row, f"{share}, {delays[0]}")
-                )
+        for share, (first, *others) in by_share(table):
+            for later in others:
+                what = f"{row}, {share}: {later} − {first}"
+                one, other = (row, f"{share}, {later}"), (row, f"{share}, {first}")
+                yield from places.larger(what, one, other)
 
 
 def _little_known(column: str) -> bool:
@@ -102,10 +96,9 @@ def _as_adversarial_training(delayed: Table, partial: Table, table1: Table) -> I
 
 def _defeated(table: Table) -> Iterator[Difference]:
     """RMC's first column, where the attacker knows no point since there is none, and the rest."""
-    places = Places(table)
-    for column in table.columns[1:] if "RMC" in places.rows else ():
-        first = table.columns[0]
-        yield places.larger(f"RMC: {first} − {column}", ("RMC", first), ("RMC", column))
+    first, *others = table.columns
+    for column in others:
+        yield from in_row("RMC", first, column)(table)
 
 
 def _above_none(table7: Table, table1: Table) -> Iterator[Difference]:
@@ -124,7 +117,7 @@ CLAIMS = (
         "DeepNN and WebNN fail under PGD-NN (they are not more than 5 points above None)",
         "section 5.1",
         ("table4",),
-        _misled,
+        in_column(["PGD-NN"], ["None"], ["DeepNN", *WEB_NN], margin=0.05),
     ),
     Claim(
         "PGD-NN hurts WebNN most",
@@ -132,34 +125,32 @@ CLAIMS = (
         ("table4",),
         _less_hurt(WEB_NN, ("None", "DeepNN", "RMC"), "PGD", "PGD-NN"),
     ),
-    Claim(
-        "RMC, too, is degraded by PGD-NN",
+    *claims_of(
+        "table4",
         "section 5.1",
-        ("table4",),
-        in_row("RMC", "PGD", "PGD-NN"),
-    ),
-    Claim(
-        "RMC loses much less by PGD-NN than the other defences",
-        "section 5.1",
-        ("table4",),
-        _less_hurt(("DeepNN", *WEB_NN), ("RMC",), "PGD", "PGD-NN"),
+        {
+            "RMC, too, is degraded by PGD-NN": in_row("RMC", "PGD", "PGD-NN"),
+            "RMC loses much less by PGD-NN than the other defences": _less_hurt(
+                ("DeepNN", *WEB_NN), ("RMC",), "PGD", "PGD-NN"
+            ),
+        },
     ),
     untestable(
         "Under PGD-NN N'(x̂) holds fewer examples of the right label, but still adversarial ones",
         "section 5.1",
-        ("table4",),
+        "table4",
         "what is kept of an answer doesn't say what its neighbours were",
     ),
     Claim(
         "RMC withstands PGD-NN (it is more robust than None)",
         "section 5.1",
         ("table4",),
-        in_column("PGD-NN", "RMC", "None"),
+        in_column(["PGD-NN"], ["RMC"], ["None"]),
     ),
     untestable(
         "How RMC stands against a variant of PGD-NN",
         "footnote 4",
-        ("table4",),
+        "table4",
         "the paper leaves the variant and the numbers to its supplementary file",
     ),
     Claim("PGD-Skip defeats RMC", "section 5.2", ("table7",), _defeated),
@@ -167,7 +158,7 @@ CLAIMS = (
     untestable(
         "A larger learning rate of the local adaptation, too, defends against PGD-Skip",
         "section 5.2",
-        ("table5a",),
+        "table5a",
         "the paper prints no number for it, and chooses the other way, RMC+",
     ),
     Claim(
@@ -192,8 +183,12 @@ CLAIMS = (
         mostly=True,
     ),
     # Of our own table of threats, where the same is seen at every query.
-    Claim(
-        "PGD-Skip defeats RMC", "section 5.2", ("threats",), in_row("RMC", "transfer", "PGD-Skip")
+    *claims_of(
+        "threats",
+        "section 5.2",
+        {
+            "PGD-Skip defeats RMC": in_row("RMC", "transfer", "PGD-Skip"),
+            _HELD: in_column(["PGD-Skip"], ["RMC"], ["None"]),
+        },
     ),
-    Claim(_HELD, "section 5.2", ("threats",), in_column("PGD-Skip", "RMC", "None")),
 )

@@ -62,20 +62,19 @@ def course(line: str, records: Sequence[Record]) -> list[Seen]:
     steps = [int(record["steps"]) for record in records]
     seconds = [float(record["seconds"]) for record in records]
     found = []
-    for i, correct in enumerate(right):
-        seen = i + 1
+    for seen, correct in enumerate(right, start=1):
         low, high = wilson(correct / seen, seen)
         found.append(
             Seen(
-                line,
-                seen,
-                float(100 * correct / seen),
-                100 * low,
-                100 * high,
-                steps[i],
-                float(np.mean(steps[:seen])),
-                seconds[i],
-                float(np.median(seconds[max(0, seen - RECENT) : seen])),
+                line=line,
+                seen=seen,
+                robustness=float(100 * correct / seen),
+                low=100 * low,
+                high=100 * high,
+                steps=steps[seen - 1],
+                mean_steps=float(np.mean(steps[:seen])),
+                seconds=seconds[seen - 1],
+                recent_seconds=float(np.median(seconds[max(0, seen - RECENT) : seen])),
             )
         )
     return found
