@@ -20,12 +20,7 @@ _NO_PROOF = (
 
 
 def render(found: Found, provenance: Mapping[str, Any]) -> str:
-    """Returns the page as Markdown.
-
-    Args:
-      found: all numbers.
-      provenance: what produced them.
-    """
+    """Returns the page as Markdown, from all numbers and what produced them."""
     blocks: list[Block] = [
         Heading(1, found["title"]),
         *judged(found),

@@ -25,13 +25,7 @@ _MARKS = re.compile(r"\*\*(.+?)\*\*|\*(\S.*?)\*|`(.+?)`|\[(.+?)\]\((.+?)\)")
 
 
 def write(path: pathlib.Path, title: str, blocks: Sequence[Block]) -> None:
-    """Writes a page; its pictures are read from its folder.
-
-    Args:
-      path: where to.
-      title: of the window.
-      blocks: what is on it.
-    """
+    """Writes a page, with the title of its window; its pictures are read from its folder."""
     style = pathlib.Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     body = "\n".join(_block(block, path.parent) for block in blocks)
     text = (

@@ -18,7 +18,7 @@ class PrintedRow(NamedTuple):
     """[columns], in %; None where the paper has none."""
 
 
-class Printed(NamedTuple):
+class PrintedTable(NamedTuple):
     """A table of the paper."""
 
     source: str
@@ -49,11 +49,11 @@ class Printed(NamedTuple):
         return "".join(f" [{number}]" for number in own)
 
 
-def printed(name: str) -> Printed | None:
+def printed(name: str) -> PrintedTable | None:
     """Returns a table of the paper by the name of our config; None where it has none."""
     path = pathlib.Path(__file__).with_name("printed.json")
     values = json.loads(path.read_text(encoding="utf-8")).get(name)
     if values is None:
         return None
     rows = [PrintedRow(**row) for row in values.pop("rows")]
-    return Printed(**values, rows=rows)
+    return PrintedTable(**values, rows=rows)

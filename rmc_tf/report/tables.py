@@ -12,7 +12,7 @@ from rmc_tf.common.intervals import wilson
 from rmc_tf.report import page
 from rmc_tf.report.figures import style
 from rmc_tf.report.page import Block, Grid, Heading, Items, Paragraph, Picture
-from rmc_tf.report.paper import Printed, PrintedRow
+from rmc_tf.report.paper import PrintedRow, PrintedTable
 
 Result = Mapping[str, Any]
 """What `evaluation.evaluate` returns for one defence on one stream."""
@@ -124,7 +124,7 @@ def attack_table(attacked: Sequence[Mapping[str, Any]]) -> Grid:
     return page.table(rows)
 
 
-def printed_table(printed: Printed) -> list[Block]:
+def printed_table(printed: PrintedTable) -> list[Block]:
     """Returns what the paper prints, and its footnotes."""
 
     def line(row: PrintedRow) -> list[str]:
@@ -190,9 +190,7 @@ def accuracy_figure(path: pathlib.Path, table: Table) -> None:
 def course_figure(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -> None:
     """Draws what changes as RMC sees more of U (compare Figures 2 and 3), as PNG.
 
-    Args:
-      path: of the picture.
-      records: stream to the records of RMC on it.
+    The records are those of RMC on each stream.
     """
     figure, panels = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
     titles = ("accuracy so far, %", "steps a prediction", "delay a prediction, ms")
@@ -217,7 +215,7 @@ def write(
     attacked: Sequence[Mapping[str, Any]],
     *,
     caption: str = "",
-    printed: Printed | None = None,
+    printed: PrintedTable | None = None,
     verdicts: Sequence[Block] = (),
     facts: Sequence[str],
     provenance: Mapping[str, Any],

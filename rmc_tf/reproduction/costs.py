@@ -17,6 +17,8 @@ _THREAT = 0.3
 """Of a threat, a point."""
 _TRAINING, _PREPARING, _CRAFTING = 40.0, 15.0, 5.0
 """Of a network; of a D', for each attack that it holds examples of; of a stream."""
+_PARTS = ("median_seconds", "median_calibration_seconds", "median_attack_seconds")
+"""Of a result, which make up a point's time."""
 
 
 class Costs:
@@ -28,9 +30,10 @@ class Costs:
         for path in workdir.glob("evaluate/*/result.json"):
             try:
                 result = json.loads(path.read_text())
-                defence, stream, seconds = result["defence"], result["stream"], _seconds(result)
+                defence, stream = result["defence"], result["stream"]
             except (OSError, ValueError, KeyError):
                 continue  # a damaged result is told of where it is used
+            seconds = float(sum(result.get(part, 0.0) for part in _PARTS))
             found[(defence, stream)].append(seconds)
             found[(defence,)].append(seconds)
         self._known = {key: median(values) for key, values in found.items()}
@@ -57,8 +60,3 @@ class Costs:
             (cell.defence, cell.stream), self._known.get((cell.defence,), guess)
         )
         return first + config.evaluation.points * known
-
-
-def _seconds(result: dict[str, Any]) -> float:
-    parts = ("median_seconds", "median_calibration_seconds", "median_attack_seconds")
-    return float(sum(result.get(part, 0.0) for part in parts))

@@ -8,11 +8,9 @@ from typing import Any
 
 from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError
-from rmc_tf.report.claims.base import Course, Point
+from rmc_tf.report.claims.base import COURSES, Course, Point
 from rmc_tf.report.tables import Table
 
-_COURSES = ("figure2", "figure3", "figure4a")
-"""Figures whose data is a course: a line's answers one after another."""
 Found = dict[str, Any]
 """What `found` returns; `results.json` holds it, and what else a report says."""
 
@@ -33,7 +31,7 @@ def found(root: pathlib.Path, names: Iterable[str]) -> Found:
             data = sorted(path.name for path in folder.glob("*.csv"))
             caption = (folder / "caption.md").read_text(encoding="utf-8").strip()
             figures[name] = {"title": tables[name]["title"], "caption": caption, "data": data}
-            if name in _COURSES:
+            if name in COURSES:
                 courses[name] = _course(folder / "figure.csv")
     return {"tables": tables, "figures": figures, "courses": courses}
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rmc_tf.report.page import Grid, Line, Place
-from rmc_tf.report.paper import Printed
+from rmc_tf.report.paper import PrintedTable
 from rmc_tf.report.tables import Result, Row, Table, mean_accuracy
 
 _RADIUS = "ε = "
@@ -23,7 +23,7 @@ class _Title(NamedTuple):
     """What the paper calls it, where that is something else."""
 
 
-def grid(table: Table, printed: Printed) -> Grid:
+def grid(table: Table, printed: PrintedTable) -> Grid:
     """Returns a table with the measured and the printed values, one above the other.
 
     Its rows and columns are in the paper's order; what only one of the two has is there, too,
@@ -96,7 +96,7 @@ def _line(
     rows: Sequence[Row],
     their_rows: Sequence[int],
     columns: Sequence[_Title],
-    printed: Printed,
+    printed: PrintedTable,
 ) -> Line:
     own = None if title.here is None else rows[title.here]
     their = None if title.paper is None else their_rows[title.paper]

@@ -18,7 +18,7 @@ from rmc_tf.report.page import (
     Place,
     made_by,
 )
-from rmc_tf.report.paper import Printed
+from rmc_tf.report.paper import PrintedTable
 from rmc_tf.reproduction import gather, layout, plan
 
 Results = Mapping[str, Any]
@@ -34,12 +34,7 @@ def verdicts(results: Results) -> list[Verdict]:
 
 
 def blocks(results: Results, provenance: Mapping[str, Any]) -> list[Block]:
-    """Returns the whole report.
-
-    Args:
-      results: as `results.json` holds them.
-      provenance: command, seed, revision, versions.
-    """
+    """Returns the whole report: what `results.json` holds, and what produced it."""
     judged = verdicts(results)
     return [
         Heading(1, f"Runtime Masking and Cleansing, reproduced on {results['dataset']}"),
@@ -68,39 +63,32 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     shown = [_short(name) for name in TABLES if name in tables]
     shown += [_short(name) for name in sorted(figures)]
     found = _every_result(results)
+    words = [verdict.word for verdict in judged]
+    counts = "; ".join(f"{word}: {words.count(word)}" for word in WORDS if word in words)
     items = [
         f"**What:** {', '.join(shown) or 'nothing'} of Wu, Yuan & Wu, ICML 2020; "
         f"{len(found)} results, {sum(result['points'] for result in found):,} answers.",
         f"**On what:** {results['dataset']}, seed {results['seed']}.",
         f"**How long:** {how_long(results['runs'])}",
-        f"**Claims:** {len(judged)} empirical ones of sections 4 to 6. {_counted(judged)}.",
+        f"**Claims:** {len(judged)} empirical ones of sections 4 to 6. {counts}.",
     ]
     for each in results["skipped"]:
         items.append(f"**Not run:** {_short(each['name'])}: {each['reason']}.")
     if others := not_asked_for(results):
         items.append(f"**Not asked for:** {', '.join(map(_short, others))}.")
-    return [
+    said: list[Block] = [
         Items(items),
         Paragraph(
             "Each place of a table has what was measured here, its 95 % interval and the number of "
             'points n; below it, after the word "paper", what the paper prints. No number here '
             "says that a defence is safe."
         ),
-        *_few(min((result["points"] for result in found), default=_FEW)),
-        *how_long_each(results["runs"]),
     ]
-
-
-def _few(points: int) -> list[Block]:
-    """Returns a warning where a place is of so few points that its verdicts say little."""
-    if points >= _FEW:
-        return []
-    return [
-        Paragraph(
-            f"**Some places are of {points} points.** An interval is wide then, and a verdict says "
-            "next to nothing."
-        )
-    ]
+    points = min((result["points"] for result in found), default=_FEW)
+    if points < _FEW:
+        warning = "An interval is wide then, and a verdict says next to nothing."
+        said.append(Paragraph(f"**Some places are of {points} points.** {warning}"))
+    return said + how_long_each(results["runs"])
 
 
 def not_asked_for(results: Results) -> list[str]:
@@ -118,9 +106,9 @@ def _every_result(results: Results) -> list[Mapping[str, Any]]:
 
 def _short(name: str) -> str:
     """Returns "Table 5(a)" for "table5a"."""
-    kind = "Table" if name.startswith("table") else "Figure"
-    number = name.removeprefix(kind.lower())
-    return f"{kind} {number[0]}" + (f"({number[1:]})" if number[1:] else "")
+    word = "Table" if name.startswith("table") else "Figure"
+    number = name.removeprefix(word.lower())
+    return f"{word} {number[0]}" + (f"({number[1:]})" if number[1:] else "")
 
 
 def how_long(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -163,11 +151,6 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def _counted(judged: Sequence[Verdict]) -> str:
-    words = [verdict.word for verdict in judged]
-    return "; ".join(f"{w}: {words.count(w)}" for w in WORDS if w in words)
-
-
 def _tables(results: Results) -> list[Block]:
     found: list[Block] = []
     filled, skipped = gather.tables_of(results), {s["name"] for s in results["skipped"]}
@@ -185,7 +168,7 @@ def _tables(results: Results) -> list[Block]:
     return found or [Paragraph("None was run.")]
 
 
-def _notes(printed: Printed, dataset: str, from_folder: bool) -> list[Block]:
+def _notes(printed: PrintedTable, dataset: str, from_folder: bool) -> list[Block]:
     found: list[Block] = []
     # A name of TFDS may go on with its config and its version: "cifar10:3.0.2".
     if from_folder or dataset.partition("/")[0].partition(":")[0] != printed.tfds:
@@ -227,14 +210,13 @@ def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     title = "Every empirical claim of sections 4 to 6"
     if others:
         title = "The claims of sections 4 to 6 that this run tests"
-    numbers: list[Block] = [
-        Folded(
-            f"{verdict.claim.text}: {len(verdict.differences)} differences",
-            [_numbers(verdict)],
-        )
-        for verdict in judged
-        if len(verdict.differences) > 1
-    ]
+    head = ["difference", "of", "95 % interval", ""]
+    numbers = []
+    for verdict in judged:
+        text, count = verdict.claim.text, len(verdict.differences)
+        if count > 1:
+            grid = Grid(head, {"": number_table(verdict.differences)}, text, words=True)
+            numbers.append(Folded(f"{text}: {count} differences", [grid]))
     found: list[Block] = [
         _claims(title, shown, results),
         Paragraph(
@@ -272,9 +254,3 @@ def _why_not(verdict: Verdict, results: Results) -> str:
     if missing:
         return f"{' and '.join(missing)} not run"
     return verdict.claim.without or "too few points, or no row of ours that it is about"
-
-
-def _numbers(verdict: Verdict) -> Grid:
-    head = ["difference", "of", "95 % interval", ""]
-    rows = number_table(verdict.differences)
-    return Grid(head, {"": rows}, verdict.claim.text, words=True)

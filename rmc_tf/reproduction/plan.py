@@ -71,7 +71,11 @@ def experiments(
             skipped.append(Skipped(name, f"there is no configs/{name}.py yet"))
             continue
         try:
-            wanted.append(Experiment(name, _with(shipped.made_of(path, base), points)))
+            config = shipped.made_of(path, base)
+            if points is not None:
+                evaluation = dataclasses.replace(config.evaluation, points=points)
+                config = dataclasses.replace(config, evaluation=evaluation)
+            wanted.append(Experiment(name, config))
         except UserError as error:  # it can't be made of this data set's
             skipped.append(Skipped(name, str(error)))
     if not wanted:
@@ -82,10 +86,3 @@ def experiments(
 def _more() -> list[str]:
     """Returns the figures that there are besides."""
     return sorted({path.stem for path in shipped.folder().glob("figure*.py")} - set(FIGURES))
-
-
-def _with(config: ExperimentConfig, points: int | None) -> ExperimentConfig:
-    if points is None:
-        return config
-    evaluation = dataclasses.replace(config.evaluation, points=points)
-    return dataclasses.replace(config, evaluation=evaluation)

@@ -44,9 +44,9 @@ def write(
         {
             "text": verdict.claim.text,
             "source": verdict.claim.source,
-            "needs": list(verdict.claim.needs),
+            "needs": verdict.claim.needs,
             "verdict": verdict.word,
-            "differences": [[*d[:2], list(d.share), *d[3:]] for d in verdict.differences],
+            "differences": verdict.differences,
         }
         for verdict in page.verdicts(results)
     ]

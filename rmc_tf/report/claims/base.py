@@ -82,6 +82,9 @@ class Point(NamedTuple):
 Course = Mapping[str, Sequence[Point]]
 """The lines of a figure, and the answers of each in the order in which they were given."""
 
+COURSES = ("figure2", "figure3", "figure4a")
+"""The figures whose data is a `Course`; that of the others is a table."""
+
 Differences = Callable[..., Iterator[Difference]]
 """Finds what decides a claim in what it needs; nothing where that doesn't test it."""
 
@@ -95,15 +98,18 @@ class Claim(NamedTuple):
     needs: tuple[str, ...]
     """The tables or figures that decide it, by the names of their configs."""
     differences: Differences
-    """Is given the tables that it needs, filled."""
-    courses: bool = False
-    """Whether it is given the `Course` of each figure instead."""
+    """Is given what it needs: filled tables, or a `Course`."""
     untested: str = ""
     """Why nothing here can test it; empty where something can."""
     without: str = ""
     """Why nothing decides it where its tables are filled as the shipped configs have them."""
     mostly: bool = False
     """Whether the paper says "in most cases": then most differences decide, not all."""
+
+    @property
+    def courses(self) -> bool:
+        """Whether it needs courses, not tables."""
+        return self.needs[0] in COURSES
 
 
 class Verdict(NamedTuple):
@@ -207,18 +213,15 @@ def number_table(differences: Sequence[Difference]) -> list[list[str]]:
     return rows
 
 
-def claims_of(
-    figure: str, source: str, decided_by: Mapping[str, Differences], courses: bool = False
-) -> list[Claim]:
-    """Returns the claims that one table or figure decides: what is said, and what decides it.
+def claims_of(needs: str, source: str, decided_by: Mapping[str, Differences]) -> list[Claim]:
+    """Returns the claims of one source that one table or figure decides.
 
     Args:
-      figure: the name of its config.
+      needs: the name of its config.
       source: where all of them are said.
-      decided_by: sentence to what finds the differences.
-      courses: whether that is given a `Course`, not a table.
+      decided_by: each sentence, and what finds its differences.
     """
-    return [Claim(text, source, (figure,), d, courses) for text, d in decided_by.items()]
+    return [Claim(text, source, (needs,), finds) for text, finds in decided_by.items()]
 
 
 def untestable(text: str, source: str, needs: str, why: str) -> Claim:

@@ -164,9 +164,8 @@ CLAIMS = (
         "Figure 2",
         ("figure2",),
         _steady(lambda point: point.seconds, "s"),
-        courses=True,
     ),
-    Claim("A large K costs delay", "section 6", ("figure2",), _slower_with_k, courses=True),
+    Claim("A large K costs delay", "section 6", ("figure2",), _slower_with_k),
     *claims_of(
         "figure3",
         "section 6, Figure 3",
@@ -181,7 +180,6 @@ CLAIMS = (
                 lambda point: float(point.steps), "steps"
             ),
         },
-        courses=True,
     ),
     *claims_of(
         "figure4a",
@@ -191,7 +189,6 @@ CLAIMS = (
             "A larger K converges to higher robustness": _higher_with_k,
             "The benefit of a larger K saturates": _saturates,
         },
-        courses=True,
     ),
     untestable(
         "On ImageNet, K does the same",

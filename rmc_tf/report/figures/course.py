@@ -52,12 +52,7 @@ class Seen(NamedTuple):
 
 
 def course(line: str, records: Sequence[Record]) -> list[Seen]:
-    """Returns how RMC does as it sees more points.
-
-    Args:
-      line: their line of the figure.
-      records: in the order of the stream.
-    """
+    """Returns how RMC does as it sees more points, by its records in the order of the stream."""
     right = np.cumsum([record["prediction"] == record["label"] for record in records])
     steps = [int(record["steps"]) for record in records]
     seconds = [float(record["seconds"]) for record in records]
@@ -82,9 +77,7 @@ def course(line: str, records: Sequence[Record]) -> list[Seen]:
 
 def lines_of(rows: Sequence[Seen]) -> dict[str, list[Seen]]:
     """Returns the rows of each line of a figure."""
-    return {
-        name: [r for r in rows if r.line == name] for name in dict.fromkeys(r.line for r in rows)
-    }
+    return {name: [row for row in rows if row.line == name] for name, *_ in rows}
 
 
 def draw_lines(
