@@ -1,11 +1,13 @@
 """The figures: what is drawn is what was measured, and the data beside it says the same."""
 
 import csv
+import itertools
 import pathlib
 import xml.dom.minidom
 from collections.abc import Callable
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -160,8 +162,19 @@ def test_robustness_by_size_is_drawn_where_its_data_says(
 
 
 def test_looks_differ_without_their_colours() -> None:
-    for looks in (style.looks(7), style.ordered_looks(7)):
-        assert len({look.marker for look in looks}) == len({look.color for look in looks}) == 7
+    looks = style.looks(7)
+    assert len({look.marker for look in looks}) == len({look.color for look in looks}) == 7
+
+
+def test_more_lines_than_colours_are_told_apart_by_colour_and_marker() -> None:
+    looks = style.looks(20)
+    assert len({(look.color, look.marker) for look in looks}) == 20
+
+
+def test_any_two_colours_of_lines_are_far_apart() -> None:
+    colours = [matplotlib.colors.to_rgb(look.color) for look in style.looks(7)]
+    pairs = itertools.combinations(colours, 2)
+    assert min(np.abs(np.subtract(one, other)).max() for one, other in pairs) > 0.2
 
 
 def neighbourhood(seed: int = 0) -> figure1.Neighbourhood:

@@ -16,7 +16,7 @@ def picture(data: Sequence[Seen]) -> style.Picture:
     lines = course.lines_of(data)
     figure, (axes,) = style.new(1, (7, 5))
     whole = {name: rows[course.RECENT - 1 :] or rows for name, rows in lines.items()}
-    course.draw_lines(axes, whole, style.ordered_looks(len(lines)), "recent_seconds")
+    course.draw_lines(axes, whole, style.looks(len(lines)), "recent_seconds")
     axes.set(xlabel="test instances seen", ylabel="delay of an answer, s", ylim=(0, None))
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside right center", handlelength=2.6)

@@ -14,7 +14,7 @@ def rows(measured: Sequence[Measured]) -> list[Seen]:
 def picture(data: Sequence[Seen]) -> style.Picture:
     """Returns the figure of `rows`."""
     lines = course.lines_of(data)
-    looks = style.ordered_looks(len(lines))
+    looks = style.looks(len(lines))
     figure, (axes,) = style.new(1, (7, 5.5))
     course.draw_lines(axes, lines, looks, "robustness")
     course.draw_intervals(axes, lines, looks)

@@ -12,7 +12,6 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-import numpy as np
 
 from rmc_tf.common import storage
 
@@ -29,7 +28,7 @@ class Look(NamedTuple):
 
 
 def looks(count: int) -> list[Look]:
-    """Returns looks for unordered things: colours of Okabe & Ito 2008, safe for any eye.
+    """Returns looks in the colours of Okabe & Ito 2008, which any eye tells apart.
 
     They differ in colour and in marker up to 7, and after that in the two together, up to 49.
     """
@@ -41,13 +40,6 @@ def looks(count: int) -> list[Look]:
         other = (i + i // len(colours)) % len(colours)
         found.append(Look(colours[i % len(colours)], markers[other], lines[other]))
     return found
-
-
-def ordered_looks(count: int) -> list[Look]:
-    """Returns looks for values of one quantity, the smallest first: from dark to light."""
-    shades = plt.get_cmap("cividis")(np.linspace(0, 0.88, count))  # its end is too pale for a line
-    plain = looks(count)
-    return [Look(tuple(c), one.marker, one.linestyle) for c, one in zip(shades, plain, strict=True)]
 
 
 @contextlib.contextmanager
