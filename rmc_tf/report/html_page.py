@@ -71,13 +71,10 @@ def _words(text: str) -> str:
     """Returns words as HTML; a link leads to a file beside the page, or to a part of it."""
 
     def mark(found: re.Match[str]) -> str:
-        bold, emphasis, code, link, to = found.groups()
-        if bold is not None:
-            return f"<strong>{bold}</strong>"
-        if emphasis is not None:
-            return f"<em>{emphasis}</em>"
-        if code is not None:
-            return f"<code>{code}</code>"
+        *marked, link, to = found.groups()
+        for tag, inner in zip(("strong", "em", "code"), marked, strict=True):
+            if inner is not None:
+                return f"<{tag}>{inner}</{tag}>"
         return f'<a href="{to}">{link}</a>'
 
     return _MARKS.sub(mark, html.escape(text))
@@ -98,12 +95,11 @@ def _grid(grid: Grid) -> str:
             rows = f'<tr class="part">{over}</tr>\n{rows}'
         parts.append(f"<tbody>\n{rows}\n</tbody>")
     words = ' class="words"' if grid.words else ""
-    label = html.escape(re.sub(r"[*`]", "", grid.caption))
+    label = html.escape(re.sub(r"[*`]", "", grid.caption or as_place(grid.head[0]).text))
+    caption = f"<caption><span>{_words(grid.caption)}</span></caption>\n" if grid.caption else ""
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n<table{words}>\n'
-        f"<caption><span>{_words(grid.caption)}</span></caption>\n<thead><tr>{head}</tr></thead>\n"
-        + "\n".join(parts)
-        + "\n</table>\n</div>"
+        f"{caption}<thead><tr>{head}</tr></thead>\n" + "\n".join(parts) + "\n</table>\n</div>"
     )
 
 

@@ -33,7 +33,7 @@ def grid(table: Table, printed: PrintedTable) -> Grid:
     if _same(printed.columns, titles) > _same(printed.columns, table.columns):
         table = _transposed(table)
     columns = _merged(list(table.columns), printed.columns)
-    theirs = list(dict.fromkeys(row.block for row in printed.rows))
+    theirs = list(printed.blocks)
     parts = {}
     for number, (name, rows) in enumerate(table.blocks.items()):
         block = theirs[number] if number < len(theirs) else None

@@ -31,14 +31,12 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     shown = {}
     for name, figure in results["figures"].items():
-        for form in (".png", ".svg"):
-            picture = (root / name / f"figure{form}").read_bytes()
-            storage.write_bytes(folder / f"{name}{form}", picture)
-            if form == ".svg":
-                shown[name] = ".svg" if len(picture) <= _LARGEST else ".png"
-        for data in figure["data"]:
-            copied = (root / name / data).read_bytes()
-            storage.write_bytes(folder / f"{name}-{data}", copied)
+        copies = {f"{name}-{data}": data for data in figure["data"]}
+        copies |= {f"{name}.png": "figure.png", f"{name}.svg": "figure.svg"}
+        for copy, file in copies.items():
+            storage.write_bytes(folder / copy, (root / name / file).read_bytes())
+        large = (folder / f"{name}.svg").stat().st_size > _LARGEST
+        shown[name] = ".png" if large else ".svg"
     results = {**results, "shown": shown}
     claims = [
         {

@@ -49,17 +49,20 @@ class Difference(NamedTuple):
     @property
     def verdict(self) -> str:
         """How a claim stands that says that it is above 0."""
-        value, low, high = self.share
-        room = [(value + self.margin, low + self.margin, high + self.margin)]
-        if self.both_sides:
-            room.append((self.margin - value, self.margin - high, self.margin - low))
-        if all(low > 0 for _, low, _ in room):
+        if self.room.low > 0:
             return "holds"
-        if any(high < 0 for _, _, high in room):
+        if self.room.high < 0:
             return "does not hold"
         # What rounding leaves of two shares that are equal is no difference.
-        seen = all(v > 1e-9 for v, _, _ in room)
-        return "holds, within the interval" if seen else "not seen"
+        return "holds, within the interval" if self.room.value > 1e-9 else "not seen"
+
+    @property
+    def room(self) -> Share:
+        """How far it is from a bound on the right side; of two bounds, from the nearer."""
+        value, low, high = self.share
+        above = Share(value + self.margin, low + self.margin, high + self.margin)
+        below = Share(self.margin - value, self.margin - high, self.margin - low)
+        return Share(*map(min, above, below)) if self.both_sides else above
 
     @property
     def bound(self) -> str:
@@ -163,7 +166,7 @@ class Verdict(NamedTuple):
         if self.claim.mostly:
             good = sum(d.verdict in VERDICTS[:2] for d in self.differences)
             return f"{good} of {len(self.differences)} are on the right side"
-        least = max(self.differences, key=lambda d: (VERDICTS.index(d.verdict), -_room(d)))
+        least = max(self.differences, key=lambda d: (VERDICTS.index(d.verdict), -d.room.value))
         value, low, high = (100 * part for part in least.share)
         return f"{least.what}: {value:+.1f} {least.unit} ({low:+.1f} to {high:+.1f})"
 
@@ -192,13 +195,6 @@ LEGEND = (
     "that chance could make. What the paper says of WebNN is decided by both of our rows of it, by "
     "the average of the outputs and by label vote."
 )
-
-
-def _room(difference: Difference) -> float:
-    below = difference.share.value + difference.margin
-    return (
-        min(below, difference.margin - difference.share.value) if difference.both_sides else below
-    )
 
 
 def number_table(differences: Sequence[Difference]) -> list[list[str]]:
