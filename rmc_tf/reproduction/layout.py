@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rmc_tf.report.page import Grid, Line, Place
+from rmc_tf.report.page import Grid, Place
 from rmc_tf.report.paper import PrintedTable
 from rmc_tf.report.tables import Result, Row, Table, mean_accuracy
 
@@ -13,14 +13,20 @@ _NOT_RUN = {"DB": "not trained here: `configs/denoising.py`"}
 """Rows of the paper that no reproduction has, since they take many GPUs; and what does."""
 
 
-class _Title(NamedTuple):
-    """A row or a column of either table, and where it stands in each."""
+class _Pair(NamedTuple):
+    """A row or a column that we have, the paper has, or both; by its title in each."""
 
-    text: str
-    here: int | None
-    paper: int | None
-    printed: str = ""
-    """What the paper calls it, where that is something else."""
+    ours: str | None
+    theirs: str | None
+
+    def place(self, marks: str = "") -> Place:
+        """Returns its title, and what only one of the two tables has, or how the paper calls it."""
+        if self.ours is None:
+            text = str(self.theirs)
+            return Place(f"{text}{marks}", _NOT_RUN.get(text, "not measured here"))
+        if self.theirs is None:
+            return Place(self.ours, "ours")
+        return Place(f"{self.ours}{marks}", paper=self.theirs if self.theirs != self.ours else "")
 
 
 def grid(table: Table, printed: PrintedTable) -> Grid:
@@ -32,16 +38,28 @@ def grid(table: Table, printed: PrintedTable) -> Grid:
     titles = [row.title for row in table.rows]
     if _same(printed.columns, titles) > _same(printed.columns, table.columns):
         table = _transposed(table)
-    columns = _merged(list(table.columns), printed.columns)
+    columns = _pairs(table.columns, printed.columns)
     theirs = list(printed.blocks)
     parts = {}
     for number, (name, rows) in enumerate(table.blocks.items()):
         block = theirs[number] if number < len(theirs) else None
-        their_rows = [i for i, row in enumerate(printed.rows) if row.block == block]
-        merged = _merged([r.title for r in rows], [printed.rows[i].title for i in their_rows])
-        parts[name] = [_line(title, rows, their_rows, columns, printed) for title in merged]
-    head = [Place(column.text, _only(column), column.printed) for column in columns]
-    return Grid(["", *head], parts, table.title)
+        measured = {row.title: dict(zip(table.columns, row.cells, strict=True)) for row in rows}
+        numbers = {row.title: i for i, row in enumerate(printed.rows) if row.block == block}
+        lines = []
+        for row in _pairs(list(measured), list(numbers)):
+            places = measured.get(row.ours or "", {})
+            their = numbers.get(row.theirs or "")
+            line = [row.place("" if their is None else printed.marks_of([their]))]
+            for column in columns:
+                text, about, value = "–", "", ""
+                if column.ours in places:
+                    text, about = _measured(places[column.ours])
+                if their is not None and column.theirs is not None:
+                    value = printed.place(their, printed.columns.index(column.theirs))
+                line.append(Place(text, about, value))
+            lines.append(line)
+        parts[name] = lines
+    return Grid(["", *(column.place() for column in columns)], parts, table.title)
 
 
 def _same(one: Sequence[str], other: Sequence[str]) -> int:
@@ -56,61 +74,23 @@ def _transposed(table: Table) -> Table:
     return Table(table.title, [row.title for row in table.rows], rows)
 
 
-def _merged(ours: Sequence[str], theirs: Sequence[str]) -> list[_Title]:
+def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> list[_Pair]:
     """Returns all titles of both in the paper's order, ours after what they follow with us.
 
     Radii that differ are the same column: the nth such of ours and the nth of the paper's.
     """
-    pairs = {title: title for title in ours if title in theirs}
+    back = {title: title for title in theirs if title in ours}
     radii = [
-        [t for t in titles if t.startswith(_RADIUS) and t not in pairs] for titles in (ours, theirs)
+        [t for t in titles if t.startswith(_RADIUS) and t not in back] for titles in (theirs, ours)
     ]
-    pairs |= dict(zip(*radii, strict=False))
-    back = {their: our for our, their in pairs.items()}
-    found = [
-        _Title(
-            back.get(title, title),
-            ours.index(back[title]) if title in back else None,
-            number,
-            title if back.get(title, title) != title else "",
-        )
-        for number, title in enumerate(theirs)
-    ]
+    back |= dict(zip(*radii, strict=False))
+    found = [_Pair(back.get(title), title) for title in theirs]
     for number, title in enumerate(ours):
-        if title not in pairs:
-            before = [t.text for t in found]
-            after = before.index(ours[number - 1]) + 1 if number else 0
-            found.insert(after, _Title(title, number, None))
+        placed = [pair.ours for pair in found]
+        if title not in placed:
+            after = placed.index(ours[number - 1]) + 1 if number else 0
+            found.insert(after, _Pair(title, None))
     return found
-
-
-def _only(title: _Title) -> str:
-    """Returns a word on what only one of the two tables has."""
-    if title.here is None:
-        return _NOT_RUN.get(title.text, "not measured here")
-    return "ours" if title.paper is None else ""
-
-
-def _line(
-    title: _Title,
-    rows: Sequence[Row],
-    their_rows: Sequence[int],
-    columns: Sequence[_Title],
-    printed: PrintedTable,
-) -> Line:
-    own = None if title.here is None else rows[title.here]
-    their = None if title.paper is None else their_rows[title.paper]
-    marks = "" if their is None else printed.marks_of([their])
-    places = [Place(f"{title.text}{marks}", _only(title))]
-    for column in columns:
-        text, about = "–", ""
-        if own is not None and column.here is not None:
-            text, about = _measured(own.cells[column.here])
-        value = ""
-        if their is not None and column.paper is not None:
-            value = printed.place(their, column.paper)
-        places.append(Place(text, about, value))
-    return places
 
 
 def _measured(results: Sequence[Result]) -> tuple[str, str]:

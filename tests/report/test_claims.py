@@ -257,7 +257,9 @@ OPPOSITE = {
 
 
 @pytest.mark.parametrize(
-    "claim", [c for c in claims.CLAIMS if c.courses and not c.untested], ids=lambda claim: claim.text[:40]
+    "claim",
+    [c for c in claims.CLAIMS if c.courses and not c.untested],
+    ids=lambda claim: claim.text[:40],
 )
 def test_a_claim_about_a_course_holds_in_one_and_not_in_its_opposite(claim: Claim) -> None:
     (courses,) = [both for start, both in OPPOSITE.items() if claim.text.startswith(start)]
