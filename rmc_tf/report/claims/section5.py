@@ -40,7 +40,7 @@ def _less_hurt(
     return differences
 
 
-def by_share(table: Table) -> Iterator[tuple[str, list[str]]]:
+def _by_share(table: Table) -> Iterator[tuple[str, list[str]]]:
     """Yields each δ, and the columns of Table 5 under it."""
     for share in dict.fromkeys(column.partition(", ")[0] for column in table.columns):
         yield share, [c.partition(", ")[2] for c in table.columns if c.startswith(f"{share}, ")]
@@ -50,7 +50,7 @@ def _recovers(table: Table) -> Iterator[Difference]:
     """Each q above 0 against q = 0."""
     places = Places(table)
     for row in places.rows:
-        for share, (first, *others) in by_share(table):
+        for share, (first, *others) in _by_share(table):
             for later in others:
                 what = f"{row}, {share}: {later} − {first}"
                 one, other = (row, f"{share}, {later}"), (row, f"{share}, {first}")
@@ -66,7 +66,7 @@ def _partly_known(partial: Table, delayed: Table) -> Iterator[Difference]:
     """Each share below 70 % against all that is, at the same p and δ, and no delay."""
     some, every = Places(partial), Places(delayed)
     for row in some.rows:
-        for share, known in by_share(partial):
+        for share, known in _by_share(partial):
             for column in filter(_little_known, known):
                 if every.has(row, f"{share}, q = 0"):
                     yield compared(
