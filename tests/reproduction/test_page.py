@@ -14,7 +14,7 @@ import pytest
 
 from rmc_tf.common import storage
 from rmc_tf.report import paper, tables
-from rmc_tf.report.page import Grid, Line, Paragraph, Place, as_place, markdown
+from rmc_tf.report.page import Line, Paragraph, Place, as_place, markdown
 from rmc_tf.reproduction import gather, layout, page, plan
 from rmc_tf.reproduction.write import write
 from tools import render_docs
@@ -168,14 +168,6 @@ def test_every_measured_value_is_there_with_its_interval_and_n(
         t.replace("\N{NO-BREAK SPACE}", " ").partition(", mean")[0] for t in parsed.texts["about"]
     ]
     assert collections.Counter(t for t in about if ", n = " in t) == expected
-
-
-def test_a_row_of_a_markdown_table_has_as_many_places_as_its_head() -> None:
-    rows: list[Line] = [[Place("|D'|/|D| = 2"), Place("1", "a | b", "2|3")], ["|D'|", "|"]]
-    text = markdown(Grid([Place("|D'|"), "PGD"], {"": rows}, "Figure 4(b)"))
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {3}
-    assert text.count("\\|D'\\|/\\|D\\| = 2") == 1, "escaped once"
 
 
 def test_misprints_have_their_footnotes(folder: pathlib.Path) -> None:
