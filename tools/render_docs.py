@@ -88,7 +88,7 @@ def of_results(place: str) -> list[Block]:
         return of_reproduction(values, folder)
     if "pairs" in values:
         return [of_pairs(values["pairs"])]
-    accuracies = tables.accuracy_table(tables.Table.from_json(values))
+    accuracies = tables.accuracy_table(tables.ResultTable.from_json(values))
     return [accuracies, _made_by(folder, "report", "report.md")]
 
 
@@ -131,7 +131,7 @@ def of_part(folder: pathlib.Path, part: str) -> list[Block]:
         return [Paragraph(f"`{command}`: {reproduction_page.how_long(values['runs'])}")]
     if part == "sizes":
         return sizes_page.tables(values)
-    return [tables.accuracy_table(tables.Table.from_json(values["tables"][part]))]
+    return [tables.accuracy_table(tables.ResultTable.from_json(values["tables"][part]))]
 
 
 def of_pairs(pairs: list[dict[str, Any]]) -> Grid:

@@ -9,9 +9,8 @@ from rmc_tf.experiment import cells
 from rmc_tf.experiment.artefacts import Materials
 from rmc_tf.experiment.neighbourhood import neighbourhood
 from rmc_tf.experiment.sides import Opponents
-from rmc_tf.report.figures import figure1
+from rmc_tf.report.figures import FIGURES, figure1
 from rmc_tf.report.figures.course import Measured, Record
-from rmc_tf.report.figures.of_records import FIGURES
 
 
 def illustrate(

@@ -20,7 +20,7 @@ Record = Mapping[str, Any]
 """What it keeps of one test point."""
 
 
-class Row(NamedTuple):
+class ResultRow(NamedTuple):
     """A row of a table: for each column the results that are averaged there, mostly one."""
 
     block: str
@@ -28,15 +28,15 @@ class Row(NamedTuple):
     cells: Sequence[Sequence[Result]]
 
 
-class Table(NamedTuple):
+class ResultTable(NamedTuple):
     """A table that is filled."""
 
     title: str
     columns: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[ResultRow]
 
     @property
-    def blocks(self) -> dict[str, list[Row]]:
+    def blocks(self) -> dict[str, list[ResultRow]]:
         """The rows under each heading."""
         return {name: [r for r in self.rows if r.block == name] for name, *_ in self.rows}
 
@@ -49,12 +49,12 @@ class Table(NamedTuple):
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Table":
+    def from_json(cls, values: Mapping[str, Any]) -> "ResultTable":
         """Returns the table that `to_json` described."""
-        return cls(values["title"], values["columns"], [Row(**row) for row in values["rows"]])
+        return cls(values["title"], values["columns"], [ResultRow(**row) for row in values["rows"]])
 
 
-def accuracy_table(table: Table) -> Grid:
+def accuracy_table(table: ResultTable) -> Grid:
     """Returns the accuracies with their 95 % intervals."""
     head = ["Accuracy, % (95 % interval)", *table.columns]
     parts = {
@@ -64,16 +64,16 @@ def accuracy_table(table: Table) -> Grid:
     return Grid(head, parts)
 
 
-def target_table(table: Table) -> Grid | None:
+def target_table(table: ResultTable) -> Grid | None:
     """Returns how often each defence answered what a targeted attack aimed at.
 
     None where no column is by a targeted attack.
     """
 
-    def known(row: Row, column: int) -> bool:
+    def known(row: ResultRow, column: int) -> bool:
         return all("target_rate" in result for result in row.cells[column])
 
-    def line(row: Row) -> list[str]:
+    def line(row: ResultRow) -> list[str]:
         shares = [_share(row.cells[n], "target_rate") if known(row, n) else "–" for n in numbers]
         return [row.title, *shares]
 
@@ -84,7 +84,7 @@ def target_table(table: Table) -> Grid | None:
     return Grid(head, {name: list(map(line, rows)) for name, rows in table.blocks.items()})
 
 
-def cost_table(table: Table) -> Grid:
+def cost_table(table: ResultTable) -> Grid:
     """Returns steps and delay; delays are ratios to the undefended network."""
     every = {id(r): r for row in table.rows for cell in row.cells for r in cell}.values()
     bare = [r["median_seconds"] for r in every if r["defence"] == "none"]
@@ -162,7 +162,7 @@ def _share(results: Sequence[Result], measure: str = "accuracy") -> str:
     return f"{100 * share:.1f} ({100 * low:.1f}–{100 * high:.1f}), n = {points}{several}"
 
 
-def accuracy_figure(path: pathlib.Path, table: Table) -> None:
+def accuracy_figure(path: pathlib.Path, table: ResultTable) -> None:
     """Draws the accuracy of each row in each column, with its 95 % interval, as PNG."""
     blocks = table.blocks
     size = (max(8, 1.6 * len(table.columns)), 1 + 3 * len(blocks))
@@ -210,7 +210,7 @@ def course_figure(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -
 
 def write(
     folder: pathlib.Path,
-    table: Table,
+    table: ResultTable,
     records: Mapping[str, Sequence[Record]],
     attacked: Sequence[Mapping[str, Any]],
     *,

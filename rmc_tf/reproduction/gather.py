@@ -9,7 +9,7 @@ from typing import Any
 from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError
 from rmc_tf.report.claims.base import COURSES, Course, Point
-from rmc_tf.report.tables import Table
+from rmc_tf.report.tables import ResultTable
 
 Found = dict[str, Any]
 """What `found` returns; `results.json` holds it, and what else a report says."""
@@ -36,9 +36,9 @@ def found(root: pathlib.Path, names: Iterable[str]) -> Found:
     return {"tables": tables, "figures": figures, "courses": courses}
 
 
-def tables_of(results: Mapping[str, Any]) -> dict[str, Table]:
+def tables_of(results: Mapping[str, Any]) -> dict[str, ResultTable]:
     """Returns the tables, by name."""
-    return {name: Table.from_json(values) for name, values in results["tables"].items()}
+    return {name: ResultTable.from_json(values) for name, values in results["tables"].items()}
 
 
 def courses_of(results: Mapping[str, Any]) -> dict[str, Course]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from rmc_tf.report.page import Grid, Place
 from rmc_tf.report.paper import PrintedTable
-from rmc_tf.report.tables import Result, Row, Table, mean_accuracy
+from rmc_tf.report.tables import Result, ResultRow, ResultTable, mean_accuracy
 
 _RADIUS = "ε = "
 _TOGETHER = "\N{NO-BREAK SPACE}"
@@ -29,7 +29,7 @@ class _Pair(NamedTuple):
         return Place(f"{self.ours}{marks}", paper=self.theirs if self.theirs != self.ours else "")
 
 
-def grid(table: Table, printed: PrintedTable) -> Grid:
+def grid(table: ResultTable, printed: PrintedTable) -> Grid:
     """Returns a table with the measured and the printed values, one above the other.
 
     Its rows and columns are in the paper's order; what only one of the two has is there, too,
@@ -66,12 +66,12 @@ def _same(one: Sequence[str], other: Sequence[str]) -> int:
     return len(set(one) & set(other))
 
 
-def _transposed(table: Table) -> Table:
+def _transposed(table: ResultTable) -> ResultTable:
     rows = [
-        Row("", title, [row.cells[number] for row in table.rows])
+        ResultRow("", title, [row.cells[number] for row in table.rows])
         for number, title in enumerate(table.columns)
     ]
-    return Table(table.title, [row.title for row in table.rows], rows)
+    return ResultTable(table.title, [row.title for row in table.rows], rows)
 
 
 def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> list[_Pair]:

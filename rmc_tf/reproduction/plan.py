@@ -71,11 +71,7 @@ def experiments(
             skipped.append(Skipped(name, f"there is no configs/{name}.py yet"))
             continue
         try:
-            config = shipped.made_of(path, base)
-            if points is not None:
-                evaluation = dataclasses.replace(config.evaluation, points=points)
-                config = dataclasses.replace(config, evaluation=evaluation)
-            wanted.append(Experiment(name, config))
+            wanted.append(Experiment(name, _with(shipped.made_of(path, base), points)))
         except UserError as error:  # it can't be made of this data set's
             skipped.append(Skipped(name, str(error)))
     if not wanted:
@@ -86,3 +82,10 @@ def experiments(
 def _more() -> list[str]:
     """Returns the figures that there are besides."""
     return sorted({path.stem for path in shipped.folder().glob("figure*.py")} - set(FIGURES))
+
+
+def _with(config: ExperimentConfig, points: int | None) -> ExperimentConfig:
+    if points is None:
+        return config
+    evaluation = dataclasses.replace(config.evaluation, points=points)
+    return dataclasses.replace(config, evaluation=evaluation)

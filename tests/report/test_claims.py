@@ -19,17 +19,19 @@ from rmc_tf.report.claims.base import (
 from rmc_tf.report.page import markdown
 
 
-def table(columns: list[str], rows: dict[str, list[float]], points: int = 50) -> tables.Table:
+def table(columns: list[str], rows: dict[str, list[float]], points: int = 50) -> tables.ResultTable:
     """A table of accuracies in %."""
 
     def place(percent: float) -> list[dict]:
         return [{"accuracy": percent / 100, "points": points}]
 
-    made = [tables.Row("", title, [place(v) for v in values]) for title, values in rows.items()]
-    return tables.Table("T", columns, made)
+    made = [
+        tables.ResultRow("", title, [place(v) for v in values]) for title, values in rows.items()
+    ]
+    return tables.ResultTable("T", columns, made)
 
 
-def verdicts(name: str, filled: tables.Table) -> dict[str, str]:
+def verdicts(name: str, filled: tables.ResultTable) -> dict[str, str]:
     return {verdict.claim.text: verdict.text for verdict in claims.judged(name, filled)}
 
 
@@ -79,7 +81,7 @@ def test_differences_that_disagree_are_counted() -> None:
 
 
 def test_the_printed_tables_are_judged_as_one_reads_them() -> None:
-    def printed(name: str) -> tables.Table:
+    def printed(name: str) -> tables.ResultTable:
         source = paper.printed(name)
         assert source is not None
         rows = {row.title: [float(v or 0) for v in row.values] for row in source.rows}
@@ -119,7 +121,7 @@ def test_a_report_says_what_decides_a_claim() -> None:
     assert "**not tested**" in untested and "Decided by" not in untested
 
 
-def _printed(name: str) -> tables.Table:
+def _printed(name: str) -> tables.ResultTable:
     """A table of the paper as if it had been measured here."""
     source = paper.printed(name)
     assert source is not None
@@ -129,14 +131,14 @@ def _printed(name: str) -> tables.Table:
         block = row.block.replace("Trained", "trained").replace("Reg.", "reg.")
         values = [87.5, *row.values[1:]] if name == "table7" and row.title == "RMC" else row.values
         cells = [[{"accuracy": (value or 0) / 100, "points": points}] for value in values]
-        rows.append(tables.Row(block, row.title, cells))
+        rows.append(tables.ResultRow(block, row.title, cells))
     if name == "table4":
         turned = [
-            tables.Row("", title, [row.cells[i] for row in rows])
+            tables.ResultRow("", title, [row.cells[i] for row in rows])
             for i, title in enumerate(source.columns)
         ]
-        return tables.Table("T", [row.title for row in source.rows], turned)
-    return tables.Table("T", source.columns, rows)
+        return tables.ResultTable("T", [row.title for row in source.rows], turned)
+    return tables.ResultTable("T", source.columns, rows)
 
 
 TABLES = ("table1", "table2", "table3", "table4", "table5a", "table5b", "table6", "table7")

@@ -277,7 +277,7 @@ def test_a_report_begins_with_its_figure(tmp_path: pathlib.Path) -> None:
         "median_seconds": 0.1,
         "median_calibration_seconds": 0.1,
     }
-    table = tables.Table("Figure 3", ["PGD"], [tables.Row("", "RMC", [[result]])])
+    table = tables.ResultTable("Figure 3", ["PGD"], [tables.ResultRow("", "RMC", [[result]])])
     provenance = {"versions": {}, "seed": 0, "revision": "", "command": ""}
     write: Callable[..., pathlib.Path] = tables.write
     made = {"facts": [], "provenance": provenance}

@@ -221,9 +221,9 @@ def test_what_only_one_side_has_says_so(results: gather.Found) -> None:
     ]
 
 
-def _table2(*columns: str) -> tables.Table:
+def _table2(*columns: str) -> tables.ResultTable:
     cells = [[{"accuracy": 0.5, "points": 50}] for _ in columns]
-    return tables.Table("Table 2", columns, [tables.Row("", "RMC", cells)])
+    return tables.ResultTable("Table 2", columns, [tables.ResultRow("", "RMC", cells)])
 
 
 def test_radii_that_are_the_papers_stand_under_its_own() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from rmc_tf.report.claims import figures, section4, section5, section6
 from rmc_tf.report.claims.base import LEGEND, Claim, Course, Verdict, judged_by, number_table
 from rmc_tf.report.page import Block, Grid, Line, Paragraph, Place
-from rmc_tf.report.tables import Table
+from rmc_tf.report.tables import ResultTable
 
 CLAIMS: Sequence[Claim] = [
     *section4.CLAIMS,
@@ -19,13 +19,13 @@ CLAIMS: Sequence[Claim] = [
 ]
 
 
-def judged(name: str, table: Table) -> list[Verdict]:
+def judged(name: str, table: ResultTable) -> list[Verdict]:
     """Returns how the claims stand that a table of some name decides alone."""
     own = [c for c in CLAIMS if c.needs == (name,) and not c.courses and not c.untested]
     return [judged_by(claim, {name: table}, {}) for claim in own]
 
 
-def of_the_paper(tables: Mapping[str, Table], courses: Mapping[str, Course]) -> list[Verdict]:
+def of_the_paper(tables: Mapping[str, ResultTable], courses: Mapping[str, Course]) -> list[Verdict]:
     """Returns how every claim of sections 4 to 6 stands, by the tables and figures there are."""
     paper = [claim for claim in CLAIMS if claim.needs != ("threats",)]
     return [judged_by(claim, tables, courses) for claim in paper]

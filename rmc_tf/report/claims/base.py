@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from rmc_tf.report.tables import Table, mean_accuracy
+from rmc_tf.report.tables import ResultTable, mean_accuracy
 
 
 class Share(NamedTuple):
@@ -228,7 +228,7 @@ def untestable(text: str, source: str, needs: str, why: str) -> Claim:
 class Places:
     """The places of a table by row and column title, of one block of its rows."""
 
-    def __init__(self, table: Table, block: str | None = None) -> None:
+    def __init__(self, table: ResultTable, block: str | None = None) -> None:
         """Finds the rows of a block; by default of the whole table, whose titles then differ."""
         self.columns = list(table.columns)
         self.rows = {row.title: row for row in table.rows if block in (None, row.block)}
@@ -281,7 +281,7 @@ def in_column(
 ) -> Differences:
     """In each column each of some rows has more than each of others, or not less by a margin."""
 
-    def differences(table: Table) -> Iterator[Difference]:
+    def differences(table: ResultTable) -> Iterator[Difference]:
         places = Places(table)
         for column, one, other in itertools.product(columns, larger, smaller):
             yield from places.in_column(column, one, other, margin)
@@ -289,7 +289,9 @@ def in_column(
     return differences
 
 
-def judged_by(claim: Claim, tables: Mapping[str, Table], courses: Mapping[str, Course]) -> Verdict:
+def judged_by(
+    claim: Claim, tables: Mapping[str, ResultTable], courses: Mapping[str, Course]
+) -> Verdict:
     """Returns how a claim stands by those tables and figures that there are."""
     given: Mapping[str, object] = courses if claim.courses else tables
     if claim.untested or any(name not in given for name in claim.needs):

@@ -16,7 +16,7 @@ from rmc_tf.report.claims.base import (
     in_column,
     untestable,
 )
-from rmc_tf.report.tables import Table
+from rmc_tf.report.tables import ResultTable
 
 _WARM = 30
 """Ours, for "about tens of instances" (section 6): from here on RMC counts as warmed up."""
@@ -145,7 +145,7 @@ def _end(points: Sequence[Point]) -> Sequence[Point]:
     return points[len(points) // 2 :]
 
 
-def _more_is_better(table: Table) -> Iterator[Difference]:
+def _more_is_better(table: ResultTable) -> Iterator[Difference]:
     """The largest D' against the smallest, under each attack."""
     sizes = [row.title for row in table.rows]
     if len(sizes) > 1:

@@ -11,17 +11,17 @@ from rmc_tf.report.claims.base import (
     in_column,
     untestable,
 )
-from rmc_tf.report.tables import Table
+from rmc_tf.report.tables import ResultTable
 
 _SEARCHING = ("DeepNN", *WEB_NN)
 _BASELINES = ("None", *_SEARCHING)
 
 
-def _attacks(table: Table) -> list[str]:
+def _attacks(table: ResultTable) -> list[str]:
     return [column for column in table.columns if column != "clean"]
 
 
-def _blocks(table: Table) -> list[Places]:
+def _blocks(table: ResultTable) -> list[Places]:
     """Returns the rows of each trained network."""
     return [Places(table, block) for block in table.blocks]
 
@@ -32,7 +32,7 @@ def _chosen(choose: Callable[..., str], places: Places, rows: Sequence[str], *co
     return choose(there, key=lambda row: places.share(row, *columns).value, default="")
 
 
-def _best_everywhere(table: Table) -> Iterator[Difference]:
+def _best_everywhere(table: ResultTable) -> Iterator[Difference]:
     """RMC against the best of the others, in each combination of a network and an attack."""
     for places in _blocks(table):
         for column in _attacks(table):
@@ -40,7 +40,7 @@ def _best_everywhere(table: Table) -> Iterator[Difference]:
             yield from places.in_column(column, "RMC", other)
 
 
-def _worst_without(table: Table) -> Iterator[Difference]:
+def _worst_without(table: ResultTable) -> Iterator[Difference]:
     """The worst of the runtime defences against none."""
     for places in _blocks(table):
         for column in _attacks(table):
@@ -48,7 +48,7 @@ def _worst_without(table: Table) -> Iterator[Difference]:
             yield from places.in_column(column, other, "None")
 
 
-def _neighbours_help(table: Table) -> Iterator[Difference]:
+def _neighbours_help(table: ResultTable) -> Iterator[Difference]:
     """Each defence by neighbours against none, on average over the attacks."""
     attacks = _attacks(table)
     for places in _blocks(table):
@@ -57,7 +57,7 @@ def _neighbours_help(table: Table) -> Iterator[Difference]:
             yield from places.larger(what, (row, *attacks), ("None", *attacks))
 
 
-def _neighbours_not_enough(table: Table) -> Iterator[Difference]:
+def _neighbours_not_enough(table: ResultTable) -> Iterator[Difference]:
     """RMC against the better of the defences by neighbours, on average over the attacks."""
     attacks = _attacks(table)
     for places in _blocks(table):
@@ -66,18 +66,18 @@ def _neighbours_not_enough(table: Table) -> Iterator[Difference]:
         yield from places.larger(what, ("RMC", *attacks), (other, *attacks))
 
 
-def _clean_stays(table: Table) -> Iterator[Difference]:
+def _clean_stays(table: ResultTable) -> Iterator[Difference]:
     """RMC against none on clean points."""
     for places in _blocks(table):
         yield from places.in_column("clean", "RMC", "None", margin=0.05)
 
 
-def _above_baselines(table: Table) -> Iterator[Difference]:
+def _above_baselines(table: ResultTable) -> Iterator[Difference]:
     """RMC against each of the others, under each attack."""
     return in_column(_attacks(table), ["RMC"], _BASELINES)(table)
 
 
-def _denoised(table: Table) -> Iterator[Difference]:
+def _denoised(table: ResultTable) -> Iterator[Difference]:
     """RMC against the denoising block, under the larger radius."""
     return Places(table).in_column(table.columns[-1], "RMC", "DB", margin=0.05)
 

@@ -14,7 +14,7 @@ from rmc_tf.report.claims.base import (
     in_row,
     untestable,
 )
-from rmc_tf.report.tables import Table
+from rmc_tf.report.tables import ResultTable
 
 _TRAINED = "Adversarially trained w. PGD"
 _REGULAR = "Regularly trained"
@@ -25,7 +25,7 @@ def _less_hurt(
 ) -> Differences:
     """Some rows lose more than others from one column to another."""
 
-    def differences(table: Table) -> Iterator[Difference]:
+    def differences(table: ResultTable) -> Iterator[Difference]:
         places = Places(table)
         for row in harmed:
             for other in others:
@@ -40,13 +40,13 @@ def _less_hurt(
     return differences
 
 
-def _by_share(table: Table) -> Iterator[tuple[str, list[str]]]:
+def _by_share(table: ResultTable) -> Iterator[tuple[str, list[str]]]:
     """Yields each δ, and the columns of Table 5 under it."""
     for share in dict.fromkeys(column.partition(", ")[0] for column in table.columns):
         yield share, [c.partition(", ")[2] for c in table.columns if c.startswith(f"{share}, ")]
 
 
-def _recovers(table: Table) -> Iterator[Difference]:
+def _recovers(table: ResultTable) -> Iterator[Difference]:
     """Each q above 0 against q = 0."""
     places = Places(table)
     for row in places.rows:
@@ -62,7 +62,7 @@ def _little_known(column: str) -> bool:
     return float(column.rpartition(", ")[2].removesuffix(" % known")) < 70
 
 
-def _partly_known(partial: Table, delayed: Table) -> Iterator[Difference]:
+def _partly_known(partial: ResultTable, delayed: ResultTable) -> Iterator[Difference]:
     """Each share below 70 % against all that is, at the same p and δ, and no delay."""
     some, every = Places(partial), Places(delayed)
     for row in some.rows:
@@ -76,7 +76,9 @@ def _partly_known(partial: Table, delayed: Table) -> Iterator[Difference]:
                     )
 
 
-def _as_adversarial_training(delayed: Table, partial: Table, table1: Table) -> Iterator[Difference]:
+def _as_adversarial_training(
+    delayed: ResultTable, partial: ResultTable, table1: ResultTable
+) -> Iterator[Difference]:
     """RMC+ where it withstands against a network trained by PGD without it, under PGD.
 
     The success cases are those that section 5.2 names: q ≥ 50, and less than 70 % known.
@@ -94,14 +96,14 @@ def _as_adversarial_training(delayed: Table, partial: Table, table1: Table) -> I
                 yield compared(what, places.share(row, column), other, margin=0.05)
 
 
-def _defeated(table: Table) -> Iterator[Difference]:
+def _defeated(table: ResultTable) -> Iterator[Difference]:
     """RMC's first column, where the attacker knows no point since there is none, and the rest."""
     first, *others = table.columns
     for column in others:
         yield from in_row("RMC", first, column)(table)
 
 
-def _above_none(table7: Table, table1: Table) -> Iterator[Difference]:
+def _above_none(table7: ResultTable, table1: ResultTable) -> Iterator[Difference]:
     """RMC under PGD-Skip after each p > 0, against the regularly trained network under PGD."""
     places, regular = Places(table7), Places(table1, _REGULAR)
     for column in table7.columns[1:]:

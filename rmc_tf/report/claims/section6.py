@@ -13,7 +13,7 @@ from rmc_tf.report.claims.base import (
     in_column,
     in_row,
 )
-from rmc_tf.report.tables import Table
+from rmc_tf.report.tables import ResultTable
 
 _HINDSIGHT = "Hindsight Adv. Training on Labeled U"
 _NON_MASKING = "Non-masking RMC"
@@ -29,7 +29,7 @@ _ABOUT = 0.1
 def _alike(row: str, attacks: Sequence[str]) -> Differences:
     """A D' makes about no difference from that of the attacker's own attack."""
 
-    def differences(table: Table) -> Iterator[Difference]:
+    def differences(table: ResultTable) -> Iterator[Difference]:
         places = Places(table)
         for attack in attacks:
             if places.has(_SINGLE, attack) and places.has(row, attack):
@@ -40,25 +40,25 @@ def _alike(row: str, attacks: Sequence[str]) -> Differences:
     return differences
 
 
-def _alike_at_all(table: Table) -> Iterator[Difference]:
+def _alike_at_all(table: ResultTable) -> Iterator[Difference]:
     yield from _alike(_ALL, table.columns)(table)
     yield from _alike(_OTHERS, [c for c in table.columns if c not in _UNLIKE])(table)
 
 
-def _grows(table: Table) -> Iterator[Difference]:
+def _grows(table: ResultTable) -> Iterator[Difference]:
     """Non-masking RMC in each column against the one before."""
     for before, after in pairwise(table.columns):
         yield from in_row(_NON_MASKING, after, before)(table)
 
 
-def _cleanses(table: Table) -> Iterator[Difference]:
+def _cleanses(table: ResultTable) -> Iterator[Difference]:
     """Non-masking RMC after the most points against none, where it is the trained network."""
     first, last = table.columns[0], table.columns[-1]
     if first != last:
         yield from in_row(_NON_MASKING, last, first)(table)
 
 
-def _needs_more_points(table: Table) -> Iterator[Difference]:
+def _needs_more_points(table: ResultTable) -> Iterator[Difference]:
     """Non-masking RMC against hindsight training after as many points, where there are any."""
     return in_column(table.columns[1:], [_NON_MASKING], [_HINDSIGHT])(table)
 
