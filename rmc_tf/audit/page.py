@@ -72,9 +72,9 @@ def verdict(subject: Subject, found: Found) -> str:
 
 
 def difference(subject: Subject, bare: Subject) -> str:
-    """Returns in plain words what a defence adds, point by point, and by how much of chance.
+    """Returns in plain words what a defence adds, point by point, and if chance could do as much.
 
-    The chance is that of a fair coin (sign test, two-sided) over the points that differ.
+    The chance is that of a fair coin over the points that differ (sign test, two-sided).
     """
     pairs = list(zip(subject["right"], bare["right"], strict=True))
     won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)

@@ -80,7 +80,7 @@ Block = Heading | Paragraph | Items | Grid | Picture | Folded
 
 
 def table(rows: Sequence[Mapping[str, str]], words: bool = False) -> Grid:
-    """Returns the table of rows, at least one, that each have the same heads to their places."""
+    """Returns a table of one row or more; each row maps the heads, the same for all, to words."""
     return Grid(list(rows[0]), {"": [list(row.values()) for row in rows]}, words=words)
 
 

@@ -62,7 +62,7 @@ def _course(path: pathlib.Path) -> dict[str, list[list[Any]]]:
 
 
 def _points(rows: list[dict[str, str]]) -> list[list[Any]]:
-    """Undoes what the figure sums up: the share that was right so far, in %."""
+    """Returns each answer: the data has what share was right up to it, in %."""
     right = [0, *(round(float(row["robustness"]) * int(row["seen"]) / 100) for row in rows)]
     answers = [later > before for before, later in pairwise(right)]
     return [

@@ -75,7 +75,7 @@ def _transposed(table: ResultTable) -> ResultTable:
 
 
 def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> list[_Pair]:
-    """Returns all titles of both in the paper's order, ours after what they follow with us.
+    """Returns the titles of both in the paper's order; ours alone follow what they do with us.
 
     Radii that differ are the same column: the nth such of ours and the nth of the paper's.
     """

@@ -98,7 +98,7 @@ def not_asked_for(results: Results) -> list[str]:
 
 
 def _every_result(results: Results) -> list[Mapping[str, Any]]:
-    """Returns each result once, which tables share: one that is the same to the delay is one."""
+    """Returns each result once: tables share some, which are the same in all, delay included."""
     rows = [row for table in results["tables"].values() for row in table["rows"]]
     every = [result for row in rows for place in row["cells"] for result in place]
     return list({json.dumps(result, sort_keys=True): result for result in every}.values())
@@ -125,9 +125,9 @@ def how_long(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def how_long_each(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """Returns what each table and figure took beyond what those before it had made.
+    """Returns how long each table and figure took, beyond what earlier ones had made for it.
 
-    Nothing, where a run doesn't say: it may have made the most of one.
+    Nothing where a run has no such record, since it may have done most of the work.
     """
     took: dict[str, float] = {}
     for run in runs:
@@ -248,7 +248,7 @@ def _claims(title: str, judged: Sequence[Verdict], results: Results) -> Grid:
 
 
 def _why_not(verdict: Verdict, results: Results) -> str:
-    """Returns why a claim is not tested that could be."""
+    """Returns why a claim that could be tested is not."""
     given = results["courses"] if verdict.claim.courses else results["tables"]
     missing = [_short(name) for name in verdict.claim.needs if name not in given]
     if missing:

@@ -89,7 +89,8 @@ COURSES = ("figure2", "figure3", "figure4a")
 """The figures whose data is a `Course`; that of the others is a table."""
 
 Differences = Callable[..., Iterator[Difference]]
-"""Finds what decides a claim in what it needs; nothing where that doesn't test it."""
+"""Finds what decides a claim, in the tables or courses that it needs. It finds nothing where these
+have no row, column or point that the claim is about."""
 
 
 class Claim(NamedTuple):
@@ -159,7 +160,8 @@ class Verdict(NamedTuple):
     def deciding(self) -> str:
         """The number that decides it: of several differences, the least favourable.
 
-        That is one of the worst verdict: a larger difference may be the less certain.
+        That has the worst verdict, and of those the least room. It need not be the smallest, since
+        a larger difference may be less certain.
         """
         if not self.differences:
             return self.claim.untested

@@ -112,7 +112,7 @@ def _later(margin: float = 0.0, both_sides: bool = False) -> Callable[..., Itera
 
 
 def _quicker_with_k(course: Course) -> Iterator[Difference]:
-    """What the first points lack of where a line arrives, with the smallest K and the largest."""
+    """By how much a line rises after its first points: with the smallest K against the largest."""
     lines = list(course)
     if len(lines) > 1 and all(len(points) >= 2 * _WARM for points in course.values()):
         ends = (lines[0], lines[-1])

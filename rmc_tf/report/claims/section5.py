@@ -63,7 +63,7 @@ def _little_known(column: str) -> bool:
 
 
 def _partly_known(partial: ResultTable, delayed: ResultTable) -> Iterator[Difference]:
-    """Each share below 70 % against all that is, at the same p and δ, and no delay."""
+    """Each share below 70 % against all known, at the same p and δ, without a delay."""
     some, every = Places(partial), Places(delayed)
     for row in some.rows:
         for share, known in _by_share(partial):
@@ -79,9 +79,9 @@ def _partly_known(partial: ResultTable, delayed: ResultTable) -> Iterator[Differ
 def _as_adversarial_training(
     delayed: ResultTable, partial: ResultTable, table1: ResultTable
 ) -> Iterator[Difference]:
-    """RMC+ where it withstands against a network trained by PGD without it, under PGD.
+    """RMC+ in its success cases against a network trained by PGD that has no defence, under PGD.
 
-    The success cases are those that section 5.2 names: q ≥ 50, and less than 70 % known.
+    Section 5.2 names these cases: q ≥ 50, and less than 70 % known.
     """
     trained = Places(table1, _TRAINED)
     if not trained.has("None", "PGD"):
@@ -97,7 +97,7 @@ def _as_adversarial_training(
 
 
 def _defeated(table: ResultTable) -> Iterator[Difference]:
-    """RMC's first column, where the attacker knows no point since there is none, and the rest."""
+    """RMC before any point, when an attacker can know none, against RMC after some."""
     first, *others = table.columns
     for column in others:
         yield from in_row("RMC", first, column)(table)

@@ -9,7 +9,7 @@ from rmc_tf.common.intervals import wilson
 from rmc_tf.report.figures.style import Axes, Look
 
 RECENT = 10
-"""Ours: over so many predictions the delay is a median. It leaves out the first, which compiles."""
+"""Ours: a delay is the median of so many, so that the first, which compiles, counts for nothing."""
 
 Record = Mapping[str, Any]
 """What `evaluation` keeps of one test point."""

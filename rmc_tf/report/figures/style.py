@@ -44,7 +44,7 @@ def looks(count: int) -> list[Look]:
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Lets what is drawn inside be legible on a phone, and an SVG have the same ids each time."""
+    """Makes what is drawn inside legible on a phone, and the ids of an SVG the same each time."""
     settings: Any = {
         "font.size": 13.0,
         "axes.titlesize": 13.0,
