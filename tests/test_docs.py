@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from rmc_tf.report.page import markdown
 from tools import render_docs
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -45,7 +46,7 @@ def test_every_table_is_that_of_its_stored_results(page: pathlib.Path) -> None:
 
 
 def test_a_table_of_a_reproduction_can_be_quoted_by_itself() -> None:
-    quoted = render_docs.of_results("reproduction_digits/table1").strip()
+    quoted = markdown(*render_docs.of_results("reproduction_digits/table1")).strip()
     assert quoted == (ROOT / "docs" / "results" / "table1" / "table.md").read_text().strip()
 
 

@@ -28,6 +28,7 @@ from absl import app, flags
 
 from rmc_tf.common import console, storage
 from rmc_tf.common.errors import UserError
+from rmc_tf.report.page import markdown
 from tools.performance import (
     deployments,
     faithful,
@@ -133,7 +134,7 @@ def main(argv: Sequence[str]) -> None:
             for measured in PARTS[part](deployed, folder / part):
                 new.append(measured)
                 table = of_comparisons if isinstance(measured, Comparison) else of_series
-                console.say(table([measured.to_json()]).splitlines()[-1])
+                console.say(markdown(table([measured.to_json()])).splitlines()[-1])
     if out:
         text = json.dumps(
             figures.merged(about, old, new, list(PARTS)), indent=2, ensure_ascii=False

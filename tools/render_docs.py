@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))  # runs from a checkout
 from rmc_tf.audit import page as audit_page
 from rmc_tf.common import storage
 from rmc_tf.report import tables
-from rmc_tf.reproduction import as_markdown
+from rmc_tf.report.page import Block, Grid, Paragraph, Picture, markdown, table
 from rmc_tf.reproduction import page as reproduction_page
 from tools.performance import plots, scale_page, search_page, sizes_page, step_page
 
@@ -46,11 +46,9 @@ _NUMBER = re.compile(
 
 def render(text: str) -> str:
     """Returns a page with every table as the stored results give it."""
-
-    def table(place: re.Match[str]) -> str:
-        return f"{place[1]}\n{of_results(place[2])}\n{place[3]}"
-
-    return _PLACE.sub(table, text)
+    return _PLACE.sub(
+        lambda place: f"{place[1]}\n{markdown(*of_results(place[2]))}\n{place[3]}", text
+    )
 
 
 def typed(text: str) -> list[str]:
@@ -62,7 +60,7 @@ def typed(text: str) -> list[str]:
     return [" ".join(number.split()) for number in _NUMBER.findall(prose)]
 
 
-def of_results(place: str) -> str:
+def of_results(place: str) -> list[Block]:
     """Returns what a page has of docs/results/NAME, mostly a table and the command that made it.
 
     Args:
@@ -72,141 +70,149 @@ def of_results(place: str) -> str:
       ArtefactError: there are no such results.
     """
     name, _, part = place.partition("/")
-    if part:
-        return of_part(name, part)
     folder = ROOT / "docs" / "results" / name
+    if part:
+        return of_part(folder, part)
     if (folder / "audit.json").exists():
-        return of_audit(name)
+        return of_audit(folder)
     if (folder / "performance.json").exists():
         return of_benchmark(storage.read_json(folder / "performance.json"), name)
     values = storage.read_json(folder / "results.json")
     if "choosing" in values:
-        drawn = (folder / "pareto.png").exists()
-        plot = f"![Robustness against delay](/docs/results/{name}/pareto.png)"
-        picture = plot if drawn else "No plot is drawn yet."
-        made = " and ".join(f"`{command}`" for command in values["commands"])
-        return f"\n{search_page.table(values)}\n{picture}\n\n*Made by {made}.*\n"
+        return of_search(values, folder)
     if "forward_flop" in values:
-        return f"\n{step_page.tables(values)}\n*Made by `{values['command']}`.*\n"
+        return [*step_page.tables(values), Paragraph(f"*Made by `{values['command']}`.*")]
     if "searches" in values:
-        return f"\n{scale_page.tables(values)}"
+        return scale_page.tables(values)
     if "claims" in values:
-        return of_reproduction(values, name)
+        return of_reproduction(values, folder)
     if "pairs" in values:
-        return of_pairs(values["pairs"])
-    stored = tables.Table.from_json(values)
+        return [of_pairs(values["pairs"])]
+    accuracies = tables.accuracy_table(tables.ResultTable.from_json(values))
+    return [accuracies, _made_by(folder, "report", "report.md")]
+
+
+def _made_by(folder: pathlib.Path, link: str, file: str) -> Paragraph:
     provenance = storage.read_json(folder / "provenance.json")
-    table = tables.accuracy_table(stored)
     made = f"`{provenance['command']}`, seed {provenance['seed']}"
-    return f"{table}\n*Made by {made}; [report](/docs/results/{name}/report.md).*\n"
+    return Paragraph(f"*Made by {made}; [{link}](/docs/results/{folder.name}/{file}).*")
 
 
-def of_audit(name: str) -> str:
+def of_audit(folder: pathlib.Path) -> list[Block]:
     """Returns the verdicts and the summary of an audit, with the command that made it."""
-    folder = ROOT / "docs" / "results" / name
     found = storage.read_json(folder / "audit.json")
-    provenance = storage.read_json(folder / "provenance.json")
-    made = f"`{provenance['command']}`, seed {provenance['seed']}"
-    link = f"[the whole page](/docs/results/{name}/audit.md)"
-    return f"{audit_page.verdicts(found)}\n{audit_page.summary(found)}\n*Made by {made}; {link}.*\n"
+    made = _made_by(folder, "the whole page", "audit.md")
+    return [*audit_page.judged(found), audit_page.summary(found), made]
 
 
-def of_reproduction(values: dict[str, Any], name: str) -> str:
+def of_search(values: dict[str, Any], folder: pathlib.Path) -> list[Block]:
+    """Returns the tables and the plot of a search for the fast profile."""
+    plot: Block = Paragraph("No plot is drawn yet.")
+    if (folder / "pareto.png").exists():
+        file = f"/docs/results/{folder.name}/pareto.png"
+        plot = Picture(file, "Robustness against delay")
+    made = " and ".join(f"`{command}`" for command in values["commands"])
+    return [*search_page.tables(values), plot, Paragraph(f"*Made by {made}.*")]
+
+
+def of_reproduction(values: dict[str, Any], folder: pathlib.Path) -> list[Block]:
     """Returns the summary and the claims of a reproduction, with the command that made it."""
-    folder = ROOT / "docs" / "results" / name
-    provenance = storage.read_json(folder / "provenance.json")
     judged = reproduction_page.verdicts(values)
     listed = reproduction_page.claim_list(values, judged)[:2]  # without each difference
-    text = as_markdown.render([*reproduction_page.summary(values, judged), *listed])
-    made = f"`{provenance['command']}`, seed {provenance['seed']}"
-    link = f"[the whole report](/docs/results/{name}/report.md)"
-    return f"{text}\n*Made by {made}; {link}.*\n"
+    made = _made_by(folder, "the whole report", "report.md")
+    return [*reproduction_page.summary(values, judged), *listed, made]
 
 
-def of_part(name: str, part: str) -> str:
+def of_part(folder: pathlib.Path, part: str) -> list[Block]:
     """Returns one part of stored results: "time", "sizes", or a table of a reproduction."""
-    folder = ROOT / "docs" / "results" / name
     values = storage.read_json(folder / "results.json")
     if part == "time":
         command = storage.read_json(folder / "provenance.json")["command"]
-        return f"`{command}`: {reproduction_page.how_long(values['runs'])}"
+        return [Paragraph(f"`{command}`: {reproduction_page.how_long(values['runs'])}")]
     if part == "sizes":
         return sizes_page.tables(values)
-    return f"\n{tables.accuracy_table(tables.Table.from_json(values['tables'][part]))}"
+    return [tables.accuracy_table(tables.ResultTable.from_json(values["tables"][part]))]
 
 
-def of_pairs(pairs: list[dict[str, Any]]) -> str:
+def of_pairs(pairs: list[dict[str, Any]]) -> Grid:
     """Returns the table of a benchmark of attacks."""
-    lines = [
-        "| attack | peer | time of the peer ÷ ours | from – to | ÷ the gradients alone | success, "
-        "ours and the peer's |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for pair in pairs:
-        spread = f"{pair['least']:.1f}–{pair['most']:.1f}"
         success = f"{100 * pair['our_success']:.0f} %, {100 * pair['their_success']:.0f} %"
-        limit = f"{pair['limit']:.1f}" if pair.get("limit") else ""
-        name = f"| {pair['attack']} | {pair['peer']} | **{pair['ratio']:.1f}** "
-        lines.append(f"{name}| {spread} | {limit} | {success} |")
-    return "\n" + "\n".join(lines) + "\n"
+        rows.append(
+            {
+                "attack": pair["attack"],
+                "peer": pair["peer"],
+                "time of the peer ÷ ours": f"**{pair['ratio']:.1f}**",
+                "from – to": f"{pair['least']:.1f}–{pair['most']:.1f}",
+                "÷ the gradients alone": f"{pair['limit']:.1f}" if pair.get("limit") else "",
+                "success, ours and the peer's": success,
+            }
+        )
+    return table(rows)
 
 
-def of_benchmark(values: dict[str, Any], name: str) -> str:
+def of_benchmark(values: dict[str, Any], name: str) -> list[Block]:
     """Returns the tables of tools/benchmark.py, by part, its figure, and the machine."""
     comparisons, series = values["comparisons"], values.get("series", [])
-    tables = []
+    blocks: list[Block] = []
     for part in dict.fromkeys(line["part"] for line in [*comparisons, *series]):
         measured = [line for line in series if line["part"] == part]
         if measured:
-            tables.append(of_series(measured))
+            blocks.append(of_series(measured))
         compared = [line for line in comparisons if line["part"] == part]
         if compared:
-            tables.append(of_comparisons(compared))
+            blocks.append(of_comparisons(compared))
     if series:
-        tables.append(f"![How cost grows with the work](/docs/results/{name}/{_FIGURE}.png)\n")
+        file = f"/docs/results/{name}/{_FIGURE}.png"
+        blocks.append(Picture(file, "How cost grows with the work"))
     machine = values["machine"]
     about = f"{machine['cores']} cores of {machine['processor']}"
     versions = f"TensorFlow {machine['tensorflow']}, Keras {machine['keras']}"
     made = "" if values["deterministic"] else ", operations that needn't repeat to the bit"
-    return "\n".join(["", *tables, f"*Measured on {about}; {versions}{made}.*", ""])
+    return [*blocks, Paragraph(f"*Measured on {about}; {versions}{made}.*")]
 
 
-def of_series(series: list[dict[str, Any]]) -> str:
+def of_series(series: list[dict[str, Any]]) -> Grid:
     """Returns the table of what was measured at several sizes."""
-    lines = [
-        "| setting | measured | size: median | ∝ size to the | n |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for line in series:
         medians = zip(line["sizes"], line["medians"], strict=True)
         course = ", ".join(f"{size:,.0f}: {median:.3g}" for size, median in medians)
-        name = f"| {line['setting']} | {line['name']}, {line['unit']} "
-        repeats = min(len(values) for values in line["values"])
-        lines.append(
-            f"{name}| of {line['along']}; {course} | **{line['exponent']:.2f}** | {repeats} |"
+        rows.append(
+            {
+                "setting": line["setting"],
+                "measured": f"{line['name']}, {line['unit']}",
+                "size: median": f"of {line['along']}; {course}",
+                "∝ size to the": f"**{line['exponent']:.2f}**",
+                "n": str(min(len(values) for values in line["values"])),
+            }
         )
-    return "\n".join(lines) + "\n"
+    return table(rows)
 
 
-def of_comparisons(comparisons: list[dict[str, Any]]) -> str:
+def of_comparisons(comparisons: list[dict[str, Any]]) -> Grid:
     """Returns the table of some comparisons."""
-    lines = [
-        "| setting | comparison | target | median | from – to, n | |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for line in comparisons:
         target, met = "", ""
         if line["target"]:
             side, bound = line["target"]
-            good = line["median"] <= bound if side == "at most" else line["median"] >= bound
-            target, met = (
-                f"{'≤' if side == 'at most' else '≥'} {bound}",
-                "met" if good else "missed",
-            )
-        spread = f"{line['least']:.2f}–{line['most']:.2f}, {len(line['ratios'])}"
-        name = f"| {line['setting']} | {line['name']} | {target} "
-        lines.append(f"{name}| **{line['median']:.2f}** | {spread} | {met} |")
-    return "\n".join(lines) + "\n"
+            most = side == "at most"
+            target = f"{'≤' if most else '≥'} {bound}"
+            good = line["median"] <= bound if most else line["median"] >= bound
+            met = "met" if good else "missed"
+        rows.append(
+            {
+                "setting": line["setting"],
+                "comparison": line["name"],
+                "target": target,
+                "median": f"**{line['median']:.2f}**",
+                "from – to, n": f"{line['least']:.2f}–{line['most']:.2f}, {len(line['ratios'])}",
+                "": met,
+            }
+        )
+    return table(rows)
 
 
 def main() -> None:

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rmc_tf.report.tables import markdown
+from rmc_tf.report import page
+from rmc_tf.report.page import Block, Grid, Heading, Items, Paragraph, table
 
 Found = Mapping[str, Any]
 """What `Audit.run` returns."""
@@ -19,44 +20,42 @@ _NO_PROOF = (
 
 
 def render(found: Found, provenance: Mapping[str, Any]) -> str:
-    """Returns the page.
-
-    Args:
-      found: all numbers.
-      provenance: what produced them.
-    """
-    text = [f"# {found['title']}\n", verdicts(found), summary(found)]
-    text.append(
-        "*Worst case*: the points that every answer to every attack was right on: while it "
-        f"attacked, replayed on a fresh defence, and {found['retests']} times again under other "
-        "seeds. *Expected*: for each point the attack with the fewest right answers, and the share "
-        "of those. Where nothing is random both are the same.\n"
-    )
+    """Returns the page as Markdown, from all numbers and what produced them."""
+    blocks: list[Block] = [
+        Heading(1, found["title"]),
+        *judged(found),
+        summary(found),
+        Paragraph(
+            "*Worst case*: the points that every answer to every attack was right on: while it "
+            f"attacked, replayed on a fresh defence, and {found['retests']} times again under "
+            "other seeds. *Expected*: for each point the attack with the fewest right answers, and "
+            "the share of those. Where nothing is random both are the same."
+        ),
+    ]
     for subject in found["subjects"]:
-        text.append(f"## {name(subject)}\n")
-        text.append(threats_table(subject, found))
-    text.append("## Checks for masked gradients\n")
-    text.append(checks_table(found))
-    text.append("## What was tried\n")
-    text.append(budget_table(found))
+        blocks += [Heading(2, name(subject)), threats_table(subject, found)]
+    blocks += [Heading(2, "Checks for masked gradients"), checks_table(found)]
+    blocks += [Heading(2, "What was tried"), budget_table(found)]
     if found["left_out"]:
-        text.append(f"Left out, since they search another ball: {', '.join(found['left_out'])}.\n")
-    text.append("## What produced this\n")
-    versions = ", ".join(f"{name} {v}" for name, v in provenance["versions"].items())
-    text.append(
-        f"- {found['points']} points of the test set; seed {provenance['seed']}; at revision "
-        f"{provenance['revision']}; {versions}\n"
-        f"- command: `{provenance['command']}`\n"
-        "- every number: audit.json; every setting: provenance.json\n"
-        "- protocol: Croce et al., ICML 2022; attacks: rmc_tf/threats/\n"
-    )
-    return "\n".join(text)
+        others = ", ".join(found["left_out"])
+        blocks.append(Paragraph(f"Left out, since they search another ball: {others}."))
+    made_by = [
+        f"{found['points']} points of the test set",
+        *page.made_by(provenance),
+        "every number: audit.json; every setting: provenance.json",
+        "protocol: Croce et al., ICML 2022; attacks: rmc_tf/threats/",
+    ]
+    return page.markdown(*blocks, Heading(2, "What produced this"), Items(made_by))
 
 
 def verdicts(found: Found) -> str:
+    """Returns the same as `judged`, as Markdown."""
+    return page.markdown(*judged(found))
+
+
+def judged(found: Found) -> list[Block]:
     """Returns a line in plain words for each defence, and what no audit can say."""
-    lines = [f"- {verdict(subject, found)}\n" for subject in found["subjects"]]
-    return "".join(lines) + f"\n{_NO_PROOF}\n"
+    return [Items([verdict(each, found) for each in found["subjects"]]), Paragraph(_NO_PROOF)]
 
 
 def verdict(subject: Subject, found: Found) -> str:
@@ -73,9 +72,9 @@ def verdict(subject: Subject, found: Found) -> str:
 
 
 def difference(subject: Subject, bare: Subject) -> str:
-    """Returns in plain words what a defence adds, point by point, and by how much of chance.
+    """Returns in plain words what a defence adds, point by point, and if chance could do as much.
 
-    The chance is that of a fair coin (sign test, two-sided) over the points that differ.
+    The chance is that of a fair coin over the points that differ (sign test, two-sided).
     """
     pairs = list(zip(subject["right"], bare["right"], strict=True))
     won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
@@ -92,8 +91,8 @@ def difference(subject: Subject, bare: Subject) -> str:
     return f"The defence {what}, no more than chance would ({counts})."
 
 
-def summary(found: Found) -> str:
-    """Returns a Markdown table with a row for each defence."""
+def summary(found: Found) -> Grid:
+    """Returns a table with a row for each defence."""
     rows = []
     for subject in found["subjects"]:
         threats = {n: own for n, own in subject["threats"].items() if n != "clean"}
@@ -105,46 +104,46 @@ def summary(found: Found) -> str:
         transfer = threats.get("transfer", {}).get("attacking")
         signs = sum(check["status"] == "suspicious" for check in subject["checks"])
         rows.append(
-            [
-                name(subject),
-                _percent(subject["threats"]["clean"]["attacking"]),
-                _percent(transfer),
-                hardest,
-                f"**{_share(subject)}**, n = {len(subject['right'])}",
-                _percent(subject["expected"]),
-                f"{1e3 * subject['threats']['clean']['seconds']:.0f}",
-                f"{signs} of {len(subject['checks'])}",
-            ]
+            {
+                "Accuracy, % (95 % interval)": name(subject),
+                "clean": _percent(subject["threats"]["clean"]["attacking"]),
+                "transfer": _percent(transfer),
+                "strongest single attack": hardest,
+                "worst case": f"**{_share(subject)}**, n = {len(subject['right'])}",
+                "expected": _percent(subject["expected"]),
+                "ms a prediction": f"{1e3 * subject['threats']['clean']['seconds']:.0f}",
+                "checks suspicious": f"{signs} of {len(subject['checks'])}",
+            }
         )
-    head = ["Accuracy, % (95 % interval)", "clean", "transfer", "strongest single attack"]
-    head += ["worst case", "expected", "ms a prediction", "checks suspicious"]
-    return markdown(head, rows)
+    return table(rows)
 
 
-def threats_table(subject: Subject, found: Found) -> str:
-    """Returns a Markdown table with a row for each attack on one defence."""
+def threats_table(subject: Subject, found: Found) -> Grid:
+    """Returns a table with a row for each attack on one defence."""
     titles = {"clean": "none (clean)"} | {t["name"]: t["title"] for t in found["threats"]}
     rows = []
     for threat, own in subject["threats"].items():
-        spread = "–" if own["spread"] is None else f" ± {100 * own['spread']:.1f}"
+        again = "–"
+        if own["retested"] is not None:
+            spread = "–" if own["spread"] is None else f" ± {100 * own['spread']:.1f}"
+            again = f"{_percent(own['retested'])}{spread}"
+        took = "–" if own["attack_seconds"] is None else f"{own['attack_seconds']:.2f}"
         rows.append(
-            [
-                titles[threat],
-                _percent(own["attacking"], own["interval"]),
-                _percent(own["replayed"], own["replayed_interval"]),
-                "–" if own["retested"] is None else f"{_percent(own['retested'])}{spread}",
-                _percent(own["always_right"]),
-                f"{1e3 * own['seconds']:.0f}",
-                "–" if own["attack_seconds"] is None else f"{own['attack_seconds']:.2f}",
-            ]
+            {
+                f"Attack, n = {len(subject['right'])}": titles[threat],
+                "while attacking, %": _percent(own["attacking"], own["interval"]),
+                "replayed, %": _percent(own["replayed"], own["replayed_interval"]),
+                "asked again, % (mean ± spread)": again,
+                "always right, %": _percent(own["always_right"]),
+                "ms a prediction": f"{1e3 * own['seconds']:.0f}",
+                "s a point attacked": took,
+            }
         )
-    head = [f"Attack, n = {len(subject['right'])}", "while attacking, %", "replayed, %"]
-    head += ["asked again, % (mean ± spread)", "always right, %", "ms a prediction"]
-    return markdown([*head, "s a point attacked"], rows)
+    return table(rows)
 
 
-def checks_table(found: Found) -> str:
-    """Returns a Markdown table of every check of every defence, the suspicious ones first."""
+def checks_table(found: Found) -> Grid:
+    """Returns a table of every check of every defence, the suspicious ones first."""
     rows = []
     for status in ("suspicious", "not run", "pass"):
         for subject in found["subjects"]:
@@ -152,32 +151,34 @@ def checks_table(found: Found) -> str:
                 if check["status"] == status:
                     shown = f"**{status}**" if status == "suspicious" else status
                     rows.append([check["name"], name(subject), shown, check["found"]])
-    return markdown(["Check", "of", "", "found"], rows)
+    return Grid(["Check", "of", "", "found"], {"": rows}, words=True)
 
 
-def budget_table(found: Found) -> str:
-    """Returns a Markdown table of what each attack could spend."""
-    fields = ("iterations", "rounds", "samples", "queries")
+def budget_table(found: Found) -> Grid:
+    """Returns a table of what each attack could spend."""
+    norms = {"linf": "L∞", "l2": "L2"}
     rows = []
     for threat in found["threats"]:
-        spent = [str(threat.get(field, "–")) for field in fields]
-        step = f"{threat['step_size']:.4g}" if "step_size" in threat else "–"
-        norm = {"linf": "L∞", "l2": "L2"}.get(threat["norm"], threat["norm"])
-        counted = "yes" if threat["worst_case"] else "no, for a check"
-        ball = f"{norm}, {threat['epsilon']:.4g}"
-        rows.append([threat["title"], ball, step, *spent, counted])
-    head = ["Attack", "ball, ε", "step", "steps (of a round)", "rounds", "samples (EOT)"]
-    return markdown([*head, "queries", "in the worst case"], rows)
+        norm = norms.get(threat["norm"], threat["norm"])
+        rows.append(
+            {
+                "Attack": threat["title"],
+                "ball, ε": f"{norm}, {threat['epsilon']:.4g}",
+                "step": f"{threat['step_size']:.4g}" if "step_size" in threat else "–",
+                "steps (of a round)": str(threat.get("iterations", "–")),
+                "rounds": str(threat.get("rounds", "–")),
+                "samples (EOT)": str(threat.get("samples", "–")),
+                "queries": str(threat.get("queries", "–")),
+                "in the worst case": "yes" if threat["worst_case"] else "no, for a check",
+            }
+        )
+    return table(rows)
 
 
 def bare_of(subject: Subject, found: Found) -> Subject:
     """Returns the same network without a defence."""
-    same: Sequence[Subject] = [
-        other
-        for other in found["subjects"]
-        if other["network"] == subject["network"] and other["defence"] == "none"
-    ]
-    return same[0]
+    bare = [other for other in found["subjects"] if other["defence"] == "none"]
+    return next(other for other in bare if other["network"] == subject["network"])
 
 
 def name(subject: Subject) -> str:

@@ -1,7 +1,7 @@
 """Results to tables and figures. Reads what the evaluation wrote; needs no TensorFlow."""
 
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -9,8 +9,10 @@ import numpy as np
 
 from rmc_tf.common import storage
 from rmc_tf.common.intervals import wilson
+from rmc_tf.report import page
 from rmc_tf.report.figures import style
-from rmc_tf.report.paper import Printed
+from rmc_tf.report.page import Block, Grid, Heading, Items, Paragraph, Picture
+from rmc_tf.report.paper import PrintedRow, PrintedTable
 
 Result = Mapping[str, Any]
 """What `evaluation.evaluate` returns for one defence on one stream."""
@@ -18,7 +20,7 @@ Record = Mapping[str, Any]
 """What it keeps of one test point."""
 
 
-class Row(NamedTuple):
+class ResultRow(NamedTuple):
     """A row of a table: for each column the results that are averaged there, mostly one."""
 
     block: str
@@ -26,15 +28,15 @@ class Row(NamedTuple):
     cells: Sequence[Sequence[Result]]
 
 
-class Table(NamedTuple):
+class ResultTable(NamedTuple):
     """A table that is filled."""
 
     title: str
     columns: Sequence[str]
-    rows: Sequence[Row]
+    rows: Sequence[ResultRow]
 
     @property
-    def blocks(self) -> dict[str, list[Row]]:
+    def blocks(self) -> dict[str, list[ResultRow]]:
         """The rows under each heading."""
         return {name: [r for r in self.rows if r.block == name] for name, *_ in self.rows}
 
@@ -47,39 +49,43 @@ class Table(NamedTuple):
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "Table":
+    def from_json(cls, values: Mapping[str, Any]) -> "ResultTable":
         """Returns the table that `to_json` described."""
-        return cls(values["title"], values["columns"], [Row(**row) for row in values["rows"]])
+        return cls(values["title"], values["columns"], [ResultRow(**row) for row in values["rows"]])
 
 
-def accuracy_table(table: Table) -> str:
-    """Returns a Markdown table of accuracies with their 95 % intervals."""
-    lines = [(row.block, [row.title, *map(_share, row.cells)]) for row in table.rows]
-    return markdown(["Accuracy, % (95 % interval)", *table.columns], _under_headings(lines))
+def accuracy_table(table: ResultTable) -> Grid:
+    """Returns the accuracies with their 95 % intervals."""
+    head = ["Accuracy, % (95 % interval)", *table.columns]
+    parts = {
+        name: [[row.title, *map(_share, row.cells)] for row in rows]
+        for name, rows in table.blocks.items()
+    }
+    return Grid(head, parts)
 
 
-def target_table(table: Table) -> str:
-    """Returns a Markdown table of how often each defence answered what a targeted attack aimed at.
+def target_table(table: ResultTable) -> Grid | None:
+    """Returns how often each defence answered what a targeted attack aimed at.
 
-    Empty where no column is by a targeted attack.
+    None where no column is by a targeted attack.
     """
 
-    def known(row: Row, column: int) -> bool:
+    def known(row: ResultRow, column: int) -> bool:
         return all("target_rate" in result for result in row.cells[column])
+
+    def line(row: ResultRow) -> list[str]:
+        shares = [_share(row.cells[n], "target_rate") if known(row, n) else "–" for n in numbers]
+        return [row.title, *shares]
 
     numbers = [n for n in range(len(table.columns)) if any(known(row, n) for row in table.rows)]
     if not numbers:
-        return ""
-    lines = []
-    for row in table.rows:
-        places = [_share(row.cells[n], "target_rate") if known(row, n) else "–" for n in numbers]
-        lines.append((row.block, [row.title, *places]))
+        return None
     head = ["Success of the attack, % (95 % interval)", *(table.columns[n] for n in numbers)]
-    return markdown(head, _under_headings(lines))
+    return Grid(head, {name: list(map(line, rows)) for name, rows in table.blocks.items()})
 
 
-def cost_table(table: Table) -> str:
-    """Returns a Markdown table of steps and delay; delays are ratios to the undefended network."""
+def cost_table(table: ResultTable) -> Grid:
+    """Returns steps and delay; delays are ratios to the undefended network."""
     every = {id(r): r for row in table.rows for cell in row.cells for r in cell}.values()
     bare = [r["median_seconds"] for r in every if r["defence"] == "none"]
     rows = []
@@ -89,47 +95,44 @@ def cost_table(table: Table) -> str:
             float(np.mean([result[key] for result in own]))
             for key in ("mean_steps", "median_seconds", "median_calibration_seconds")
         )
-        ratio = f"{delay / np.mean(bare):.0f} ×" if bare else "–"
-        rows.append([title, f"{steps:.1f}", f"{1e3 * delay:.1f}", ratio, f"{1e3 * after:.1f}"])
-    return markdown(
-        [
-            "Cost of a prediction",
-            "mean steps of local adaptation",
-            "median delay, ms",
-            "delay ÷ None",
-            "median calibration after it, ms",
-        ],
-        rows,
-    )
+        rows.append(
+            {
+                "Cost of a prediction": title,
+                "mean steps of local adaptation": f"{steps:.1f}",
+                "median delay, ms": f"{1e3 * delay:.1f}",
+                "delay ÷ None": f"{delay / np.mean(bare):.0f} ×" if bare else "–",
+                "median calibration after it, ms": f"{1e3 * after:.1f}",
+            }
+        )
+    return page.table(rows)
 
 
-def attack_table(attacked: Sequence[Mapping[str, Any]]) -> str:
-    """Returns a Markdown table of how the attacks did that made the streams."""
-    names = {"linf": "L∞", "l2": "L2", "l0": "L0, pixels"}
+def attack_table(attacked: Sequence[Mapping[str, Any]]) -> Grid:
+    """Returns how the attacks did that made the streams."""
+    norms = {"linf": "L∞", "l2": "L2", "l0": "L0, pixels"}
     rows = [
-        [
-            made["attack"],
-            made["network"],
-            f"{made['images']}",
-            f"{100 * made['success_rate']:.1f}",
-            f"{made['mean_distance']:.3f} ({names[made['norm']]})",
-            f"{made['images_per_second']:.0f}",
-        ]
+        {
+            "Attack": made["attack"],
+            "against": made["network"],
+            "images": f"{made['images']}",
+            "success, %": f"{100 * made['success_rate']:.1f}",
+            "mean distance": f"{made['mean_distance']:.3f} ({norms[made['norm']]})",
+            "images/s": f"{made['images_per_second']:.0f}",
+        }
         for made in attacked
     ]
-    head = ["Attack", "against", "images", "success, %", "mean distance", "images/s"]
-    return markdown(head, rows)
+    return page.table(rows)
 
 
-def printed_table(printed: Printed) -> str:
-    """Returns a Markdown table of what the paper prints, with its footnotes."""
-    lines = []
-    for row in printed.rows:
-        values = ["–" if value is None else f"{value:g}" for value in row.values]
-        lines.append((row.block, [row.title, *values]))
+def printed_table(printed: PrintedTable) -> list[Block]:
+    """Returns what the paper prints, and its footnotes."""
+
+    def line(row: PrintedRow) -> list[str]:
+        return [row.title, *("–" if value is None else f"{value:g}" for value in row.values)]
+
     head = [f"As printed, % ({printed.dataset})", *printed.columns]
-    table = markdown(head, _under_headings(lines))
-    return table + "".join(f"\n{note}\n" for note in printed.footnotes)
+    parts = {name: list(map(line, rows)) for name, rows in printed.blocks.items()}
+    return [Grid(head, parts), *map(Paragraph, printed.footnotes)]
 
 
 def attack_line(made: Mapping[str, Any]) -> str:
@@ -159,25 +162,7 @@ def _share(results: Sequence[Result], measure: str = "accuracy") -> str:
     return f"{100 * share:.1f} ({100 * low:.1f}–{100 * high:.1f}), n = {points}{several}"
 
 
-def _under_headings(lines: Sequence[tuple[str, list[str]]]) -> list[list[str]]:
-    """Returns (block, row) as rows, those of a block together under its name."""
-    rows = []
-    for block in dict.fromkeys(name for name, _ in lines):
-        own = [row for name, row in lines if name == block]
-        if block:
-            rows.append([f"**{block}**", *([""] * (len(own[0]) - 1))])
-        rows += own
-    return rows
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Returns a Markdown table; its cells are any text in one line, as of |D'|."""
-    lines = [header, ["---"] * len(header), *rows]
-    escaped = [[cell.replace("|", "\\|") for cell in cells] for cells in lines]
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in escaped)
-
-
-def accuracy_figure(path: pathlib.Path, table: Table) -> None:
+def accuracy_figure(path: pathlib.Path, table: ResultTable) -> None:
     """Draws the accuracy of each row in each column, with its 95 % interval, as PNG."""
     blocks = table.blocks
     size = (max(8, 1.6 * len(table.columns)), 1 + 3 * len(blocks))
@@ -205,22 +190,19 @@ def accuracy_figure(path: pathlib.Path, table: Table) -> None:
 def course_figure(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -> None:
     """Draws what changes as RMC sees more of U (compare Figures 2 and 3), as PNG.
 
-    Args:
-      path: of the picture.
-      records: stream to the records of RMC on it.
+    The records are those of RMC on each stream.
     """
     figure, panels = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    for i, (stream, points) in enumerate(records.items()):
-        look = {"label": stream, "color": plt.get_cmap("cividis")(0.9 * i / len(records))}
+    titles = ("accuracy so far, %", "steps a prediction", "delay a prediction, ms")
+    for look, (stream, points) in zip(style.looks(len(records)), records.items(), strict=True):
+        named = {"color": look.color, "linestyle": look.linestyle, "label": stream}
         seen = np.arange(1, len(points) + 1)
         right = np.array([point["prediction"] == point["label"] for point in points])
-        panels[0].plot(seen, 100 * np.cumsum(right) / seen, **look)
-        panels[1].plot(seen, np.cumsum([p["steps"] for p in points]) / seen, **look)
-        panels[2].plot(seen, 1e3 * np.cumsum([p["seconds"] for p in points]) / seen, **look)
-    for axes, what in zip(
-        panels, ("accuracy so far, %", "steps a prediction", "delay a prediction, ms"), strict=True
-    ):
-        axes.set(xlabel="test points seen", ylabel=what, ylim=(0, None))
+        panels[0].plot(seen, 100 * np.cumsum(right) / seen, **named)
+        panels[1].plot(seen, np.cumsum([p["steps"] for p in points]) / seen, **named)
+        panels[2].plot(seen, 1e3 * np.cumsum([p["seconds"] for p in points]) / seen, **named)
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set(xlabel="test points seen", ylabel=title, ylim=(0, None))
     panels[0].legend(frameon=False)
     style.save(figure, path)
     plt.close(figure)
@@ -228,13 +210,13 @@ def course_figure(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -
 
 def write(
     folder: pathlib.Path,
-    table: Table,
+    table: ResultTable,
     records: Mapping[str, Sequence[Record]],
     attacked: Sequence[Mapping[str, Any]],
     *,
     caption: str = "",
-    printed: Printed | None = None,
-    verdicts: str = "",
+    printed: PrintedTable | None = None,
+    verdicts: Sequence[Block] = (),
     facts: Sequence[str],
     provenance: Mapping[str, Any],
 ) -> pathlib.Path:
@@ -247,44 +229,36 @@ def write(
       attacked: how each attack did that made a stream.
       caption: of the figure of the paper that is in the folder and shows this table, if any.
       printed: the table of the paper that this one is after, if any.
-      verdicts: how the paper's claims about this table stand, in Markdown, if it makes any.
+      verdicts: how the paper's claims about this table stand, if it makes any.
       facts: sentences about the run, such as the index' recall.
       provenance: config, versions, seed and revision that produced it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     accuracy = accuracy_table(table)
-    storage.write_bytes(folder / "table.md", accuracy.encode())
+    page.write(folder / "table.md", [accuracy])
     storage.write_json(folder / "provenance.json", provenance)
     storage.write_json(folder / "results.json", {**table.to_json(), "attacks": list(attacked)})
     accuracy_figure(folder / "accuracy.png", table)
-    text = [f"# {table.title}\n"]
+    blocks: list[Block] = [Heading(1, table.title)]
     if caption:
-        text.append(f"![{table.title}](figure.png)\n\n{caption}\n")
-    text += [accuracy, "![Accuracy of each defence](accuracy.png)\n"]
+        blocks.append(Picture("figure.png", table.title, caption))
+    blocks += [accuracy, Picture("accuracy.png", "Accuracy of each defence")]
     if targeted := target_table(table):
-        text.append("## How often the attacker had its way\n")
-        text.append(targeted)
+        blocks += [Heading(2, "How often the attacker had its way"), targeted]
     if printed:
-        text.append(f"## {printed.source} of the paper\n")
-        text.append(printed_table(printed))
+        blocks += [Heading(2, f"{printed.source} of the paper"), *printed_table(printed)]
     if verdicts:
-        text.append("## What the paper says, and what is seen here\n")
-        text.append(verdicts)
+        blocks += [Heading(2, "What the paper says, and what is seen here"), *verdicts]
     if printed or verdicts:
-        text.append("## Cost, and the attacks\n")
-    text.append(cost_table(table))
+        blocks.append(Heading(2, "Cost, and the attacks"))
+    blocks.append(cost_table(table))
     if attacked:
-        text.append(attack_table(attacked))
+        blocks.append(attack_table(attacked))
     if records:
         course_figure(folder / "course.png", records)
-        text.append("![RMC as it sees more test points](course.png)\n")
-    text.append("## What produced this\n")
-    text.append("".join(f"- {fact}\n" for fact in facts))
-    versions = ", ".join(f"{name} {v}" for name, v in provenance["versions"].items())
-    text.append(
-        f"- seed {provenance['seed']}; report at revision {provenance['revision']}; {versions}\n"
-        f"- command: `{provenance['command']}`\n- every setting: provenance.json\n"
-    )
+        blocks.append(Picture("course.png", "RMC as it sees more test points"))
+    made_by = [*facts, *page.made_by(provenance), "every setting: provenance.json"]
+    blocks += [Heading(2, "What produced this"), Items(made_by)]
     report = folder / "report.md"
-    storage.write_bytes(report, "\n".join(text).encode())
+    page.write(report, blocks)
     return report

@@ -13,10 +13,12 @@ from rmc_tf.experiment.cells import Cell
 _SECONDS_A_POINT = {"nothing": 0.01, "training_set": 0.02, "augmented_set": 0.02}
 """Of defences that don't adapt, by what they search; 2 cores, digits, as all that follows."""
 _ADAPTING = {"rmc": 0.4, "rmc_plus": 0.8, "non_masking": 0.1}
-_STRIKE = 0.3
+_THREAT = 0.3
 """Of a threat, a point."""
 _TRAINING, _PREPARING, _CRAFTING = 40.0, 15.0, 5.0
 """Of a network; of a D', for each attack that it holds examples of; of a stream."""
+_PARTS = ("median_seconds", "median_calibration_seconds", "median_attack_seconds")
+"""Of a result, which make up a point's time."""
 
 
 class Costs:
@@ -28,9 +30,10 @@ class Costs:
         for path in workdir.glob("evaluate/*/result.json"):
             try:
                 result = json.loads(path.read_text())
-                defence, stream, seconds = result["defence"], result["stream"], _seconds(result)
+                defence, stream = result["defence"], result["stream"]
             except (OSError, ValueError, KeyError):
                 continue  # a damaged result is told of where it is used
+            seconds = float(sum(result.get(part, 0.0) for part in _PARTS))
             found[(defence, stream)].append(seconds)
             found[(defence,)].append(seconds)
         self._known = {key: median(values) for key, values in found.items()}
@@ -52,18 +55,8 @@ class Costs:
         self._made |= {key, *made}
         guess = _ADAPTING.get(cell.defence, _SECONDS_A_POINT[defences.kind(cell.defence).searches])
         if cell.stream in config.threats:
-            guess += _STRIKE
+            guess += _THREAT
         known = self._known.get(
             (cell.defence, cell.stream), self._known.get((cell.defence,), guess)
         )
         return first + config.evaluation.points * known
-
-
-def _seconds(result: dict[str, Any]) -> float:
-    parts = ("median_seconds", "median_calibration_seconds", "median_attack_seconds")
-    return float(sum(result.get(part, 0.0) for part in parts))
-
-
-def recorded(result: dict[str, Any]) -> float:
-    """Returns about how many seconds the answers of a result took, attacks on them included."""
-    return float(result["points"]) * _seconds(result)

@@ -8,11 +8,9 @@ from typing import Any
 
 from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError
-from rmc_tf.report.claims import Course, Point
-from rmc_tf.report.tables import Table
+from rmc_tf.report.claims.base import COURSES, Course, Point
+from rmc_tf.report.tables import ResultTable
 
-_COURSES = ("figure2", "figure3", "figure4a")
-"""Figures whose data is a course: a line's answers one after another."""
 Found = dict[str, Any]
 """What `found` returns; `results.json` holds it, and what else a report says."""
 
@@ -33,14 +31,14 @@ def found(root: pathlib.Path, names: Iterable[str]) -> Found:
             data = sorted(path.name for path in folder.glob("*.csv"))
             caption = (folder / "caption.md").read_text(encoding="utf-8").strip()
             figures[name] = {"title": tables[name]["title"], "caption": caption, "data": data}
-            if name in _COURSES:
+            if name in COURSES:
                 courses[name] = _course(folder / "figure.csv")
     return {"tables": tables, "figures": figures, "courses": courses}
 
 
-def tables_of(results: Mapping[str, Any]) -> dict[str, Table]:
+def tables_of(results: Mapping[str, Any]) -> dict[str, ResultTable]:
     """Returns the tables, by name."""
-    return {name: Table.from_json(values) for name, values in results["tables"].items()}
+    return {name: ResultTable.from_json(values) for name, values in results["tables"].items()}
 
 
 def courses_of(results: Mapping[str, Any]) -> dict[str, Course]:
@@ -64,7 +62,7 @@ def _course(path: pathlib.Path) -> dict[str, list[list[Any]]]:
 
 
 def _points(rows: list[dict[str, str]]) -> list[list[Any]]:
-    """Undoes what the figure sums up: the share that was right so far, in %."""
+    """Returns each answer: the data has what share was right up to it, in %."""
     right = [0, *(round(float(row["robustness"]) * int(row["seen"]) / 100) for row in rows)]
     answers = [later > before for before, later in pairwise(right)]
     return [

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rmc_tf.report.paper import Printed
-from rmc_tf.report.tables import Result, Row, Table, mean_accuracy
-from rmc_tf.reproduction.blocks import Grid, Line, Place
+from rmc_tf.report.page import Grid, Place
+from rmc_tf.report.paper import PrintedTable
+from rmc_tf.report.tables import Result, ResultRow, ResultTable, mean_accuracy
 
 _RADIUS = "ε = "
 _TOGETHER = "\N{NO-BREAK SPACE}"
@@ -13,121 +13,89 @@ _NOT_RUN = {"DB": "not trained here: `configs/denoising.py`"}
 """Rows of the paper that no reproduction has, since they take many GPUs; and what does."""
 
 
-class _Title(NamedTuple):
-    """A row or a column of either table, and where it stands in each."""
+class _Pair(NamedTuple):
+    """A row or a column that we have, the paper has, or both; by its title in each."""
 
-    text: str
-    here: int | None
-    paper: int | None
-    printed: str = ""
-    """What the paper calls it, where that is something else."""
+    ours: str | None
+    theirs: str | None
+
+    def place(self, marks: str = "") -> Place:
+        """Returns its title, and what only one of the two tables has, or how the paper calls it."""
+        if self.ours is None:
+            text = str(self.theirs)
+            return Place(f"{text}{marks}", _NOT_RUN.get(text, "not measured here"))
+        if self.theirs is None:
+            return Place(self.ours, "ours")
+        return Place(f"{self.ours}{marks}", paper=self.theirs if self.theirs != self.ours else "")
 
 
-def grid(table: Table, printed: Printed) -> Grid:
+def grid(table: ResultTable, printed: PrintedTable) -> Grid:
     """Returns a table with the measured and the printed values, one above the other.
 
     Its rows and columns are in the paper's order; what only one of the two has is there, too,
     and says so. Where our rows are the paper's columns (Table 4) it lies as the paper's does.
     """
-    if _same(printed.columns, [r.title for r in table.rows]) > _same(
-        printed.columns, table.columns
-    ):
+    titles = [row.title for row in table.rows]
+    if _same(printed.columns, titles) > _same(printed.columns, table.columns):
         table = _transposed(table)
-    columns = _merged(list(table.columns), printed.columns)
-    head = [Place(""), *(_head(column) for column in columns)]
-    blocks = [(name, list(rows)) for name, rows in table.blocks.items()]
-    theirs = list(dict.fromkeys(row.block for row in printed.rows))
-    parts = []
-    for number, (name, rows) in enumerate(blocks):
+    columns = _pairs(table.columns, printed.columns)
+    theirs = list(printed.blocks)
+    parts = {}
+    for number, (name, rows) in enumerate(table.blocks.items()):
         block = theirs[number] if number < len(theirs) else None
-        their_rows = [i for i, row in enumerate(printed.rows) if row.block == block]
-        titles = _merged([r.title for r in rows], [printed.rows[i].title for i in their_rows])
-        lines = [_line(title, rows, their_rows, columns, printed) for title in titles]
-        parts.append((name, lines))
-    return Grid(table.title, head, parts)
+        measured = {row.title: dict(zip(table.columns, row.cells, strict=True)) for row in rows}
+        numbers = {row.title: i for i, row in enumerate(printed.rows) if row.block == block}
+        lines = []
+        for row in _pairs(list(measured), list(numbers)):
+            places = measured.get(row.ours or "", {})
+            their = numbers.get(row.theirs or "")
+            line = [row.place("" if their is None else printed.marks_of([their]))]
+            for column in columns:
+                text, about, value = "–", "", ""
+                if column.ours in places:
+                    text, about = _measured(places[column.ours])
+                if their is not None and column.theirs is not None:
+                    value = printed.place(their, printed.columns.index(column.theirs))
+                line.append(Place(text, about, value))
+            lines.append(line)
+        parts[name] = lines
+    return Grid(["", *(column.place() for column in columns)], parts, table.title)
 
 
 def _same(one: Sequence[str], other: Sequence[str]) -> int:
     return len(set(one) & set(other))
 
 
-def _transposed(table: Table) -> Table:
+def _transposed(table: ResultTable) -> ResultTable:
     rows = [
-        Row("", title, [row.cells[number] for row in table.rows])
+        ResultRow("", title, [row.cells[number] for row in table.rows])
         for number, title in enumerate(table.columns)
     ]
-    return Table(table.title, [row.title for row in table.rows], rows)
+    return ResultTable(table.title, [row.title for row in table.rows], rows)
 
 
-def _merged(ours: Sequence[str], theirs: Sequence[str]) -> list[_Title]:
-    """Returns all titles of both in the paper's order, ours after what they follow with us.
+def _pairs(ours: Sequence[str], theirs: Sequence[str]) -> list[_Pair]:
+    """Returns the titles of both in the paper's order; ours alone follow what they do with us.
 
     Radii that differ are the same column: the nth such of ours and the nth of the paper's.
     """
-    pairs = {title: title for title in ours if title in theirs}
+    back = {title: title for title in theirs if title in ours}
     radii = [
-        [t for t in titles if t.startswith(_RADIUS) and t not in pairs] for titles in (ours, theirs)
+        [t for t in titles if t.startswith(_RADIUS) and t not in back] for titles in (theirs, ours)
     ]
-    pairs |= dict(zip(*radii, strict=False))
-    back = {their: our for our, their in pairs.items()}
-    found = [
-        _Title(
-            back.get(title, title),
-            ours.index(back[title]) if title in back else None,
-            number,
-            title if back.get(title, title) != title else "",
-        )
-        for number, title in enumerate(theirs)
-    ]
+    back |= dict(zip(*radii, strict=False))
+    found = [_Pair(back.get(title), title) for title in theirs]
     for number, title in enumerate(ours):
-        if title not in pairs:
-            before = [t.text for t in found]
-            after = before.index(ours[number - 1]) + 1 if number else 0
-            found.insert(after, _Title(title, number, None))
+        placed = [pair.ours for pair in found]
+        if title not in placed:
+            after = placed.index(ours[number - 1]) + 1 if number else 0
+            found.insert(after, _Pair(title, None))
     return found
-
-
-def _head(title: _Title) -> Place:
-    return Place(title.text, _only(title), title.printed)
-
-
-def _only(title: _Title) -> str:
-    """Returns a word on what only one of the two tables has."""
-    if title.here is None:
-        return _NOT_RUN.get(title.text, "not measured here")
-    return "ours" if title.paper is None else ""
-
-
-def _line(
-    title: _Title,
-    rows: Sequence[Row],
-    their_rows: Sequence[int],
-    columns: Sequence[_Title],
-    printed: Printed,
-) -> Line:
-    own = None if title.here is None else rows[title.here]
-    their = None if title.paper is None else their_rows[title.paper]
-    marks = "" if their is None else _marks(printed, their)
-    places = []
-    for column in columns:
-        text, about = "–", ""
-        if own is not None and column.here is not None:
-            text, about = _measured(own.cells[column.here])
-        value = ""
-        if their is not None and column.paper is not None:
-            value = printed.place(their, column.paper)
-        places.append(Place(text, about, value))
-    return Line(Place(f"{title.text}{marks}", _only(title)), places)
-
-
-def _marks(printed: Printed, row: int) -> str:
-    own = [i for i, places in enumerate(printed.marks, 1) if [row] in places]
-    return "".join(f" [{i}]" for i in own)
 
 
 def _measured(results: Sequence[Result]) -> tuple[str, str]:
     """Returns an accuracy, its interval and on how many points."""
     share, (low, high), points = mean_accuracy(results)
     several = f", mean of {len(results)} D'" if len(results) > 1 else ""
-    number = f"n = {points}".replace(" ", _TOGETHER)
-    return f"{100 * share:.1f}", f"{100 * low:.1f}–{100 * high:.1f}, {number}{several}"
+    count = _TOGETHER.join(["n", "=", str(points)])
+    return f"{100 * share:.1f}", f"{100 * low:.1f}–{100 * high:.1f}, {count}{several}"

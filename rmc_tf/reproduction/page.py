@@ -5,10 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rmc_tf.report import claims, paper
-from rmc_tf.report.claims import Verdict
-from rmc_tf.report.paper import Printed
-from rmc_tf.reproduction import gather, layout, plan
-from rmc_tf.reproduction.blocks import (
+from rmc_tf.report.claims.base import LEGEND, WORDS, Verdict, number_table
+from rmc_tf.report.page import (
     Block,
     Folded,
     Grid,
@@ -18,7 +16,10 @@ from rmc_tf.reproduction.blocks import (
     Paragraph,
     Picture,
     Place,
+    made_by,
 )
+from rmc_tf.report.paper import PrintedTable
+from rmc_tf.reproduction import gather, layout, plan
 
 Results = Mapping[str, Any]
 TABLES = ("table1", "table2", "table3", "table4", "table5a", "table5b", "table6", "table7")
@@ -33,12 +34,7 @@ def verdicts(results: Results) -> list[Verdict]:
 
 
 def blocks(results: Results, provenance: Mapping[str, Any]) -> list[Block]:
-    """Returns the whole report.
-
-    Args:
-      results: as `results.json` holds them.
-      provenance: command, seed, revision, versions.
-    """
+    """Returns the whole report: what `results.json` holds, and what produced it."""
     judged = verdicts(results)
     return [
         Heading(1, f"Runtime Masking and Cleansing, reproduced on {results['dataset']}"),
@@ -51,7 +47,13 @@ def blocks(results: Results, provenance: Mapping[str, Any]) -> list[Block]:
         Heading(2, "Claims"),
         *claim_list(results, judged),
         Heading(2, "What produced this"),
-        *_made_by(provenance),
+        Items(
+            [
+                *made_by(provenance),
+                "every number: [results.json](results.json); every setting: "
+                "[provenance.json](provenance.json); as Markdown: [report.md](report.md)",
+            ]
+        ),
     ]
 
 
@@ -61,39 +63,32 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     shown = [_short(name) for name in TABLES if name in tables]
     shown += [_short(name) for name in sorted(figures)]
     found = _every_result(results)
+    words = [verdict.word for verdict in judged]
+    counts = "; ".join(f"{word}: {words.count(word)}" for word in WORDS if word in words)
     items = [
         f"**What:** {', '.join(shown) or 'nothing'} of Wu, Yuan & Wu, ICML 2020; "
         f"{len(found)} results, {sum(result['points'] for result in found):,} answers.",
         f"**On what:** {results['dataset']}, seed {results['seed']}.",
         f"**How long:** {how_long(results['runs'])}",
-        f"**Claims:** {len(judged)} empirical ones of sections 4 to 6. {_counted(judged)}.",
+        f"**Claims:** {len(judged)} empirical ones of sections 4 to 6. {counts}.",
     ]
     for each in results["skipped"]:
         items.append(f"**Not run:** {_short(each['name'])}: {each['reason']}.")
     if others := not_asked_for(results):
         items.append(f"**Not asked for:** {', '.join(map(_short, others))}.")
-    return [
+    said: list[Block] = [
         Items(items),
         Paragraph(
             "Each place of a table has what was measured here, its 95 % interval and the number of "
             'points n; below it, after the word "paper", what the paper prints. No number here '
             "says that a defence is safe."
         ),
-        *_few(min((result["points"] for result in found), default=_FEW)),
-        *how_long_each(results["runs"]),
     ]
-
-
-def _few(points: int) -> list[Block]:
-    """Returns a warning where a place is of so few points that its verdicts say little."""
-    if points >= _FEW:
-        return []
-    return [
-        Paragraph(
-            f"**Some places are of {points} points.** An interval is wide then, and a verdict says "
-            "next to nothing."
-        )
-    ]
+    points = min((result["points"] for result in found), default=_FEW)
+    if points < _FEW:
+        warning = "An interval is wide then, and a verdict says next to nothing."
+        said.append(Paragraph(f"**Some places are of {points} points.** {warning}"))
+    return said + how_long_each(results["runs"])
 
 
 def not_asked_for(results: Results) -> list[str]:
@@ -103,7 +98,7 @@ def not_asked_for(results: Results) -> list[str]:
 
 
 def _every_result(results: Results) -> list[Mapping[str, Any]]:
-    """Returns each result once, which tables share: one that is the same to the delay is one."""
+    """Returns each result once: tables share some, which are the same in all, delay included."""
     rows = [row for table in results["tables"].values() for row in table["rows"]]
     every = [result for row in rows for place in row["cells"] for result in place]
     return list({json.dumps(result, sort_keys=True): result for result in every}.values())
@@ -111,9 +106,9 @@ def _every_result(results: Results) -> list[Mapping[str, Any]]:
 
 def _short(name: str) -> str:
     """Returns "Table 5(a)" for "table5a"."""
-    kind = "Table" if name.startswith("table") else "Figure"
-    number = name.removeprefix(kind.lower())
-    return f"{kind} {number[0]}" + (f"({number[1:]})" if number[1:] else "")
+    word = "Table" if name.startswith("table") else "Figure"
+    number = name.removeprefix(word.lower())
+    return f"{word} {number[0]}" + (f"({number[1:]})" if number[1:] else "")
 
 
 def how_long(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -124,16 +119,15 @@ def how_long(runs: Sequence[Mapping[str, Any]]) -> str:
     computed = sum(run["computed"] for run in working)
     seconds = sum(run["seconds"] for run in working)
     several = f" in {len(working)} runs" if len(working) > 1 else ""
-    # Runs recorded without their settings counted what tables share as found, too.
-    found = working[0]["reused"] if "settings" in working[0] else 0
+    found = working[0]["reused"]
     before = f"; {found} cells were there before" if found else ""
     return f"{_duration(seconds)}{several} for {computed} cells{before}."
 
 
 def how_long_each(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """Returns what each table and figure took beyond what those before it had made.
+    """Returns how long each table and figure took, beyond what earlier ones had made for it.
 
-    Nothing, where a run doesn't say: it may have made the most of one.
+    Nothing where a run has no such record, since it may have done most of the work.
     """
     took: dict[str, float] = {}
     for run in runs:
@@ -143,11 +137,10 @@ def how_long_each(runs: Sequence[Mapping[str, Any]]) -> list[Block]:
             took[name] = took.get(name, 0.0) + seconds
     if not took:
         return []
-    lines = [Line(Place(_short(name)), [Place(_duration(took[name]))]) for name in took]
+    rows = [[_short(name), _duration(seconds)] for name, seconds in took.items()]
     title = "How long each took, with what it was the first to need"
     note = Paragraph("What else was run found all its cells ready.", note=True)
-    head = [Place("of the paper"), Place("time")]
-    return [Folded(title, [Grid(title, head, [("", lines)]), note])]
+    return [Folded(title, [Grid(["of the paper", "time"], {"": rows}, title), note])]
 
 
 def _duration(seconds: float) -> str:
@@ -156,11 +149,6 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def _counted(judged: Sequence[Verdict]) -> str:
-    words = [verdict.word for verdict in judged]
-    return "; ".join(f"{w}: {words.count(w)}" for w in claims.WORDS if w in words)
 
 
 def _tables(results: Results) -> list[Block]:
@@ -180,7 +168,7 @@ def _tables(results: Results) -> list[Block]:
     return found or [Paragraph("None was run.")]
 
 
-def _notes(printed: Printed, dataset: str, from_folder: bool) -> list[Block]:
+def _notes(printed: PrintedTable, dataset: str, from_folder: bool) -> list[Block]:
     found: list[Block] = []
     # A name of TFDS may go on with its config and its version: "cifar10:3.0.2".
     if from_folder or dataset.partition("/")[0].partition(":")[0] != printed.tfds:
@@ -222,18 +210,17 @@ def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     title = "Every empirical claim of sections 4 to 6"
     if others:
         title = "The claims of sections 4 to 6 that this run tests"
-    numbers: list[Block] = [
-        Folded(
-            f"{verdict.claim.text}: {len(verdict.differences)} differences",
-            [_numbers(verdict)],
-        )
-        for verdict in judged
-        if len(verdict.differences) > 1
-    ]
+    head = ["difference", "of", "95 % interval", ""]
+    numbers = []
+    for verdict in judged:
+        text, count = verdict.claim.text, len(verdict.differences)
+        if count > 1:
+            grid = Grid(head, {"": number_table(verdict.differences)}, text, words=True)
+            numbers.append(Folded(f"{text}: {count} differences", [grid]))
     found: list[Block] = [
         _claims(title, shown, results),
         Paragraph(
-            f"{claims.LEGEND} A claim about several places has a difference for each; what is "
+            f"{LEGEND} A claim about several places has a difference for each; what is "
             "shown is the least favourable, and a claim holds if all of them do; one of most "
             "cases, if most do.",
             note=True,
@@ -247,49 +234,23 @@ def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
 
 
 def _claims(title: str, judged: Sequence[Verdict], results: Results) -> Grid:
-    head = [Place("The paper says"), Place("here"), Place("decided by"), Place("where")]
-    lines = [
-        Line(
-            Place(verdict.claim.text),
-            [
-                Place(f"**{verdict.word}**", verdict.detail),
-                Place(verdict.deciding or _why_not(verdict, results)),
-                Place(verdict.claim.source),
-            ],
-        )
+    rows: list[Line] = [
+        [
+            verdict.claim.text,
+            Place(f"**{verdict.word}**", verdict.detail),
+            verdict.deciding or _why_not(verdict, results),
+            verdict.claim.source,
+        ]
         for verdict in judged
     ]
-    return Grid(title, head, [("", lines)], words=True)
+    head = ["The paper says", "here", "decided by", "where"]
+    return Grid(head, {"": rows}, title, words=True)
 
 
 def _why_not(verdict: Verdict, results: Results) -> str:
-    """Returns why a claim is not tested that could be."""
+    """Returns why a claim that could be tested is not."""
     given = results["courses"] if verdict.claim.courses else results["tables"]
     missing = [_short(name) for name in verdict.claim.needs if name not in given]
     if missing:
         return f"{' and '.join(missing)} not run"
     return verdict.claim.without or "too few points, or no row of ours that it is about"
-
-
-def _numbers(verdict: Verdict) -> Grid:
-    head = [Place("difference"), Place("of"), Place("95 % interval"), Place("")]
-    lines = [
-        Line(Place(what), [Place(parts), Place(number), Place(word)])
-        for what, parts, number, word in claims.number_table(verdict.differences)
-    ]
-    return Grid(verdict.claim.text, head, [("", lines)], words=True)
-
-
-def _made_by(provenance: Mapping[str, Any]) -> list[Block]:
-    versions = ", ".join(f"{name} {v}" for name, v in provenance["versions"].items())
-    return [
-        Items(
-            [
-                f"command: `{provenance['command']}`",
-                f"seed {provenance['seed']}; report at revision {provenance['revision']}",
-                versions,
-                "every number: [results.json](results.json); every setting: "
-                "[provenance.json](provenance.json); as Markdown: [report.md](report.md)",
-            ]
-        )
-    ]

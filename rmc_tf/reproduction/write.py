@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmc_tf.common import storage
-from rmc_tf.reproduction import as_html, as_markdown, page
+from rmc_tf.report import html_page
+from rmc_tf.report.page import write as write_markdown
+from rmc_tf.reproduction import page
 from rmc_tf.reproduction.gather import Found
 
 _LARGEST = 1_500_000
@@ -29,30 +31,27 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     shown = {}
     for name, figure in results["figures"].items():
-        for form in (".png", ".svg"):
-            picture = (root / name / f"figure{form}").read_bytes()
-            storage.write_bytes(folder / f"{name}{form}", picture)
-            if form == ".svg":
-                shown[name] = ".svg" if len(picture) <= _LARGEST else ".png"
-        for data in figure["data"]:
-            copied = (root / name / data).read_bytes()
-            storage.write_bytes(folder / f"{name}-{data}", copied)
+        copies = {f"{name}-{data}": data for data in figure["data"]}
+        copies |= {f"{name}.png": "figure.png", f"{name}.svg": "figure.svg"}
+        for copy, file in copies.items():
+            storage.write_bytes(folder / copy, (root / name / file).read_bytes())
+        large = (folder / f"{name}.svg").stat().st_size > _LARGEST
+        shown[name] = ".png" if large else ".svg"
     results = {**results, "shown": shown}
     claims = [
         {
             "text": verdict.claim.text,
             "source": verdict.claim.source,
-            "needs": list(verdict.claim.needs),
+            "needs": verdict.claim.needs,
             "verdict": verdict.word,
-            "differences": [[*d[:2], list(d.share), *d[3:]] for d in verdict.differences],
+            "differences": verdict.differences,
         }
         for verdict in page.verdicts(results)
     ]
     storage.write_json(folder / "results.json", {**results, "claims": claims})
     storage.write_json(folder / "provenance.json", provenance)
     blocks = page.blocks(results, provenance)
-    title = f"RMC on {results['dataset']}"
-    storage.write_bytes(folder / "report.md", as_markdown.render(blocks).encode())
+    write_markdown(folder / "report.md", blocks)
     path = folder / "index.html"
-    storage.write_bytes(path, as_html.render(title, blocks, folder).encode())
+    html_page.write(path, f"RMC on {results['dataset']}", blocks)
     return path

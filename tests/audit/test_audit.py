@@ -182,8 +182,17 @@ def test_each_network_worth_comparing_is_audited_bare_and_behind_each_defence() 
 def test_the_protocol_has_one_threat_of_each_kind_and_those_of_the_config() -> None:
     chosen = audited()
     assert chosen.inside == (
-        *("mine", "transfer", "pgd_nn", "pgd_nn_labels", "pgd_skip_short", "pgd_skip"),
-        *("fpa", "gmsa_avg", "gmsa_min", "noise", "square"),
+        "mine",
+        "transfer",
+        "pgd_nn",
+        "pgd_nn_labels",
+        "pgd_skip_short",
+        "pgd_skip",
+        "fpa",
+        "gmsa_avg",
+        "gmsa_min",
+        "noise",
+        "square",
     )
     assert chosen.beyond == ("larger_2", "unbounded")
     assert chosen.model("pgd_skip_short") == EXPERIMENT.attacks["pgd"]

@@ -142,7 +142,10 @@ def test_a_targeted_attack_succeeds_where_the_defence_answers_its_target(
     assert result["target_interval"][0] < 3 / 12 < result["target_interval"][1]
     plain = _evaluate(Undefended(classifier), stream, tmp_path / "plain")
     assert "target_rate" not in plain
-    rows = [tables.Row("", "None", [[plain], [result]])]
-    shown = tables.target_table(tables.Table("T", ["clean", "pgd"], rows))
-    assert "25.0 (" in shown and "| pgd |" in shown and "clean" not in shown
-    assert not tables.target_table(tables.Table("T", ["clean"], [tables.Row("", "N", [[plain]])]))
+    rows = [tables.ResultRow("", "None", [[plain], [result]])]
+    shown = tables.target_table(tables.ResultTable("T", ["clean", "pgd"], rows))
+    assert shown is not None and [*shown.head[1:]] == ["pgd"]
+    assert "25.0 (" in str(shown.parts[""])
+    assert not tables.target_table(
+        tables.ResultTable("T", ["clean"], [tables.ResultRow("", "N", [[plain]])])
+    )

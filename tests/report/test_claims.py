@@ -6,20 +6,32 @@ from collections.abc import Callable
 import pytest
 
 from rmc_tf.report import claims, paper, tables
-from rmc_tf.report.claims import Share
+from rmc_tf.report.claims.base import (
+    WORDS,
+    Claim,
+    Course,
+    Difference,
+    Point,
+    Share,
+    Verdict,
+    judged_by,
+)
+from rmc_tf.report.page import markdown
 
 
-def table(columns: list[str], rows: dict[str, list[float]], points: int = 50) -> tables.Table:
+def table(columns: list[str], rows: dict[str, list[float]], points: int = 50) -> tables.ResultTable:
     """A table of accuracies in %."""
 
     def place(percent: float) -> list[dict]:
         return [{"accuracy": percent / 100, "points": points}]
 
-    made = [tables.Row("", title, [place(v) for v in values]) for title, values in rows.items()]
-    return tables.Table("T", columns, made)
+    made = [
+        tables.ResultRow("", title, [place(v) for v in values]) for title, values in rows.items()
+    ]
+    return tables.ResultTable("T", columns, made)
 
 
-def verdicts(name: str, filled: tables.Table) -> dict[str, str]:
+def verdicts(name: str, filled: tables.ResultTable) -> dict[str, str]:
     return {verdict.claim.text: verdict.text for verdict in claims.judged(name, filled)}
 
 
@@ -58,7 +70,7 @@ def test_what_rounding_leaves_of_equal_differences_is_no_difference() -> None:
         for high, low in ((0.025, 0.0), (0.125, 0.1))
     )
     assert (a - b).value != 0, "as floats have it"
-    assert claims.Difference("", "", a - b).verdict == "not seen"
+    assert Difference("", "", a - b).verdict == "not seen"
 
 
 def test_differences_that_disagree_are_counted() -> None:
@@ -69,7 +81,7 @@ def test_differences_that_disagree_are_counted() -> None:
 
 
 def test_the_printed_tables_are_judged_as_one_reads_them() -> None:
-    def printed(name: str) -> tables.Table:
+    def printed(name: str) -> tables.ResultTable:
         source = paper.printed(name)
         assert source is not None
         rows = {row.title: [float(v or 0) for v in row.values] for row in source.rows}
@@ -100,15 +112,16 @@ def test_table_4_compares_losses() -> None:
 def test_a_report_says_what_decides_a_claim() -> None:
     rows = {"None": [10.0, 10.0], "RMC": [90.0, 30.0]}
     filled = table(["transfer", "PGD-Skip"], rows, points=20)
-    text = claims.verdict_table(claims.judged("threats", filled))
+    text = markdown(*claims.verdict_table(claims.judged("threats", filled)))
     assert "| PGD-Skip defeats RMC | section 5.2 | **holds** |" in text
     assert "| RMC: transfer − PGD-Skip | 90.0 against 30.0 | +60.0 (" in text
-    assert claims.verdict_table(claims.judged("report", filled)) == ""
-    untested = claims.verdict_table(claims.judged("threats", table(["clean"], {"None": [90.0]})))
+    assert claims.verdict_table(claims.judged("report", filled)) == []
+    judged = claims.judged("threats", table(["clean"], {"None": [90.0]}))
+    untested = markdown(*claims.verdict_table(judged))
     assert "**not tested**" in untested and "Decided by" not in untested
 
 
-def _printed(name: str) -> tables.Table:
+def _printed(name: str) -> tables.ResultTable:
     """A table of the paper as if it had been measured here."""
     source = paper.printed(name)
     assert source is not None
@@ -118,30 +131,30 @@ def _printed(name: str) -> tables.Table:
         block = row.block.replace("Trained", "trained").replace("Reg.", "reg.")
         values = [87.5, *row.values[1:]] if name == "table7" and row.title == "RMC" else row.values
         cells = [[{"accuracy": (value or 0) / 100, "points": points}] for value in values]
-        rows.append(tables.Row(block, row.title, cells))
+        rows.append(tables.ResultRow(block, row.title, cells))
     if name == "table4":
         turned = [
-            tables.Row("", title, [row.cells[i] for row in rows])
+            tables.ResultRow("", title, [row.cells[i] for row in rows])
             for i, title in enumerate(source.columns)
         ]
-        return tables.Table("T", [row.title for row in source.rows], turned)
-    return tables.Table("T", source.columns, rows)
+        return tables.ResultTable("T", [row.title for row in source.rows], turned)
+    return tables.ResultTable("T", source.columns, rows)
 
 
 TABLES = ("table1", "table2", "table3", "table4", "table5a", "table5b", "table6", "table7")
 
 
 @pytest.mark.parametrize("claim", claims.CLAIMS, ids=lambda claim: claim.text[:40])
-def test_every_claim_is_decided_by_something_or_says_why_not(claim: claims.Claim) -> None:
+def test_every_claim_is_decided_by_something_or_says_why_not(claim: Claim) -> None:
     filled = {name: _printed(name) for name in TABLES}
     filled["threats"] = table(["transfer", "PGD-Skip"], {"None": [9.0, 7.0], "RMC": [90.0, 30.0]})
     filled["figure4b"] = table(["FGSM", "PGD"], {"|D'|/|D| = 2": [9.0, 7.0], "9": [90.0, 80.0]})
-    line = [claims.Point(n > 9, 30 if n < 9 else 3, 0.1) for n in range(100)]
+    line = [Point(n > 9, 30 if n < 9 else 3, 0.1) for n in range(100)]
     course = {"K = 64": line, "K = 512": line, "K = 1024": line}
     courses = dict.fromkeys(("figure2", "figure3", "figure4a"), course)
-    verdict = claims.judged_by(claim, filled, courses)
+    verdict = judged_by(claim, filled, courses)
     assert bool(verdict.differences) != bool(claim.untested)
-    assert verdict.word in claims.WORDS and verdict.deciding
+    assert verdict.word in WORDS and verdict.deciding
     assert claim.text and claim.source and claim.needs
 
 
@@ -173,20 +186,20 @@ def test_the_papers_own_tables_bear_out_what_it_says_of_them_but_for_what_one_ca
 def test_most_success_cases_decide_where_the_paper_says_so() -> None:
     tables = {name: _printed(name) for name in ("table5a", "table5b", "table1")}
     (claim,) = [claim for claim in claims.CLAIMS if claim.mostly]
-    verdict = claims.judged_by(claim, tables, {})
+    verdict = judged_by(claim, tables, {})
     assert verdict.text == "of 30: holds in 29; does not hold in 1", "70 % known is none of them"
     assert (verdict.word, verdict.deciding) == ("holds", "29 of 30 are on the right side")
     good = verdict.differences[0]
     bad = next(d for d in verdict.differences if d.verdict == "does not hold")
-    assert claims.Verdict(claim, [good, good, bad]).word == "holds"
-    assert claims.Verdict(claim, [good, bad, bad]).word == "does not hold"
+    assert Verdict(claim, [good, good, bad]).word == "holds"
+    assert Verdict(claim, [good, bad, bad]).word == "does not hold"
 
 
 def test_the_difference_shown_is_of_the_verdict_shown() -> None:
-    sure = claims.Difference("sure", "", Share(-0.1, -0.15, -0.05))
-    large = claims.Difference("large", "", Share(-0.2, -0.5, 0.1))
+    sure = Difference("sure", "", Share(-0.1, -0.15, -0.05))
+    large = Difference("large", "", Share(-0.2, -0.5, 0.1))
     claim = claims.CLAIMS[0]
-    verdict = claims.Verdict(claim, [large, sure])
+    verdict = Verdict(claim, [large, sure])
     assert verdict.word == "does not hold in some places"
     assert verdict.deciding.startswith("sure")
 
@@ -201,7 +214,7 @@ def test_both_votes_of_webnn_decide_wherever_webnn_does() -> None:
     for claim in of_tables:
         if "best of" in claim.text or "worst of" in claim.text or "better of" in claim.text:
             continue  # one row alone decides
-        whats = [d.what for d in claims.judged_by(claim, {claim.needs[0]: filled}, {}).differences]
+        whats = [d.what for d in judged_by(claim, {claim.needs[0]: filled}, {}).differences]
         votes = [what for what in whats if "label vote" in what]
         assert len(votes) == len([what for what in whats if "WebNN" in what]) / 2, claim.text
         seen += bool(votes)
@@ -212,12 +225,12 @@ def line(
     share: Callable[[int], float] = lambda n: 0.9,
     steps: Callable[[int], int] = lambda n: 5,
     seconds: Callable[[int], float] = lambda n: 0.1,
-) -> list[claims.Point]:
+) -> list[Point]:
     """400 answers, of which a share is right that may change."""
-    return [claims.Point(37 * n % 100 < 100 * share(n), steps(n), seconds(n)) for n in range(400)]
+    return [Point(37 * n % 100 < 100 * share(n), steps(n), seconds(n)) for n in range(400)]
 
 
-def _of_k(*lines: list[claims.Point]) -> claims.Course:
+def _of_k(*lines: list[Point]) -> Course:
     return {f"K = {64 * 2**i}": each for i, each in enumerate(lines)}
 
 
@@ -246,11 +259,13 @@ OPPOSITE = {
 
 
 @pytest.mark.parametrize(
-    "claim", [c for c in claims.CLAIMS if c.courses], ids=lambda claim: claim.text[:40]
+    "claim",
+    [c for c in claims.CLAIMS if c.courses and not c.untested],
+    ids=lambda claim: claim.text[:40],
 )
-def test_a_claim_about_a_course_holds_in_one_and_not_in_its_opposite(claim: claims.Claim) -> None:
+def test_a_claim_about_a_course_holds_in_one_and_not_in_its_opposite(claim: Claim) -> None:
     (courses,) = [both for start, both in OPPOSITE.items() if claim.text.startswith(start)]
-    verdicts = [claims.judged_by(claim, {}, {claim.needs[0]: course}).word for course in courses]
+    verdicts = [judged_by(claim, {}, {claim.needs[0]: course}).word for course in courses]
     assert verdicts == ["holds", "does not hold"]
 
 
@@ -258,19 +273,19 @@ def test_robustness_must_grow_with_the_size_of_d_prime() -> None:
     (claim,) = [claim for claim in claims.CLAIMS if claim.needs == ("figure4b",)]
     more, less = ({"2": [first], "9": [last]} for first, last in ((10.0, 90.0), (90.0, 10.0)))
     filled = [table(["PGD"], rows) for rows in (more, less)]
-    verdicts = [claims.judged_by(claim, {"figure4b": each}, {}).word for each in filled]
+    verdicts = [judged_by(claim, {"figure4b": each}, {}).word for each in filled]
     assert verdicts == ["holds", "does not hold"]
 
 
 def test_a_level_does_not_say_how_long_the_warm_up_is() -> None:
     (claim,) = [c for c in claims.CLAIMS if c.text == "A larger K takes less time to warm up"]
-    verdict = claims.judged_by(claim, {}, {"figure4a": _of_k(MIDDLE, HIGH)})
+    verdict = judged_by(claim, {}, {"figure4a": _of_k(MIDDLE, HIGH)})
     assert verdict.word not in ("holds", "does not hold")
 
 
 def test_the_gain_that_saturates_counts_the_middle_twice() -> None:
     (claim,) = [c for c in claims.CLAIMS if c.text.startswith("The benefit of a larger K")]
-    (one,) = claims.judged_by(claim, {}, {"figure4a": _of_k(LOW, MIDDLE, HIGH)}).differences
+    (one,) = judged_by(claim, {}, {"figure4a": _of_k(LOW, MIDDLE, HIGH)}).differences
     errors = [math.sqrt(p * (1 - p) / 200) for p in (0.3, 0.55, 0.9)]
     expected = 1.96 * math.hypot(errors[0], 2 * errors[1], errors[2])
     assert (one.share.high - one.share.low) / 2 == pytest.approx(expected, rel=0.05)
@@ -292,4 +307,4 @@ def test_the_gain_that_saturates_counts_the_middle_twice() -> None:
 def test_a_claim_of_not_worse_or_about_the_same_has_a_margin(
     share: tuple[float, float, float], margin: float, both: bool, verdict: str
 ) -> None:
-    assert claims.Difference("d", "", Share(*share), margin, both).verdict == verdict
+    assert Difference("d", "", Share(*share), margin, both).verdict == verdict

@@ -1,11 +1,13 @@
 """The figures: what is drawn is what was measured, and the data beside it says the same."""
 
 import csv
+import itertools
 import pathlib
 import xml.dom.minidom
 from collections.abc import Callable
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -13,7 +15,6 @@ import pytest
 from rmc_tf.common.intervals import wilson
 from rmc_tf.report import tables
 from rmc_tf.report.figures import (
-    FIGURES,
     course,
     figure1,
     figure2,
@@ -23,6 +24,7 @@ from rmc_tf.report.figures import (
     style,
 )
 from rmc_tf.report.figures.course import Measured
+from rmc_tf.report.figures.of_records import FIGURES
 
 COURSES: dict[str, Any] = {"figure2": figure2, "figure3": figure3, "figure4a": figure4a}
 
@@ -69,7 +71,10 @@ def test_a_figure_is_a_picture_in_two_forms_its_data_and_a_caption(
 ) -> None:
     caption = FIGURES[name](tmp_path, one_stream(name, measured), "digits")
     assert {path.name for path in tmp_path.iterdir()} == {
-        *("figure.png", "figure.svg", "figure.csv", "caption.md")
+        "figure.png",
+        "figure.svg",
+        "figure.csv",
+        "caption.md",
     }
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     root = xml.dom.minidom.parse(str(tmp_path / "figure.svg")).documentElement
@@ -136,7 +141,7 @@ def test_lines_and_csv_are_those_of_the_records(
 def test_robustness_by_size_is_drawn_where_its_data_says(
     measured: list[Measured], tmp_path: pathlib.Path
 ) -> None:
-    figure4b.draw(tmp_path, measured, "digits")
+    FIGURES["figure4b"](tmp_path, measured, "digits")
     rows = read(tmp_path / "figure.csv")
     for row, place in zip(rows, measured, strict=True):
         right = sum(r["label"] == r["prediction"] for r in place.records)
@@ -157,8 +162,19 @@ def test_robustness_by_size_is_drawn_where_its_data_says(
 
 
 def test_looks_differ_without_their_colours() -> None:
-    for looks in (style.looks(7), style.ordered_looks(7)):
-        assert len({look.marker for look in looks}) == len({look.color for look in looks}) == 7
+    looks = style.looks(7)
+    assert len({look.marker for look in looks}) == len({look.color for look in looks}) == 7
+
+
+def test_more_lines_than_colours_are_told_apart_by_colour_and_marker() -> None:
+    looks = style.looks(20)
+    assert len({(look.color, look.marker) for look in looks}) == 20
+
+
+def test_any_two_colours_of_lines_are_far_apart() -> None:
+    colours = [matplotlib.colors.to_rgb(look.color) for look in style.looks(7)]
+    pairs = itertools.combinations(colours, 2)
+    assert min(np.abs(np.subtract(one, other)).max() for one, other in pairs) > 0.2
 
 
 def neighbourhood(seed: int = 0) -> figure1.Neighbourhood:
@@ -261,7 +277,7 @@ def test_a_report_begins_with_its_figure(tmp_path: pathlib.Path) -> None:
         "median_seconds": 0.1,
         "median_calibration_seconds": 0.1,
     }
-    table = tables.Table("Figure 3", ["PGD"], [tables.Row("", "RMC", [[result]])])
+    table = tables.ResultTable("Figure 3", ["PGD"], [tables.ResultRow("", "RMC", [[result]])])
     provenance = {"versions": {}, "seed": 0, "revision": "", "command": ""}
     write: Callable[..., pathlib.Path] = tables.write
     made = {"facts": [], "provenance": provenance}

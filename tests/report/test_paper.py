@@ -6,7 +6,7 @@ import pytest
 
 from rmc_tf.config import ExperimentConfig, shipped
 from rmc_tf.experiment import cells
-from rmc_tf.report import paper, tables
+from rmc_tf.report import page, paper, tables
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 NAMES = ["table1", "table2", "table3", "table4", "table5a", "table5b", "table6", "table7"]
@@ -41,7 +41,7 @@ def test_contradictions_are_printed_as_they_are_with_a_footnote() -> None:
     assert one.rows[0].values[3] == 6.7 and six.rows[0].values[2] == 0.5
     assert seven.rows[0].values[0] == 67
     assert all(printed.footnotes for printed in (one, six, seven))
-    text = tables.printed_table(one)
+    text = page.markdown(*tables.printed_table(one))
     assert one.footnotes[0] in text
     assert "| RMC | 89.3 | 85.3 | 86.7 | 87.5 | 89.7 | 88.6 |" in text
 

@@ -14,8 +14,8 @@ import pytest
 
 from rmc_tf.common import storage
 from rmc_tf.report import paper, tables
-from rmc_tf.reproduction import as_markdown, gather, layout, page, plan
-from rmc_tf.reproduction.blocks import Grid, Line, Paragraph, Place
+from rmc_tf.report.page import Line, Paragraph, Place, as_place, markdown
+from rmc_tf.reproduction import gather, layout, page, plan
 from rmc_tf.reproduction.write import write
 from tools import render_docs
 
@@ -170,17 +170,6 @@ def test_every_measured_value_is_there_with_its_interval_and_n(
     assert collections.Counter(t for t in about if ", n = " in t) == expected
 
 
-def test_a_row_of_a_markdown_table_has_as_many_places_as_its_head() -> None:
-    titles = Place("|D'|/|D| = 2"), Place("1", "a | b", "2|3")
-    grid = Grid(
-        "Figure 4(b)", [Place("|D'|"), Place("PGD")], [("", [Line(titles[0], [titles[1]])])]
-    )
-    for text in (as_markdown.render([grid]), tables.markdown(["a", "b"], [["|D'|", "|"]])):
-        lines = [line for line in text.splitlines() if line.startswith("|")]
-        assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {3}
-    assert as_markdown.render([grid]).count("\\|D'\\|/\\|D\\| = 2") == 1, "escaped once"
-
-
 def test_misprints_have_their_footnotes(folder: pathlib.Path) -> None:
     text = (folder / "report.md").read_text()
     assert "*paper: 6.7 [1]*" in text and "*paper: 67 [1]*" in text and "*paper: 0.5 [1]*" in text
@@ -204,22 +193,26 @@ def test_values_of_another_data_set_are_said_to_be_so(results: gather.Found) -> 
     assert len(own) == len(results["tables"]), "a folder of that name is anything"
 
 
+def places(line: Line) -> list[Place]:
+    return [as_place(each) for each in line]
+
+
 def test_table_4_lies_as_in_the_paper(results: gather.Found) -> None:
     printed = paper.printed("table4")
     assert printed is not None
     grid = layout.grid(gather.tables_of(results)["table4"], printed)
-    heads = [place.text for place in grid.head[1:]]
+    heads = [place.text for place in places(grid.head)[1:]]
     assert heads == ["None", "DeepNN", "WebNN", "WebNN, label vote", "RMC"]
-    ((_, lines),) = grid.parts
-    assert [line.title.text for line in lines] == ["PGD", "PGD-NN", "PGD-NN on labels"]
-    assert [place.paper for place in lines[1].places] == ["11.3", "11.4", "1.5", "", "75.4"]
+    (lines,) = map(list, grid.parts.values())
+    assert [places(line)[0].text for line in lines] == ["PGD", "PGD-NN", "PGD-NN on labels"]
+    assert [each.paper for each in places(lines[1])[1:]] == ["11.3", "11.4", "1.5", "", "75.4"]
 
 
 def test_what_only_one_side_has_says_so(results: gather.Found) -> None:
     printed = paper.printed("table7")
     assert printed is not None
     grid = layout.grid(gather.tables_of(results)["table7"], printed)
-    assert [(p.text, p.about) for p in grid.head[1:]] == [
+    assert [(p.text, p.about) for p in places(grid.head)[1:]] == [
         ("p = 0", ""),
         ("p = 100", ""),
         ("p = 350", "ours"),
@@ -228,28 +221,28 @@ def test_what_only_one_side_has_says_so(results: gather.Found) -> None:
     ]
 
 
-def _table2(*columns: str) -> tables.Table:
+def _table2(*columns: str) -> tables.ResultTable:
     cells = [[{"accuracy": 0.5, "points": 50}] for _ in columns]
-    return tables.Table("Table 2", columns, [tables.Row("", "RMC", cells)])
+    return tables.ResultTable("Table 2", columns, [tables.ResultRow("", "RMC", cells)])
 
 
 def test_radii_that_are_the_papers_stand_under_its_own() -> None:
     printed = paper.printed("table2")
     assert printed is not None
     grid = layout.grid(_table2("clean", "ε = 16/255", "ε = 32/255"), printed)
-    radii = {place.text: place.paper for place in grid.head[2:]}
+    heads = places(grid.head)
+    radii = {each.text: each.paper for each in heads[2:]}
     assert radii == {"ε = 32/255": "ε = 8/255", "ε = 16/255": ""}
-    rmc = next(line for line in grid.parts[0][1] if line.title.text == "RMC")
-    under = dict(zip((p.text for p in grid.head[1:]), (p.paper for p in rmc.places), strict=True))
+    rmc = next(line for line in map(places, grid.parts[""]) if line[0].text == "RMC")
+    under = {head.text: each.paper for head, each in zip(heads, rmc, strict=True)}
     assert under["ε = 16/255"] == "55.9"
 
 
 def test_the_denoising_block_says_by_what_it_is_trained(results: gather.Found) -> None:
     table2 = _table2("clean", "ε = 0.15", "ε = 0.3").to_json()
     found = {**results, "tables": {**results["tables"], "table2": table2}}
-    text = as_markdown.render(
-        page.blocks(found, storage.read_json(STORED / "table1" / "provenance.json"))
-    )
+    made_by = storage.read_json(STORED / "table1" / "provenance.json")
+    text = markdown(*page.blocks(found, made_by))
     why = "not trained here: `configs/denoising.py`"
     assert f"| DB [1] ({why}) |" in text
     (claim,) = [line for line in text.splitlines() if "as robust as the denoising block" in line]
@@ -261,19 +254,19 @@ def test_what_was_not_run_is_named_with_its_reason(folder: pathlib.Path) -> None
     assert "no &lt;reason&gt; &amp; none" in (folder / "index.html").read_text()
 
 
-def test_cells_were_there_before_only_where_that_was_counted(results: gather.Found) -> None:
-    def said(**run: object) -> str:
-        runs = [{"computed": 9, "reused": 4, "seconds": 60.0, **run}]
-        return as_markdown.render(page.summary({**results, "runs": runs}, []))
+def test_cells_that_were_there_before_are_counted(results: gather.Found) -> None:
+    def said(reused: int) -> str:
+        runs = [{"computed": 9, "reused": reused, "seconds": 60.0}]
+        return markdown(*page.summary({**results, "runs": runs}, []))
 
-    assert "1 min for 9 cells; 4 cells were there before." in said(settings="a fingerprint")
-    assert "1 min for 9 cells.\n" in said()
+    assert "1 min for 9 cells; 4 cells were there before." in said(reused=4)
+    assert "1 min for 9 cells.\n" in said(reused=0)
 
 
 def test_what_each_took_is_summed_over_the_runs() -> None:
     run: dict[str, Any] = {"computed": 1, "reused": 0, "seconds": 600.0}
     runs = [{**run, "took": {"table1": 590.0, "table5a": 30.0}}, {**run, "took": {"table1": 61.0}}]
-    text = as_markdown.render(page.how_long_each(runs))
+    text = markdown(*page.how_long_each(runs))
     assert "| Table 1 | 11 min |" in text and "| Table 5(a) | 30 s |" in text
     assert page.how_long_each([*runs, run]) == [], "runs of before don't say"
 

@@ -18,6 +18,7 @@ from rmc_tf.config import EarlyStopConfig, RMCConfig
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.rows import ArraySplit
 from rmc_tf.networks.classifier import Classifier
+from rmc_tf.report.page import markdown
 from rmc_tf.search.index import FeatureIndex
 from tools.performance import (
     alone,
@@ -122,7 +123,8 @@ def test_a_table_says_what_is_met_and_what_is_missed() -> None:
         measuring.Comparison("p", "s", "b", [1.0, 1.3, 1.1], ("at least", 1.2)),
         measuring.Comparison("p", "s", "c", [0.5]),
     ]
-    lines = of_comparisons([comparison.to_json() for comparison in some]).splitlines()[2:]
+    table = of_comparisons([comparison.to_json() for comparison in some])
+    lines = markdown(table).splitlines()[2:]
     assert lines == [
         "| s | a | ≤ 1.15 | **1.10** | 1.00–9.00, 3 | met |",
         "| s | b | ≥ 1.2 | **1.10** | 1.00–1.30, 3 | missed |",
@@ -253,7 +255,7 @@ def test_two_epochs_are_two_whatever_the_validation_says() -> None:
 def test_series_are_tabled_and_drawn_the_same_each_time(tmp_path: pathlib.Path) -> None:
     about = {"machine": measuring.machine(), "deterministic": True}
     stored = json.loads(json.dumps(figures.merged(about, [], [SERIES], ["growth"])))
-    table = of_benchmark(stored, "performance")
+    table = markdown(*of_benchmark(stored, "performance"))
     row = "| s | time, × the smallest | of K; 1: 1, 10: 10, 100: 195 | **1.15** | 2 |"
     assert row in table.splitlines()
     assert "/docs/results/performance/growth.png" in table

@@ -12,6 +12,7 @@ from rmc_tf.config import RMCConfig
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.rows import ArraySplit
 from rmc_tf.networks.classifier import Classifier
+from rmc_tf.report.page import markdown
 from rmc_tf.search import searchers
 from rmc_tf.search.index import FeatureIndex
 from tools import benchmark_scale
@@ -85,7 +86,7 @@ def test_the_tool_runs_from_end_to_end(tmp_path: pathlib.Path) -> None:
     assert list(shares) == sorted(shares) and list(recalls) == sorted(recalls)
     assert len(last["cold_search_ms"]) == 4
     assert values["pixels"]["d_prime_mb"] == 1000 * (64 * 64 - 8 * 8) / 1e6
-    text = scale_page.tables(values)
+    text = markdown(*scale_page.tables(values))
     assert "| 2,000 × 128, K = 50 | quantised |" in text and "within 0.0006 GiB" in text
     assert "growth of the peak" in text
 

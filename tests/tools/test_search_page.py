@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rmc_tf.report.page import markdown
 from tools.performance import search_page
 
 
@@ -41,7 +42,7 @@ def found() -> dict[str, Any]:
 def test_a_candidates_time_is_told_against_the_faithful_profile_of_its_half(
     found: dict[str, Any],
 ) -> None:
-    text = search_page.table(found)
+    text = markdown(*search_page.tables(found))
     row = "80.0 (0.0–100.0) | 80.0 (0.0–100.0) | 80.0 (0.0–100.0) | 80.0 (0.0–100.0)"
     assert f"| a third | {row} | 4.0 | **3.3** | 2.8 |" in text
     assert "| 20.0 (0.0–100.0) | 4.0 | **8.0** | 4.5 |" in text, "GMSA's own time doesn't count"
@@ -56,7 +57,7 @@ def test_a_candidate_that_has_not_answered_all_is_left_out(found: dict[str, Any]
     fewer = {n: s | {"points": 9} for n, s in streams(0.2, 0.8).items()}
     found["choosing"]["fewer points"] = {"settings": {}, "streams": fewer}
     found["timed"]["fewer points"] = {"streams": streams(0.2, 0.8)}
-    text = search_page.table(found)
+    text = markdown(*search_page.tables(found))
     assert "a third" in text
     for name in ("cut short", "not timed", "fewer points"):
         assert name not in text
@@ -64,7 +65,7 @@ def test_a_candidate_that_has_not_answered_all_is_left_out(found: dict[str, Any]
 
 def test_a_search_that_was_cut_short_tells_what_is_not_known(found: dict[str, Any]) -> None:
     found |= {"timed": {}, "reported": {}}
-    text = search_page.table(found)
+    text = markdown(*search_page.tables(found))
     assert "| 4.0 | not timed | not timed |" in text
     assert "Nothing is reported on other points yet." in text
 
@@ -81,10 +82,10 @@ def test_the_plot_names_every_candidate_and_the_one_that_is_shipped(
 
 
 def test_each_bar_is_met_or_missed_on_the_reported_points(found: dict[str, Any]) -> None:
-    text = search_page.table(found)
+    text = markdown(*search_page.tables(found))
     assert "| ≥ 5 × less time | 8.0 × | met |" in text
     assert "| PGD within 1.5 points of the faithful profile | +10.0 (1 won, 0 lost of 10) |" in text
-    assert "| GMSA-AVG | +0.0 (0 won, 0 lost of 10) | |" in text
+    assert "| GMSA-AVG | +0.0 (0 won, 0 lost of 10) |  |" in text
     assert "| GMSA's worst case, a point, not lower | +0.0 (0 won, 0 lost of 10) | met |" in text
     fast = found["reported"]["fast"]["streams"]
     faithful = found["reported"]["faithful"]["streams"]
@@ -100,7 +101,7 @@ def test_each_bar_is_met_or_missed_on_the_reported_points(found: dict[str, Any])
     ):
         row["gmsa_min"] = row["gmsa_avg"] | {"right": right}
     fast["gmsa_avg"] = fast["gmsa_avg"] | {"right": [False] + 9 * [True]}
-    text = search_page.table(found)
+    text = markdown(*search_page.tables(found))
     assert (
         "| PGD within 1.5 points of the faithful profile | -2.0 (0 won, 2 lost of 100) | missed"
         in text

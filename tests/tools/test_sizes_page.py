@@ -8,6 +8,7 @@ from rmc_tf.augmented_set.features import StaticFeatures
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import IndexConfig
+from rmc_tf.report.page import markdown
 from rmc_tf.search import searchers
 from tools.performance import sizes_page
 
@@ -17,7 +18,7 @@ ROWS = 4 * 1_281_167
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    return sizes_page.tables({"weights": 60_419_944})
+    return markdown(*sizes_page.tables({"weights": 60_419_944}))
 
 
 def _line(page: str, start: str) -> list[str]:

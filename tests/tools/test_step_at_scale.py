@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import pytest
 
+from rmc_tf.report.page import markdown
 from tools.performance import step_page
 
 TOOL = pathlib.Path(__file__).parents[2] / "tools" / "step_at_scale.py"
@@ -34,7 +35,7 @@ def test_the_tool_stores_what_a_step_took_and_the_command(
     assert 0 < found["peak_gib_before_the_step"] <= found["peak_gib"]
     assert found["processor_seconds"] > 0
     assert 0 < found["loss"] < 10
-    assert f"{found['weights']:,} weights" in step_page.tables(found)
+    assert f"{found['weights']:,} weights" in markdown(*step_page.tables(found))
 
 
 def test_the_arithmetic_of_a_network_is_that_of_its_convolutions_and_dense_layers(
@@ -58,7 +59,7 @@ def step() -> dict[str, Any]:
 
 def test_work_is_told_in_the_time_that_the_measured_rate_gives(step: dict[str, Any]) -> None:
     assert step_page.rate(step) == pytest.approx(301 * 2e10 / 200)
-    page = step_page.tables(step)
+    page = markdown(*step_page.tables(step))
     assert "| 400 s; 0.25 |" in page
     assert "| 200 s; 0.50 |" in page
     # 6 epochs, of K = 2,048 a fifth to validate on: 6 · (1,638 · 3 + 410) · 2e10 = 6.4e14 FLOP.

@@ -1,92 +1,90 @@
-"""What tools/benchmark_scale.py stored, as Markdown tables; no TensorFlow."""
+"""What tools/benchmark_scale.py stored, as tables; no TensorFlow."""
 
 import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from rmc_tf.report.page import Block, Grid, Paragraph, table
 
-def tables(values: Mapping[str, Any]) -> str:
+
+def tables(values: Mapping[str, Any]) -> list[Block]:
     """Returns the tables of search, of candidates and of pixels, and what they were made on."""
-    parts = [_searches(values["searches"])]
+    blocks: list[Block] = [table([_search(one) for one in values["searches"]])]
     quantised = [one for one in values["searches"] if "recall_by_candidates" in one]
     if quantised:
-        parts.append(_candidates(quantised))
+        blocks.append(_candidates(quantised))
     if "pixels" in values:
-        parts.append(_pixels(values["pixels"]))
+        blocks.append(_pixels(values["pixels"]))
     machine = values["machine"]
     about = f"{machine['cores']} cores of {machine['processor']}"
     versions = f"TensorFlow {machine['tensorflow']}, ScaNN {machine['scann']}"
-    parts.append(f"*Made by `{values['command']}` on {about}; {versions}.*\n")
-    return "\n".join(parts)
+    return [*blocks, Paragraph(f"*Made by `{values['command']}` on {about}; {versions}.*")]
 
 
 def line(one: Mapping[str, Any]) -> str:
     """Returns a search's line of the first table."""
+    return " | ".join(_search(one).values())
+
+
+def _search(one: Mapping[str, Any]) -> dict[str, str]:
     report = one["report"]
     ratios, target = one["sort_ratios"], one["target"]
     median = statistics.median(ratios)
-    spread = f"{min(ratios):.0f}–{max(ratios):.0f}, {len(ratios)}"
     met = ""
     if target:
         good = median >= target and one["recall"] >= one["least_recall"]
         met = f" (≥ {target:.0f}: {'met' if good else 'missed'})"
-    return (
-        f"| {report['rows']:,} × {report['dimensions']:,}, K = {report['k']:,} | {report['kind']} "
-        f"| {one['build_seconds']:.1f} | {_mb(one['float32_mb'])} | {_mb(one['build_mb'])} "
-        f"| {_mb(one['index_mb'])} | {one['recall']:.4f} "
-        f"| {statistics.median(one['search_ms']):.1f} | {statistics.median(one['fetch_ms']):.1f} "
-        f"| **{median:.0f}**{met} | {spread} |"
-    )
+    return {
+        "N' × d": f"{report['rows']:,} × {report['dimensions']:,}, K = {report['k']:,}",
+        "search": report["kind"],
+        "build, s": f"{one['build_seconds']:.1f}",
+        "float32 vectors, MB": _mb(one["float32_mb"]),
+        "peak of the build, MB": _mb(one["build_mb"]),
+        "the index, MB": _mb(one["index_mb"]),
+        "recall@K": f"{one['recall']:.4f}",
+        "search, ms": f"{statistics.median(one['search_ms']):.1f}",
+        "fetch, ms": f"{statistics.median(one['fetch_ms']):.1f}",
+        "full sort ÷ search": f"**{median:.0f}**{met}",
+        "from – to, n": f"{min(ratios):.0f}–{max(ratios):.0f}, {len(ratios)}",
+    }
 
 
-def _searches(searches: list[Mapping[str, Any]]) -> str:
-    lines = [
-        "| N' × d | search | build, s | float32 vectors, MB | peak of the build, MB "
-        "| the index, MB | recall@K | search, ms | fetch, ms | full sort ÷ search | from – to, n |",
-        "| --- |" + " --- |" * 10,
-        *map(line, searches),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _candidates(searches: list[Mapping[str, Any]]) -> str:
-    first = searches[0]
-    shares = [share for share, _ in first["recall_by_candidates"]]
-    names = [f"{share:g} K" for share in shares]
-    lines = [
-        f"| quantised, compared exactly: | {' | '.join(names)} | search from the cache, ms "
-        "| from the disk, ms |",
-        "| --- |" + " --- |" * (len(names) + 2),
-    ]
+def _candidates(searches: list[Mapping[str, Any]]) -> Grid:
+    rows = []
     for one in searches:
         report = one["report"]
-        recalls = [f"{recall:.4f}" for _, recall in one["recall_by_candidates"]]
+        recalls = {f"{share:g} K": f"{recall:.4f}" for share, recall in one["recall_by_candidates"]}
         warm, cold = (statistics.median(one[name]) for name in ("search_ms", "cold_search_ms"))
         budget = f"{one['index']['memory_gib']:g} GiB"
         trees = f", {100 * report['leaves_searched']:.0f} % of the leaves"
-        lines.append(
-            f"| {report['rows']:,} × {report['dimensions']:,} within {budget}{trees} "
-            f"| {' | '.join(recalls)} | {warm:.1f} | {cold:.0f} |"
+        what = f"{report['rows']:,} × {report['dimensions']:,} within {budget}{trees}"
+        rows.append(
+            {
+                "quantised, compared exactly:": what,
+                **recalls,
+                "search from the cache, ms": f"{warm:.1f}",
+                "from the disk, ms": f"{cold:.0f}",
+            }
         )
-    return "\n".join(lines) + "\n"
+    return table(rows)
 
 
-def _pixels(found: Mapping[str, Any]) -> str:
+def _pixels(found: Mapping[str, Any]) -> Grid:
     small, large = (f"{side}×{side}" for side in found["sides"])
     one, other = found["peak_mb"]
     met = "met" if found["ratio"] <= found["target"] else "missed"
-    return "\n".join(
-        [
-            f"| peak of own memory in predictions, N' = {found['rows']:,}, K = {found['k']} "
-            f"| {small} | {large} | pixels of D' grow by | those of K neighbours "
-            "| growth of the peak ÷ of the pixels of D' |",
-            "| --- | --- | --- | --- | --- | --- |",
-            f"| MB | {one:.0f} | {other:.0f} | {found['d_prime_mb']:.0f} "
-            f"| {found['neighbours_mb']:.1f} | **{found['ratio']:.2f}** "
-            f"(≤ {found['target']:g}: {met}) |",
-            "",
-        ]
-    )
+    what = f"peak of own memory in predictions, N' = {found['rows']:,}, K = {found['k']}"
+    row = {
+        what: "MB",
+        small: f"{one:.0f}",
+        large: f"{other:.0f}",
+        "pixels of D' grow by": f"{found['d_prime_mb']:.0f}",
+        "those of K neighbours": f"{found['neighbours_mb']:.1f}",
+        "growth of the peak ÷ of the pixels of D'": (
+            f"**{found['ratio']:.2f}** (≤ {found['target']:g}: {met})"
+        ),
+    }
+    return table([row])
 
 
 def _mb(value: float) -> str:

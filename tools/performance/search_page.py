@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from rmc_tf.common import storage
+from rmc_tf.report.page import Block, Grid, Paragraph
 
 _TITLES = {
     "clean": "clean",
@@ -38,8 +39,8 @@ def delay(streams: Streams, calibrating: bool = False) -> float:
     return float(np.mean([s["seconds"] + more for s, more in zip(own, added, strict=True)]))
 
 
-def table(found: Mapping[str, Any]) -> str:
-    """Returns the Markdown tables of the points that chose and of the others, and the bars.
+def tables(found: Mapping[str, Any]) -> list[Block]:
+    """Returns the tables of the points that chose and of the others, and the bars.
 
     Args:
       found: what `tools/search_profile.py` stores.
@@ -47,17 +48,17 @@ def table(found: Mapping[str, Any]) -> str:
     chosen = _half(found["choosing"], found.get("timed") or {})
     reported = found.get("reported")
     if not reported:
-        return f"{chosen}\nNothing is reported on other points yet.\n"
-    others = "On the other points:\n"
-    return "\n".join([chosen, others, _half(reported, reported), _bars(reported)])
+        return [chosen, Paragraph("Nothing is reported on other points yet.")]
+    others = Paragraph("On the other points:")
+    return [chosen, others, _half(reported, reported), _bars(reported)]
 
 
-def _bars(rows: Mapping[str, Any]) -> str:
+def _bars(rows: Mapping[str, Any]) -> Grid:
     """Returns what the fast profile has to reach, and whether it does."""
     faithful, fast = rows["faithful"]["streams"], rows["fast"]["streams"]
     ratio = delay(faithful) / delay(fast)
-    lines = ["| bar | found | |", "| --- | --- | --- |"]
     met = [(f"≥ {_LEAST:g} × less time", f"{ratio:.1f} ×", ratio >= _LEAST)]
+    lines = []
     simulated = [name for name in faithful if name.startswith("gmsa")]
     both_have = [
         n
@@ -67,7 +68,7 @@ def _bars(rows: Mapping[str, Any]) -> str:
     for name in both_have:
         told, points = _against(fast[name]["right"], faithful[name]["right"])
         if name in simulated:
-            lines.append(f"| {_TITLES[name]} | {told} | |")  # they count together, below
+            lines.append([_TITLES[name], told, ""])  # they count together, below
             continue
         bar = f"{_TITLES[name]} within {_MOST_LOST} points of the faithful profile"
         met.append((bar, told, points >= -_MOST_LOST - 1e-9))
@@ -78,8 +79,8 @@ def _bars(rows: Mapping[str, Any]) -> str:
         ]
         told, points = _against(*both)
         met.append(("GMSA's worst case, a point, not lower", told, points >= 0))
-    lines += [f"| {bar} | {told} | {'met' if is_met else 'missed'} |" for bar, told, is_met in met]
-    return "\n".join(lines) + "\n"
+    lines += [[bar, told, "met" if is_met else "missed"] for bar, told, is_met in met]
+    return Grid(["bar", "found", ""], {"": lines})
 
 
 def _against(right: Sequence[bool], reference: Sequence[bool]) -> tuple[str, float]:
@@ -90,27 +91,25 @@ def _against(right: Sequence[bool], reference: Sequence[bool]) -> tuple[str, flo
     return f"{points:+.1f} ({won} won, {lost} lost of {len(pairs)})", points
 
 
-def _half(rows: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
+def _half(rows: Mapping[str, Any], timed: Mapping[str, Any]) -> Grid:
     """Returns the table of some points; the delay is that of points answered in turn."""
     counts = rows["faithful"]["streams"]
     names = list(counts)
-    heads = [f"{_TITLES[name]}, n = {counts[name]['points']}" for name in names]
-    lines = [
-        f"| settings | {' | '.join(heads)} | steps | faithful ÷ its time | with calibration |",
-        "| --- |" + " --- |" * (len(heads) + 3),
-    ]
     first = timed["faithful"]["streams"] if timed else {}
+    lines = []
     for name, row in _answered(rows, timed):
         streams = row["streams"]
-        shares = [_share(streams[n]) for n in names]
         steps = np.mean([s["steps"] for n, s in streams.items() if not n.startswith("gmsa")])
-        cost = f"{steps:.1f} | not timed | not timed"
+        ratios = ["not timed", "not timed"]
         if timed:
             own = timed[name]["streams"]
-            ratios = [delay(first, both) / delay(own, both) for both in (False, True)]
-            cost = f"{steps:.1f} | **{ratios[0]:.1f}** | {ratios[1]:.1f}"
-        lines.append(f"| {name} | {' | '.join(shares)} | {cost} |")
-    return "\n".join(lines) + "\n"
+            answer, both = (delay(first, each) / delay(own, each) for each in (False, True))
+            ratios = [f"**{answer:.1f}**", f"{both:.1f}"]
+        lines.append([name, *(_share(streams[n]) for n in names), f"{steps:.1f}", *ratios])
+    heads = [f"{_TITLES[name]}, n = {counts[name]['points']}" for name in names]
+    return Grid(
+        ["settings", *heads, "steps", "faithful ÷ its time", "with calibration"], {"": lines}
+    )
 
 
 def _answered(

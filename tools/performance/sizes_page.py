@@ -6,6 +6,7 @@ from typing import Any
 
 from configs import imagenet
 from rmc_tf.config import ExperimentConfig, IndexConfig
+from rmc_tf.report.page import Block, Grid, Items, Paragraph
 from rmc_tf.search import quantised, searchers
 from tools.performance.step_page import TRAINING_IMAGES
 
@@ -17,20 +18,22 @@ _BOOKS, _ANSWERS = 4 + 1 + 8 + 4, 8
 """Bytes a row: label, source, origin, target (`augmented_set.rows_on_disk`); answer of f(x; θ*)."""
 
 
-def tables(step: Mapping[str, Any]) -> str:
-    """Returns the Markdown of what fits where.
+def tables(step: Mapping[str, Any]) -> list[Block]:
+    """Returns what fits where.
 
     Args:
       step: what `tools/step_at_scale.py` stores of a step of ResNet-152.
     """
     config = imagenet.experiment()
-    parts = "".join(f"| {' | '.join(line)} |\n" for line in _parts(config, step["weights"]))
     rows = _rows(config)
-    head = f"N' = {rows:,}, 1 kB = 1,000 bytes\n\n| | each | all | where |\n"
-    table = f"{head}| --- | --- | --- | --- |\n{parts}"
-    return (
-        f"\n{table}\nSo of a machine with\n\n{_machines(rows)}\nBesides:\n\n{_disk(config, step)}"
-    )
+    return [
+        Paragraph(f"N' = {rows:,}, 1 kB = 1,000 bytes"),
+        Grid(["", "each", "all", "where"], {"": list(_parts(config, step["weights"]))}),
+        Paragraph("So of a machine with"),
+        _machines(rows),
+        Paragraph("Besides:"),
+        _disk(config, step),
+    ]
 
 
 def _rows(config: ExperimentConfig) -> int:
@@ -65,7 +68,7 @@ def _parts(config: ExperimentConfig, weights: int) -> Iterator[tuple[str, str, s
     yield "weights, gradients, Adam's two moments", _size(each), _size(each * weights), "device"
 
 
-def _machines(rows: int) -> str:
+def _machines(rows: int) -> Items:
     tree, exact = (searchers.needed_bytes(kind, rows, _FEATURES) for kind in ("tree", "exact"))
     least = searchers.needed_bytes("quantised", rows, _FEATURES)
     large, small = IndexConfig(memory_gib=48), IndexConfig(memory_gib=16)
@@ -74,35 +77,38 @@ def _machines(rows: int) -> str:
     lowest = searchers.enough_gib(least)
     smallest = dataclasses.replace(small, memory_gib=float(lowest))
     last = quantised.rows_of_a_piece(rows, _FEATURES, smallest)
-    return (
-        f"- 128 GB: leave `index.memory_gib` at 0; the index is a tree, which takes {_gib(tree)} "
-        "while it is built.\n"
-        f"- 64 GB: `--config.index.memory_gib={large.memory_gib:g}` is less than that, so the "
-        f"index is {kinds[0]}, built in pieces of {pieces[0]:,} rows. An exact one fits "
-        f"({_gib(exact)}, `index.kind=exact`), and reads all of that for each query.\n"
-        f"- 32 or 24 GB: `--config.index.memory_gib={small.memory_gib:g}`, {kinds[1]}, in "
-        f"pieces of {pieces[1]:,} rows. The least is {lowest} GiB (pieces of {last:,} rows); "
-        "below, the command refuses and says so.\n"
+    return Items(
+        [
+            f"128 GB: leave `index.memory_gib` at 0; the index is a tree, which takes {_gib(tree)} "
+            "while it is built.",
+            f"64 GB: `--config.index.memory_gib={large.memory_gib:g}` is less than that, so the "
+            f"index is {kinds[0]}, built in pieces of {pieces[0]:,} rows. An exact one fits "
+            f"({_gib(exact)}, `index.kind=exact`), and reads all of that for each query.",
+            f"32 or 24 GB: `--config.index.memory_gib={small.memory_gib:g}`, {kinds[1]}, in "
+            f"pieces of {pieces[1]:,} rows. The least is {lowest} GiB (pieces of {last:,} rows); "
+            "below, the command refuses and says so.",
+        ]
     )
 
 
-def _disk(config: ExperimentConfig, step: Mapping[str, Any]) -> str:
+def _disk(config: ExperimentConfig, step: Mapping[str, Any]) -> Items:
     rows, pixels = _rows(config), 3 * config.dataset.image_size**2
     vectors = 2 * rows * _FLOAT * (_FEATURES + _CLASSES)
     shard = config.augmented_set.shard_rows
     places = (config.dataset.image_size // 4) ** 2
-    return (
-        f"- A shard of D' is written as a whole: {shard:,} rows are {_size(shard * pixels)} "
-        "(`augmented_set.shard_rows`). A worker of Ray reads and writes as much for each.\n"
-        "- Each start verifies the checksum of every file, which reads from disk once all of D', "
-        f"and its features and outputs: {_size(rows * pixels)} and {_size(vectors)}.\n"
-        "- Two devices exchange the gradients once a step: "
-        f"{_size(_FLOAT * step['weights'])} in float32.\n"
-        "- Training, as of [the denoising block](#the-denoising-block), holds D as a whole: "
-        f"{_size(TRAINING_IMAGES * pixels)} of pixels; from TFDS twice that, while it is read. "
-        "Such a block takes, of the memory of a device, "
-        f"{_size(_FLOAT * places**2)} an image for the {places}² pairs of places of conv2, several "
-        "times over.\n"
+    block = f"{_size(_FLOAT * places**2)} an image for the {places}² pairs of places of conv2"
+    return Items(
+        [
+            f"A shard of D' is written as a whole: {shard:,} rows are {_size(shard * pixels)} "
+            "(`augmented_set.shard_rows`). A worker of Ray reads and writes as much for each.",
+            "Each start verifies the checksum of every file, which reads from disk once all of D', "
+            f"and its features and outputs: {_size(rows * pixels)} and {_size(vectors)}.",
+            "Two devices exchange the gradients once a step: "
+            f"{_size(_FLOAT * step['weights'])} in float32.",
+            "Training, as of [the denoising block](#the-denoising-block), holds D as a whole: "
+            f"{_size(TRAINING_IMAGES * pixels)} of pixels; from TFDS twice that, while it is read. "
+            f"Such a block takes, of the memory of a device, {block}, several times over.",
+        ]
     )
 
 

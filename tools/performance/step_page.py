@@ -5,6 +5,7 @@ from typing import Any
 
 from configs import imagenet
 from rmc_tf.config import EarlyStopConfig, ExperimentConfig, RMCConfig
+from rmc_tf.report.page import Block, Grid, table
 
 TRAINING_IMAGES = 1_281_167
 """In the training split of ILSVRC 2012 (Russakovsky et al. 2015, Table 2)."""
@@ -15,13 +16,13 @@ _DEVICE = 50e12
 """FLOP/s: for the arithmetic, not measured; in its place goes what a user's device keeps up."""
 
 
-def tables(step: Mapping[str, Any]) -> str:
-    """Returns the Markdown tables: what was measured, and the work of configs/imagenet.py.
+def tables(step: Mapping[str, Any]) -> list[Block]:
+    """Returns the tables: what was measured, and the work of configs/imagenet.py.
 
     Args:
       step: what `tools/step_at_scale.py` stores.
     """
-    return f"{_measured(step)}\n{_work(step, imagenet.experiment())}"
+    return [_measured(step), _work(step, imagenet.experiment())]
 
 
 def rate(step: Mapping[str, Any]) -> float:
@@ -30,7 +31,7 @@ def rate(step: Mapping[str, Any]) -> float:
     return float(flop / step["processor_seconds"])
 
 
-def _measured(step: Mapping[str, Any]) -> str:
+def _measured(step: Mapping[str, Any]) -> Grid:
     batch, seconds, busy = step["batch"], step["step_seconds"], step["processor_seconds"]
     forward, machine = step["forward_flop"] / 1e9, step["machine"]
     image = 4 * 3 * step["side"] ** 2 / 2**30
@@ -56,26 +57,26 @@ def _measured(step: Mapping[str, Any]) -> str:
         ),
         "GFLOP/s of a core": f"**{rate(step) / 1e9:.0f}**",
     }
-    return "| measured | |\n| --- | --- |\n" + "".join(
-        f"| {name} | {value} |\n" for name, value in lines.items()
-    )
+    return Grid(["measured", ""], {"": list(lines.items())})
 
 
-def _work(step: Mapping[str, Any], config: ExperimentConfig) -> str:
+def _work(step: Mapping[str, Any], config: ExperimentConfig) -> Grid:
     cores = step["machine"]["cores"]
     here = cores * rate(step)
-    lines = [
-        f"| work | forward passes | FLOP | {cores} such cores | at {_DEVICE / 1e12:.0f} TFLOP/s |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for name, sum_, passes in _items(config):
         flop = passes * step["forward_flop"]
         mantissa, _, exponent = f"{flop:.1e}".partition("e")
-        lines.append(
-            f"| {name} | {sum_} | {mantissa} · 10^{int(exponent)} | {_time(flop / here)} | "
-            f"{_time(flop / _DEVICE)} |"
+        rows.append(
+            {
+                "work": name,
+                "forward passes": sum_,
+                "FLOP": f"{mantissa} · 10^{int(exponent)}",
+                f"{cores} such cores": _time(flop / here),
+                f"at {_DEVICE / 1e12:.0f} TFLOP/s": _time(flop / _DEVICE),
+            }
         )
-    return "\n".join(lines) + "\n"
+    return table(rows)
 
 
 def _items(config: ExperimentConfig) -> Iterator[tuple[str, str, int]]:

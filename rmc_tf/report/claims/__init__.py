@@ -6,72 +6,45 @@ what decides it; a module a section.
 
 from collections.abc import Mapping, Sequence
 
-from rmc_tf.report import tables
 from rmc_tf.report.claims import figures, section4, section5, section6
-from rmc_tf.report.claims.base import (
-    LEGEND,
-    VERDICTS,
-    WORDS,
-    Claim,
-    Course,
-    Difference,
-    Point,
-    Share,
-    Verdict,
-    judged_by,
-    number_table,
-)
-from rmc_tf.report.tables import Table
+from rmc_tf.report.claims.base import LEGEND, Claim, Course, Verdict, judged_by, number_table
+from rmc_tf.report.page import Block, Grid, Line, Paragraph, Place
+from rmc_tf.report.tables import ResultTable
 
-__all__ = [
-    "CLAIMS",
-    "LEGEND",
-    "VERDICTS",
-    "WORDS",
-    "Claim",
-    "Course",
-    "Difference",
-    "Point",
-    "Share",
-    "Verdict",
-    "judged",
-    "judged_by",
-    "number_table",
-    "of_the_paper",
-    "verdict_table",
-]
-
-CLAIMS: Sequence[Claim] = (
+CLAIMS: Sequence[Claim] = [
     *section4.CLAIMS,
     *section5.CLAIMS,
     *figures.CLAIMS,
     *section6.CLAIMS,
-)
+]
 
 
-def judged(name: str, table: Table) -> list[Verdict]:
+def judged(name: str, table: ResultTable) -> list[Verdict]:
     """Returns how the claims stand that a table of some name decides alone."""
     own = [c for c in CLAIMS if c.needs == (name,) and not c.courses and not c.untested]
     return [judged_by(claim, {name: table}, {}) for claim in own]
 
 
-def of_the_paper(tables: Mapping[str, Table], courses: Mapping[str, Course]) -> list[Verdict]:
+def of_the_paper(tables: Mapping[str, ResultTable], courses: Mapping[str, Course]) -> list[Verdict]:
     """Returns how every claim of sections 4 to 6 stands, by the tables and figures there are."""
     paper = [claim for claim in CLAIMS if claim.needs != ("threats",)]
     return [judged_by(claim, tables, courses) for claim in paper]
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> str:
-    """Returns a Markdown table of verdicts, and the numbers that decide them; empty for none."""
+def verdict_table(verdicts: Sequence[Verdict]) -> list[Block]:
+    """Returns a table of verdicts, and one of the numbers that decide them; nothing for none."""
     if not verdicts:
-        return ""
-    rows = []
+        return []
+    rows: list[Line] = []
     for verdict in verdicts:
-        detail = f" ({verdict.detail})" if verdict.detail else ""
-        rows.append([verdict.claim.text, verdict.claim.source, f"**{verdict.word}**{detail}"])
-    parts = [tables.markdown(["The paper says", "where", "here"], rows), f"{LEGEND}\n"]
+        found = Place(f"**{verdict.word}**", verdict.detail)
+        rows.append([verdict.claim.text, verdict.claim.source, found])
+    blocks: list[Block] = [
+        Grid(["The paper says", "where", "here"], {"": rows}, words=True),
+        Paragraph(LEGEND),
+    ]
     numbers = [row for verdict in verdicts for row in number_table(verdict.differences)]
     if numbers:
         head = ["Decided by", "accuracy, %", "difference, points (95 % interval)", ""]
-        parts.append(tables.markdown(head, numbers))
-    return "\n".join(parts)
+        blocks.append(Grid(head, {"": numbers}, words=True))
+    return blocks

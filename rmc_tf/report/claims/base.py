@@ -5,11 +5,12 @@ is decided by one or more differences, each with its 95 % interval. A new one is
 function that finds the differences by titles of rows and columns.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from rmc_tf.report.tables import Result, Row, Table, mean_accuracy
+from rmc_tf.report.tables import ResultTable, mean_accuracy
 
 
 class Share(NamedTuple):
@@ -48,17 +49,20 @@ class Difference(NamedTuple):
     @property
     def verdict(self) -> str:
         """How a claim stands that says that it is above 0."""
-        value, low, high = self.share
-        room = [(value + self.margin, low + self.margin, high + self.margin)]
-        if self.both_sides:
-            room.append((self.margin - value, self.margin - high, self.margin - low))
-        if all(low > 0 for _, low, _ in room):
+        if self.room.low > 0:
             return "holds"
-        if any(high < 0 for _, _, high in room):
+        if self.room.high < 0:
             return "does not hold"
         # What rounding leaves of two shares that are equal is no difference.
-        seen = all(v > 1e-9 for v, _, _ in room)
-        return "holds, within the interval" if seen else "not seen"
+        return "holds, within the interval" if self.room.value > 1e-9 else "not seen"
+
+    @property
+    def room(self) -> Share:
+        """How far it is from a bound on the right side; of two bounds, from the nearer."""
+        value, low, high = self.share
+        above = Share(value + self.margin, low + self.margin, high + self.margin)
+        below = Share(self.margin - value, self.margin - high, self.margin - low)
+        return Share(*map(min, above, below)) if self.both_sides else above
 
     @property
     def bound(self) -> str:
@@ -81,8 +85,12 @@ class Point(NamedTuple):
 Course = Mapping[str, Sequence[Point]]
 """The lines of a figure, and the answers of each in the order in which they were given."""
 
+COURSES = ("figure2", "figure3", "figure4a")
+"""The figures whose data is a `Course`; that of the others is a table."""
+
 Differences = Callable[..., Iterator[Difference]]
-"""Finds what decides a claim in what it needs; nothing where that doesn't test it."""
+"""Finds what decides a claim, in the tables or courses that it needs. It finds nothing where these
+have no row, column or point that the claim is about."""
 
 
 class Claim(NamedTuple):
@@ -94,15 +102,18 @@ class Claim(NamedTuple):
     needs: tuple[str, ...]
     """The tables or figures that decide it, by the names of their configs."""
     differences: Differences
-    """Is given the tables that it needs, filled."""
-    courses: bool = False
-    """Whether it is given the `Course` of each figure instead."""
+    """Is given what it needs: filled tables, or a `Course`."""
     untested: str = ""
     """Why nothing here can test it; empty where something can."""
     without: str = ""
     """Why nothing decides it where its tables are filled as the shipped configs have them."""
     mostly: bool = False
     """Whether the paper says "in most cases": then most differences decide, not all."""
+
+    @property
+    def courses(self) -> bool:
+        """Whether it needs courses, not tables."""
+        return self.needs[0] in COURSES
 
 
 class Verdict(NamedTuple):
@@ -149,14 +160,15 @@ class Verdict(NamedTuple):
     def deciding(self) -> str:
         """The number that decides it: of several differences, the least favourable.
 
-        That is one of the worst verdict: a larger difference may be the less certain.
+        That has the worst verdict, and of those the least room. It need not be the smallest, since
+        a larger difference may be less certain.
         """
         if not self.differences:
             return self.claim.untested
         if self.claim.mostly:
             good = sum(d.verdict in VERDICTS[:2] for d in self.differences)
             return f"{good} of {len(self.differences)} are on the right side"
-        least = max(self.differences, key=lambda d: (VERDICTS.index(d.verdict), -_room(d)))
+        least = max(self.differences, key=lambda d: (VERDICTS.index(d.verdict), -d.room.value))
         value, low, high = (100 * part for part in least.share)
         return f"{least.what}: {value:+.1f} {least.unit} ({low:+.1f} to {high:+.1f})"
 
@@ -168,8 +180,13 @@ labels, as its authors' code does: both decide wherever WebNN is spoken of."""
 VERDICTS = ("holds", "holds, within the interval", "not seen", "does not hold")
 
 WORDS = (
-    *("holds", "holds, within the interval", "seen in some places", "not seen"),
-    *("does not hold in some places", "does not hold", "not tested"),
+    "holds",
+    "holds, within the interval",
+    "seen in some places",
+    "not seen",
+    "does not hold in some places",
+    "does not hold",
+    "not tested",
 )
 """What a verdict over several differences comes to, from the best to the worst."""
 
@@ -180,13 +197,6 @@ LEGEND = (
     "that chance could make. What the paper says of WebNN is decided by both of our rows of it, by "
     "the average of the outputs and by label vote."
 )
-
-
-def _room(difference: Difference) -> float:
-    below = difference.share.value + difference.margin
-    return (
-        min(below, difference.margin - difference.share.value) if difference.both_sides else below
-    )
 
 
 def number_table(differences: Sequence[Difference]) -> list[list[str]]:
@@ -201,38 +211,57 @@ def number_table(differences: Sequence[Difference]) -> list[list[str]]:
     return rows
 
 
-def untestable(text: str, source: str, needs: tuple[str, ...], why: str) -> Claim:
+def claims_of(needs: str, source: str, decided_by: Mapping[str, Differences]) -> list[Claim]:
+    """Returns the claims of one source that one table or figure decides.
+
+    Args:
+      needs: the name of its config.
+      source: where all of them are said.
+      decided_by: each sentence, and what finds its differences.
+    """
+    return [Claim(text, source, (needs,), finds) for text, finds in decided_by.items()]
+
+
+def untestable(text: str, source: str, needs: str, why: str) -> Claim:
     """Returns a claim that nothing here can test."""
-    return Claim(text, source, needs, lambda *_: iter(()), untested=why)
+    return Claim(text, source, (needs,), lambda *_: iter(()), untested=why)
 
 
 class Places:
     """The places of a table by row and column title, of one block of its rows."""
 
-    def __init__(self, table: Table, block: str | None = None) -> None:
+    def __init__(self, table: ResultTable, block: str | None = None) -> None:
         """Finds the rows of a block; by default of the whole table, whose titles then differ."""
         self.columns = list(table.columns)
-        own = [row for row in table.rows if block in (None, row.block)]
-        self.rows: dict[str, Row] = {row.title: row for row in own}
+        self.rows = {row.title: row for row in table.rows if block in (None, row.block)}
+        self._before = f"{block}, " if block else ""
 
     def has(self, row: str, *columns: str) -> bool:
         """Says if there is such a row, and if there are such columns."""
         return row in self.rows and all(column in self.columns for column in columns)
 
-    def _results(self, row: str, *columns: str) -> list[Result]:
-        cells = [self.rows[row].cells[self.columns.index(column)] for column in columns]
-        return [result for cell in cells for result in cell]
-
     def share(self, row: str, *columns: str) -> Share:
         """Returns the accuracy of a row in a column, or on average over some."""
-        value, (low, high), _ = mean_accuracy(self._results(row, *columns))
+        cells = [self.rows[row].cells[self.columns.index(column)] for column in columns]
+        value, (low, high), _ = mean_accuracy([result for cell in cells for result in cell])
         return Share(value, low, high)
 
     def larger(
-        self, what: str, one: tuple[str, ...], other: tuple[str, ...], margin: float = 0.0
-    ) -> Difference:
-        """Returns the difference of two places, a row and its column or columns each."""
-        return compared(what, self.share(*one), self.share(*other), margin)
+        self, what: str, one: Sequence[str], other: Sequence[str], margin: float = 0.0
+    ) -> Iterator[Difference]:
+        """Yields the difference of two places, a row and its column or columns each.
+
+        Nothing where there isn't one of them.
+        """
+        if self.has(*one) and self.has(*other):
+            yield compared(f"{self._before}{what}", self.share(*one), self.share(*other), margin)
+
+    def in_column(
+        self, column: str, larger: str, smaller: str, margin: float = 0.0
+    ) -> Iterator[Difference]:
+        """Yields the difference of two rows in a column, where there are both."""
+        what = f"{column}: {larger} − {smaller}"
+        return self.larger(what, (larger, column), (smaller, column), margin)
 
 
 def compared(
@@ -245,41 +274,26 @@ def compared(
 
 def in_row(row: str, larger: str, smaller: str) -> Differences:
     """A row has more in one column than in another."""
-
-    def differences(table: Table) -> Iterator[Difference]:
-        places = Places(table)
-        if places.has(row, larger, smaller):
-            yield places.larger(f"{row}: {larger} − {smaller}", (row, larger), (row, smaller))
-
-    return differences
+    what = f"{row}: {larger} − {smaller}"
+    return lambda table: Places(table).larger(what, (row, larger), (row, smaller))
 
 
-def in_column(column: str, larger: str, smaller: str, margin: float = 0.0) -> Differences:
-    """A column has more in one row than in another, or not less than that by more than a margin."""
-
-    def differences(table: Table) -> Iterator[Difference]:
-        places = Places(table)
-        if places.has(larger, column) and places.has(smaller, column):
-            what = f"{column}: {larger} − {smaller}"
-            yield places.larger(what, (larger, column), (smaller, column), margin)
-
-    return differences
-
-
-def against(
-    others: Sequence[str], columns: Callable[[Table], Sequence[str]], row: str = "RMC"
+def in_column(
+    columns: Sequence[str], larger: Sequence[str], smaller: Sequence[str], margin: float = 0.0
 ) -> Differences:
-    """A row has more than each of some others, in each of some columns."""
+    """In each column each of some rows has more than each of others, or not less by a margin."""
 
-    def differences(table: Table) -> Iterator[Difference]:
-        for column in columns(table):
-            for other in others:
-                yield from in_column(column, row, other)(table)
+    def differences(table: ResultTable) -> Iterator[Difference]:
+        places = Places(table)
+        for column, one, other in itertools.product(columns, larger, smaller):
+            yield from places.in_column(column, one, other, margin)
 
     return differences
 
 
-def judged_by(claim: Claim, tables: Mapping[str, Table], courses: Mapping[str, Course]) -> Verdict:
+def judged_by(
+    claim: Claim, tables: Mapping[str, ResultTable], courses: Mapping[str, Course]
+) -> Verdict:
     """Returns how a claim stands by those tables and figures that there are."""
     given: Mapping[str, object] = courses if claim.courses else tables
     if claim.untested or any(name not in given for name in claim.needs):

@@ -9,13 +9,14 @@ from rmc_tf.report.claims.base import (
     Claim,
     Course,
     Difference,
-    Places,
     Point,
     Share,
+    claims_of,
     compared,
+    in_column,
     untestable,
 )
-from rmc_tf.report.tables import Table
+from rmc_tf.report.tables import ResultTable
 
 _WARM = 30
 """Ours, for "about tens of instances" (section 6): from here on RMC counts as warmed up."""
@@ -56,22 +57,23 @@ def _change(
     )
 
 
-def _halves(points: Sequence[Point]) -> tuple[Sequence[Point], Sequence[Point]] | None:
-    """Returns what comes after the warm-up in two halves; None of too few points."""
-    warm = points[_WARM:]
-    middle = len(warm) // 2
-    return (warm[:middle], warm[middle:]) if middle >= _FIRST else None
+def _halves(course: Course) -> Iterator[tuple[str, Sequence[Point], Sequence[Point]]]:
+    """Yields each line that is long enough, and what comes after its warm-up in two halves."""
+    for line, points in course.items():
+        warm = points[_WARM:]
+        middle = len(warm) // 2
+        if middle >= _FIRST:
+            yield line, warm[:middle], warm[middle:]
 
 
 def _steady(field: Callable[[Point], float], unit: str) -> Callable[[Course], Iterator[Difference]]:
     """Of each line the second half after the warm-up is about as the first."""
 
     def differences(course: Course) -> Iterator[Difference]:
-        for line, points in course.items():
-            if halves := _halves(points):
-                earlier, later = ([field(point) for point in half] for half in halves)
-                what = f"{line}: second half − first, warmed up"
-                yield _change(what, unit, later, earlier, _STABLE, both_sides=True)
+        for line, earlier, later in _halves(course):
+            what = f"{line}: second half − first, warmed up"
+            after, before = list(map(field, later)), list(map(field, earlier))
+            yield _change(what, unit, after, before, _STABLE, both_sides=True)
 
     return differences
 
@@ -102,17 +104,15 @@ def _later(margin: float = 0.0, both_sides: bool = False) -> Callable[..., Itera
     """Of each line the second half after the warm-up is above the first, or about as high."""
 
     def differences(course: Course) -> Iterator[Difference]:
-        for line, points in course.items():
-            if halves := _halves(points):
-                what = f"{line}: right in the second half − first, warmed up"
-                earlier, later = map(_right, halves)
-                yield compared(what, later, earlier, margin, both_sides)
+        for line, earlier, later in _halves(course):
+            what = f"{line}: right in the second half − first, warmed up"
+            yield compared(what, _right(later), _right(earlier), margin, both_sides)
 
     return differences
 
 
 def _quicker_with_k(course: Course) -> Iterator[Difference]:
-    """What the first points lack of where a line arrives, with the smallest K and the largest."""
+    """By how much a line rises after its first points: with the smallest K against the largest."""
     lines = list(course)
     if len(lines) > 1 and all(len(points) >= 2 * _WARM for points in course.values()):
         ends = (lines[0], lines[-1])
@@ -145,19 +145,18 @@ def _end(points: Sequence[Point]) -> Sequence[Point]:
     return points[len(points) // 2 :]
 
 
-def _more_is_better(table: Table) -> Iterator[Difference]:
+def _more_is_better(table: ResultTable) -> Iterator[Difference]:
     """The largest D' against the smallest, under each attack."""
-    places, sizes = Places(table), [row.title for row in table.rows]
-    for attack in table.columns if len(sizes) > 1 else ():
-        what = f"{attack}: {sizes[-1]} − {sizes[0]}"
-        yield places.larger(what, (sizes[-1], attack), (sizes[0], attack))
+    sizes = [row.title for row in table.rows]
+    if len(sizes) > 1:
+        yield from in_column(table.columns, sizes[-1:], sizes[:1])(table)
 
 
 CLAIMS = (
     untestable(
         "RMC delays an answer by about 1 s on CIFAR-10 and by 20 to 40 s on ImageNet",
         "section 6, Figure 2",
-        ("figure2",),
+        "figure2",
         "that is of an NVIDIA V100; Figure 2 shows what this machine takes",
     ),
     Claim(
@@ -165,69 +164,36 @@ CLAIMS = (
         "Figure 2",
         ("figure2",),
         _steady(lambda point: point.seconds, "s"),
-        courses=True,
     ),
-    Claim("A large K costs delay", "section 6", ("figure2",), _slower_with_k, courses=True),
-    Claim(
-        "RMC takes tens of points to warm up (30 here)",
+    Claim("A large K costs delay", "section 6", ("figure2",), _slower_with_k),
+    *claims_of(
+        "figure3",
         "section 6, Figure 3",
-        ("figure3",),
-        _warms_up,
-        courses=True,
+        {
+            "RMC takes tens of points to warm up (30 here)": _warms_up,
+            "The very first points take more steps of local adaptation": _first_cost_most,
+            "Once warmed up, robustness is relatively stable (± 10 points)": _later(
+                _ABOUT, both_sides=True
+            ),
+            "Once warmed up, robustness slightly grows": _later(),
+            "Once warmed up, the steps are about stable (± 25 %)": _steady(
+                lambda point: float(point.steps), "steps"
+            ),
+        },
     ),
-    Claim(
-        "The very first points take more steps of local adaptation",
-        "section 6, Figure 3",
-        ("figure3",),
-        _first_cost_most,
-        courses=True,
-    ),
-    Claim(
-        "Once warmed up, robustness is relatively stable (± 10 points)",
-        "section 6, Figure 3",
-        ("figure3",),
-        _later(_ABOUT, both_sides=True),
-        courses=True,
-    ),
-    Claim(
-        "Once warmed up, robustness slightly grows",
-        "section 6, Figure 3",
-        ("figure3",),
-        _later(),
-        courses=True,
-    ),
-    Claim(
-        "Once warmed up, the steps are about stable (± 25 %)",
-        "section 6, Figure 3",
-        ("figure3",),
-        _steady(lambda point: float(point.steps), "steps"),
-        courses=True,
-    ),
-    Claim(
-        "A larger K takes less time to warm up",
+    *claims_of(
+        "figure4a",
         "section 6, Figure 4(a)",
-        ("figure4a",),
-        _quicker_with_k,
-        courses=True,
-    ),
-    Claim(
-        "A larger K converges to higher robustness",
-        "section 6, Figure 4(a)",
-        ("figure4a",),
-        _higher_with_k,
-        courses=True,
-    ),
-    Claim(
-        "The benefit of a larger K saturates",
-        "section 6, Figure 4(a)",
-        ("figure4a",),
-        _saturates,
-        courses=True,
+        {
+            "A larger K takes less time to warm up": _quicker_with_k,
+            "A larger K converges to higher robustness": _higher_with_k,
+            "The benefit of a larger K saturates": _saturates,
+        },
     ),
     untestable(
         "On ImageNet, K does the same",
         "section 6",
-        ("figure4a",),
+        "figure4a",
         "the paper leaves the numbers to its supplementary file",
     ),
     Claim(

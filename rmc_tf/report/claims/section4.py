@@ -1,144 +1,109 @@
 """What section 4 says of Tables 1, 2 and 3."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rmc_tf.report.claims.base import (
     WEB_NN,
     Claim,
     Difference,
     Places,
-    against,
+    claims_of,
     in_column,
     untestable,
 )
-from rmc_tf.report.tables import Table
+from rmc_tf.report.tables import ResultTable
 
 _SEARCHING = ("DeepNN", *WEB_NN)
 _BASELINES = ("None", *_SEARCHING)
 
 
-def _attacks(table: Table) -> list[str]:
+def _attacks(table: ResultTable) -> list[str]:
     return [column for column in table.columns if column != "clean"]
 
 
-def _blocks(table: Table) -> Iterator[tuple[str, Places]]:
-    """Yields each trained network, and its rows."""
-    for block in table.blocks:
-        yield f"{block}, " if block else "", Places(table, block)
+def _blocks(table: ResultTable) -> list[Places]:
+    """Returns the rows of each trained network."""
+    return [Places(table, block) for block in table.blocks]
 
 
-def _highest(places: Places, rows: Sequence[str], *columns: str) -> str:
-    """Returns which of some rows, those that there are, has the highest accuracy."""
+def _chosen(choose: Callable[..., str], places: Places, rows: Sequence[str], *columns: str) -> str:
+    """Returns the row, of those that there are, with the highest accuracy (max) or the lowest."""
     there = [row for row in rows if places.has(row, *columns)]
-    return max(there, key=lambda row: places.share(row, *columns).value, default="")
+    return choose(there, key=lambda row: places.share(row, *columns).value, default="")
 
 
-def _lowest(places: Places, rows: Sequence[str], *columns: str) -> str:
-    there = [row for row in rows if places.has(row, *columns)]
-    return min(there, key=lambda row: places.share(row, *columns).value, default="")
-
-
-def _best_everywhere(table: Table) -> Iterator[Difference]:
+def _best_everywhere(table: ResultTable) -> Iterator[Difference]:
     """RMC against the best of the others, in each combination of a network and an attack."""
-    for block, places in _blocks(table):
+    for places in _blocks(table):
         for column in _attacks(table):
-            other = _highest(places, _BASELINES, column)
-            if other and places.has("RMC", column):
-                what = f"{block}{column}: RMC − {other}"
-                yield places.larger(what, ("RMC", column), (other, column))
+            other = _chosen(max, places, _BASELINES, column)
+            yield from places.in_column(column, "RMC", other)
 
 
-def _worst_without(table: Table) -> Iterator[Difference]:
+def _worst_without(table: ResultTable) -> Iterator[Difference]:
     """The worst of the runtime defences against none."""
-    for block, places in _blocks(table):
+    for places in _blocks(table):
         for column in _attacks(table):
-            other = _lowest(places, (*_SEARCHING, "RMC"), column)
-            if other and places.has("None", column):
-                what = f"{block}{column}: {other} − None"
-                yield places.larger(what, (other, column), ("None", column))
+            other = _chosen(min, places, (*_SEARCHING, "RMC"), column)
+            yield from places.in_column(column, other, "None")
 
 
-def _neighbours_help(table: Table) -> Iterator[Difference]:
+def _neighbours_help(table: ResultTable) -> Iterator[Difference]:
     """Each defence by neighbours against none, on average over the attacks."""
     attacks = _attacks(table)
-    for block, places in _blocks(table):
+    for places in _blocks(table):
         for row in _SEARCHING:
-            if places.has(row) and places.has("None"):
-                what = f"{block}all attacks: {row} − None"
-                yield places.larger(what, (row, *attacks), ("None", *attacks))
+            what = f"all attacks: {row} − None"
+            yield from places.larger(what, (row, *attacks), ("None", *attacks))
 
 
-def _neighbours_not_enough(table: Table) -> Iterator[Difference]:
+def _neighbours_not_enough(table: ResultTable) -> Iterator[Difference]:
     """RMC against the better of the defences by neighbours, on average over the attacks."""
     attacks = _attacks(table)
-    for block, places in _blocks(table):
-        other = _highest(places, _SEARCHING, *attacks)
-        if other and places.has("RMC"):
-            what = f"{block}all attacks: RMC − {other}"
-            yield places.larger(what, ("RMC", *attacks), (other, *attacks))
+    for places in _blocks(table):
+        other = _chosen(max, places, _SEARCHING, *attacks)
+        what = f"all attacks: RMC − {other}"
+        yield from places.larger(what, ("RMC", *attacks), (other, *attacks))
 
 
-def _clean_stays(table: Table) -> Iterator[Difference]:
+def _clean_stays(table: ResultTable) -> Iterator[Difference]:
     """RMC against none on clean points."""
-    for block, places in _blocks(table):
-        if places.has("RMC", "clean") and places.has("None", "clean"):
-            what = f"{block}clean: RMC − None"
-            yield places.larger(what, ("RMC", "clean"), ("None", "clean"), margin=0.05)
+    for places in _blocks(table):
+        yield from places.in_column("clean", "RMC", "None", margin=0.05)
 
 
-def _poor(table: Table) -> Iterator[Difference]:
-    """None against WebNN on clean points: it answers worse than without."""
-    for row in WEB_NN:
-        yield from in_column("clean", "None", row)(table)
+def _above_baselines(table: ResultTable) -> Iterator[Difference]:
+    """RMC against each of the others, under each attack."""
+    return in_column(_attacks(table), ["RMC"], _BASELINES)(table)
 
 
-def _denoised(table: Table) -> Iterator[Difference]:
+def _denoised(table: ResultTable) -> Iterator[Difference]:
     """RMC against the denoising block, under the larger radius."""
-    places, column = Places(table), table.columns[-1]
-    if places.has("RMC", column) and places.has("DB", column):
-        what = f"{column}: RMC − DB"
-        yield places.larger(what, ("RMC", column), ("DB", column), margin=0.05)
+    return Places(table).in_column(table.columns[-1], "RMC", "DB", margin=0.05)
 
 
 CLAIMS = (
-    Claim(
-        "RMC is significantly better than all other defences, on every trained network and under "
-        "every attack (against the best of the others)",
+    *claims_of(
+        "table1",
         "section 4.1",
-        ("table1",),
-        _best_everywhere,
-    ),
-    Claim(
-        "Networks without a runtime defence have the worst robustness (the worst of the defences "
-        "against None)",
-        "section 4.1",
-        ("table1",),
-        _worst_without,
-    ),
-    Claim(
-        "DeepNN and WebNN improve robustness",
-        "section 4.1",
-        ("table1",),
-        _neighbours_help,
-    ),
-    Claim(
-        "DeepNN and WebNN are not on par with RMC (against the better of them)",
-        "section 4.1",
-        ("table1",),
-        _neighbours_not_enough,
-    ),
-    Claim(
-        "RMC's clean accuracy is high in all cases (not more than 5 points below None's)",
-        "section 4.1",
-        ("table1",),
-        _clean_stays,
+        {
+            "RMC is significantly better than all other defences, on every trained network and "
+            "under every attack (against the best of the others)": _best_everywhere,
+            "Networks without a runtime defence have the worst robustness "
+            "(the worst of the defences against None)": _worst_without,
+            "DeepNN and WebNN improve robustness": _neighbours_help,
+            "DeepNN and WebNN are not on par with RMC "
+            "(against the better of them)": _neighbours_not_enough,
+            "RMC's clean accuracy is high in all cases "
+            "(not more than 5 points below None's)": _clean_stays,
+        },
     ),
     Claim(
         "Under targeted attacks RMC masks and cleanses strongly (it is more robust than None, "
         "DeepNN and WebNN)",
         "section 4.1",
         ("table2",),
-        against(_BASELINES, _attacks),
+        _above_baselines,
     ),
     Claim(
         "RMC is as robust as the denoising block, if not more (not more than 5 points below)",
@@ -147,30 +112,22 @@ CLAIMS = (
         _denoised,
         without="DB is not trained here: `configs/denoising.py`",
     ),
-    Claim(
-        "RMC has significantly higher clean accuracy than the other defences of Table 2",
+    *claims_of(
+        "table2",
         "section 4.1",
-        ("table2",),
-        against((*_SEARCHING, "Adv. Trained", "DB"), lambda table: ["clean"]),
-    ),
-    Claim(
-        "With a D' that is not of web scale WebNN does not perform well (its clean accuracy is "
-        "below None's)",
-        "section 4.1",
-        ("table2",),
-        _poor,
-    ),
-    Claim(
-        "RMC does not need a D' of web scale (its clean accuracy is not more than 5 points below "
-        "None's)",
-        "section 4.1",
-        ("table2",),
-        _clean_stays,
+        {
+            "RMC has significantly higher clean accuracy than the other defences "
+            "of Table 2": in_column(["clean"], ["RMC"], [*_SEARCHING, "Adv. Trained", "DB"]),
+            "With a D' that is not of web scale WebNN does not perform well "
+            "(its clean accuracy is below None's)": in_column(["clean"], ["None"], WEB_NN),
+            "RMC does not need a D' of web scale "
+            "(its clean accuracy is not more than 5 points below None's)": _clean_stays,
+        },
     ),
     untestable(
         "On ImageNet, non-targeted attacks show the same",
         "footnote 3",
-        ("table2",),
+        "table2",
         "the paper leaves the numbers to its supplementary file",
     ),
     Claim(
@@ -178,6 +135,6 @@ CLAIMS = (
         "DeepNN and WebNN)",
         "section 4.2",
         ("table3",),
-        against(_BASELINES, _attacks),
+        _above_baselines,
     ),
 )

@@ -8,12 +8,13 @@ from rmc_tf.report.claims.base import (
     Difference,
     Differences,
     Places,
+    claims_of,
     compared,
     in_column,
     in_row,
     untestable,
 )
-from rmc_tf.report.tables import Table
+from rmc_tf.report.tables import ResultTable
 
 _TRAINED = "Adversarially trained w. PGD"
 _REGULAR = "Regularly trained"
@@ -24,7 +25,7 @@ def _less_hurt(
 ) -> Differences:
     """Some rows lose more than others from one column to another."""
 
-    def differences(table: Table) -> Iterator[Difference]:
+    def differences(table: ResultTable) -> Iterator[Difference]:
         places = Places(table)
         for row in harmed:
             for other in others:
@@ -39,28 +40,21 @@ def _less_hurt(
     return differences
 
 
-def _misled(table: Table) -> Iterator[Difference]:
-    """None against each defence by neighbours, under PGD-NN."""
-    for row in ("DeepNN", *WEB_NN):
-        yield from in_column("PGD-NN", "None", row, margin=0.05)(table)
-
-
-def by_share(table: Table) -> Iterator[tuple[str, list[str]]]:
+def _by_share(table: ResultTable) -> Iterator[tuple[str, list[str]]]:
     """Yields each δ, and the columns of Table 5 under it."""
     for share in dict.fromkeys(column.partition(", ")[0] for column in table.columns):
         yield share, [c.partition(", ")[2] for c in table.columns if c.startswith(f"{share}, ")]
 
 
-def _recovers(table: Table) -> Iterator[Difference]:
+def _recovers(table: ResultTable) -> Iterator[Difference]:
     """Each q above 0 against q = 0."""
     places = Places(table)
     for row in places.rows:
-        for share, delays in by_share(table):
-            for later in delays[1:]:
-                what = f"{row}, {share}: {later} − {delays[0]}"
-                yield places.larger(
-                    what, (row, f"{share}, {later}"), (row, f"{share}, {delays[0]}")
-                )
+        for share, (first, *others) in _by_share(table):
+            for later in others:
+                what = f"{row}, {share}: {later} − {first}"
+                one, other = (row, f"{share}, {later}"), (row, f"{share}, {first}")
+                yield from places.larger(what, one, other)
 
 
 def _little_known(column: str) -> bool:
@@ -68,11 +62,11 @@ def _little_known(column: str) -> bool:
     return float(column.rpartition(", ")[2].removesuffix(" % known")) < 70
 
 
-def _partly_known(partial: Table, delayed: Table) -> Iterator[Difference]:
-    """Each share below 70 % against all that is, at the same p and δ, and no delay."""
+def _partly_known(partial: ResultTable, delayed: ResultTable) -> Iterator[Difference]:
+    """Each share below 70 % against all known, at the same p and δ, without a delay."""
     some, every = Places(partial), Places(delayed)
     for row in some.rows:
-        for share, known in by_share(partial):
+        for share, known in _by_share(partial):
             for column in filter(_little_known, known):
                 if every.has(row, f"{share}, q = 0"):
                     yield compared(
@@ -82,10 +76,12 @@ def _partly_known(partial: Table, delayed: Table) -> Iterator[Difference]:
                     )
 
 
-def _as_adversarial_training(delayed: Table, partial: Table, table1: Table) -> Iterator[Difference]:
-    """RMC+ where it withstands against a network trained by PGD without it, under PGD.
+def _as_adversarial_training(
+    delayed: ResultTable, partial: ResultTable, table1: ResultTable
+) -> Iterator[Difference]:
+    """RMC+ in its success cases against a network trained by PGD that has no defence, under PGD.
 
-    The success cases are those that section 5.2 names: q ≥ 50, and less than 70 % known.
+    Section 5.2 names these cases: q ≥ 50, and less than 70 % known.
     """
     trained = Places(table1, _TRAINED)
     if not trained.has("None", "PGD"):
@@ -100,15 +96,14 @@ def _as_adversarial_training(delayed: Table, partial: Table, table1: Table) -> I
                 yield compared(what, places.share(row, column), other, margin=0.05)
 
 
-def _defeated(table: Table) -> Iterator[Difference]:
-    """RMC's first column, where the attacker knows no point since there is none, and the rest."""
-    places = Places(table)
-    for column in table.columns[1:] if "RMC" in places.rows else ():
-        first = table.columns[0]
-        yield places.larger(f"RMC: {first} − {column}", ("RMC", first), ("RMC", column))
+def _defeated(table: ResultTable) -> Iterator[Difference]:
+    """RMC before any point, when an attacker can know none, against RMC after some."""
+    first, *others = table.columns
+    for column in others:
+        yield from in_row("RMC", first, column)(table)
 
 
-def _above_none(table7: Table, table1: Table) -> Iterator[Difference]:
+def _above_none(table7: ResultTable, table1: ResultTable) -> Iterator[Difference]:
     """RMC under PGD-Skip after each p > 0, against the regularly trained network under PGD."""
     places, regular = Places(table7), Places(table1, _REGULAR)
     for column in table7.columns[1:]:
@@ -124,7 +119,7 @@ CLAIMS = (
         "DeepNN and WebNN fail under PGD-NN (they are not more than 5 points above None)",
         "section 5.1",
         ("table4",),
-        _misled,
+        in_column(["PGD-NN"], ["None"], ["DeepNN", *WEB_NN], margin=0.05),
     ),
     Claim(
         "PGD-NN hurts WebNN most",
@@ -132,34 +127,32 @@ CLAIMS = (
         ("table4",),
         _less_hurt(WEB_NN, ("None", "DeepNN", "RMC"), "PGD", "PGD-NN"),
     ),
-    Claim(
-        "RMC, too, is degraded by PGD-NN",
+    *claims_of(
+        "table4",
         "section 5.1",
-        ("table4",),
-        in_row("RMC", "PGD", "PGD-NN"),
-    ),
-    Claim(
-        "RMC loses much less by PGD-NN than the other defences",
-        "section 5.1",
-        ("table4",),
-        _less_hurt(("DeepNN", *WEB_NN), ("RMC",), "PGD", "PGD-NN"),
+        {
+            "RMC, too, is degraded by PGD-NN": in_row("RMC", "PGD", "PGD-NN"),
+            "RMC loses much less by PGD-NN than the other defences": _less_hurt(
+                ("DeepNN", *WEB_NN), ("RMC",), "PGD", "PGD-NN"
+            ),
+        },
     ),
     untestable(
         "Under PGD-NN N'(x̂) holds fewer examples of the right label, but still adversarial ones",
         "section 5.1",
-        ("table4",),
+        "table4",
         "what is kept of an answer doesn't say what its neighbours were",
     ),
     Claim(
         "RMC withstands PGD-NN (it is more robust than None)",
         "section 5.1",
         ("table4",),
-        in_column("PGD-NN", "RMC", "None"),
+        in_column(["PGD-NN"], ["RMC"], ["None"]),
     ),
     untestable(
         "How RMC stands against a variant of PGD-NN",
         "footnote 4",
-        ("table4",),
+        "table4",
         "the paper leaves the variant and the numbers to its supplementary file",
     ),
     Claim("PGD-Skip defeats RMC", "section 5.2", ("table7",), _defeated),
@@ -167,7 +160,7 @@ CLAIMS = (
     untestable(
         "A larger learning rate of the local adaptation, too, defends against PGD-Skip",
         "section 5.2",
-        ("table5a",),
+        "table5a",
         "the paper prints no number for it, and chooses the other way, RMC+",
     ),
     Claim(
@@ -192,8 +185,12 @@ CLAIMS = (
         mostly=True,
     ),
     # Of our own table of threats, where the same is seen at every query.
-    Claim(
-        "PGD-Skip defeats RMC", "section 5.2", ("threats",), in_row("RMC", "transfer", "PGD-Skip")
+    *claims_of(
+        "threats",
+        "section 5.2",
+        {
+            "PGD-Skip defeats RMC": in_row("RMC", "transfer", "PGD-Skip"),
+            _HELD: in_column(["PGD-Skip"], ["RMC"], ["None"]),
+        },
     ),
-    Claim(_HELD, "section 5.2", ("threats",), in_column("PGD-Skip", "RMC", "None")),
 )

@@ -9,7 +9,7 @@ from rmc_tf.common.intervals import wilson
 from rmc_tf.report.figures.style import Axes, Look
 
 RECENT = 10
-"""Ours: over so many predictions the delay is a median. It leaves out the first, which compiles."""
+"""Ours: a delay is the median of so many, so that the first, which compiles, counts for nothing."""
 
 Record = Mapping[str, Any]
 """What `evaluation` keeps of one test point."""
@@ -52,30 +52,24 @@ class Seen(NamedTuple):
 
 
 def course(line: str, records: Sequence[Record]) -> list[Seen]:
-    """Returns how RMC does as it sees more points.
-
-    Args:
-      line: their line of the figure.
-      records: in the order of the stream.
-    """
+    """Returns how RMC does as it sees more points, by its records in the order of the stream."""
     right = np.cumsum([record["prediction"] == record["label"] for record in records])
     steps = [int(record["steps"]) for record in records]
     seconds = [float(record["seconds"]) for record in records]
     found = []
-    for i, correct in enumerate(right):
-        seen = i + 1
+    for seen, correct in enumerate(right, start=1):
         low, high = wilson(correct / seen, seen)
         found.append(
             Seen(
-                line,
-                seen,
-                float(100 * correct / seen),
-                100 * low,
-                100 * high,
-                steps[i],
-                float(np.mean(steps[:seen])),
-                seconds[i],
-                float(np.median(seconds[max(0, seen - RECENT) : seen])),
+                line=line,
+                seen=seen,
+                robustness=float(100 * correct / seen),
+                low=100 * low,
+                high=100 * high,
+                steps=steps[seen - 1],
+                mean_steps=float(np.mean(steps[:seen])),
+                seconds=seconds[seen - 1],
+                recent_seconds=float(np.median(seconds[max(0, seen - RECENT) : seen])),
             )
         )
     return found
@@ -83,9 +77,7 @@ def course(line: str, records: Sequence[Record]) -> list[Seen]:
 
 def lines_of(rows: Sequence[Seen]) -> dict[str, list[Seen]]:
     """Returns the rows of each line of a figure."""
-    return {
-        name: [r for r in rows if r.line == name] for name in dict.fromkeys(r.line for r in rows)
-    }
+    return {name: [row for row in rows if row.line == name] for name, *_ in rows}
 
 
 def draw_lines(

@@ -9,7 +9,7 @@ import numpy as np
 import threadpoolctl
 from sklearn.manifold import TSNE
 
-import rmc_tf.report.figures.style as style
+from rmc_tf.report.figures import style
 
 _COLOURS = {"x": "#D55E00", "N": "#0072B2", "naive": "#56B4E9", "N'": "#009E73"}
 """As in the paper: red, blue, cyan and green; of Okabe & Ito 2008, safe for any eye."""
@@ -83,22 +83,20 @@ def embedded(around: Neighbourhood) -> list[Embedded]:
 
     A row that is in N(x̂) and in N'(x̂) is projected once, and listed under both.
     """
-    keys = [("x", around.row)]
+    members = [("x", around.row, around.label, True, around.features)]
     for name, own in around.sets.items():
-        keys += [("naive" if name == "naive" else "row", int(row)) for row in own.rows]
-    features = np.concatenate([around.features[None], *(s.features for s in around.sets.values())])
-    _, first, place = np.unique(
-        [f"{kind} {row}" for kind, row in keys], return_index=True, return_inverse=True
-    )
+        each = zip(own.rows, own.labels, own.adversarial, own.features, strict=True)
+        members += [(name, int(row), int(y), bool(made), at) for row, y, made, at in each]
+    same = {"x": "x", "naive": "naive", "N": "row", "N'": "row"}
+    keys = [f"{same[name]} {row}" for name, row, *_ in members]
+    features = np.stack([at for *_, at in members])
+    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
     where = project(features[first], around.seed)[place]
     distances = np.linalg.norm(features - around.features, axis=1)
-    names = ["x", *(name for name, own in around.sets.items() for _ in own.rows)]
-    labels = [around.label, *(int(y) for own in around.sets.values() for y in own.labels)]
-    made = [True, *(bool(a) for own in around.sets.values() for a in own.adversarial)]
     return [
-        Embedded(name, key[1], label, adversarial, float(d), float(xy[0]), float(xy[1]))
-        for name, key, label, adversarial, d, xy in zip(
-            names, keys, labels, made, distances, where, strict=True
+        Embedded(name, row, label, adversarial, float(distance), float(x), float(y))
+        for (name, row, label, adversarial, _), distance, (x, y) in zip(
+            members, distances, where, strict=True
         )
     ]
 
@@ -157,13 +155,13 @@ def _map(axes: style.Axes, points: Sequence[Embedded]) -> None:
     }
     for name, (label, marker, size) in looks.items():
         own = [point for point in points if point.set == name]
-        kind: dict[str, Any] = {"c": _COLOURS[name], "linewidths": 0}
+        look: dict[str, Any] = {"c": _COLOURS[name], "linewidths": 0}
         if name == "N'":  # frames, for what is in N(x̂), too
-            kind = {"facecolors": "none", "edgecolors": _COLOURS[name], "linewidths": 1.2}
+            look = {"facecolors": "none", "edgecolors": _COLOURS[name], "linewidths": 1.2}
         elif name == "x":
-            kind = {"c": _COLOURS[name], "edgecolors": "black", "zorder": 3}
-        where = [p.first for p in own], [p.second for p in own]
-        axes.scatter(*where, s=size, marker=marker, label=label, **kind)
+            look = {"c": _COLOURS[name], "edgecolors": "black", "zorder": 3}
+        first, second = [p.first for p in own], [p.second for p in own]
+        axes.scatter(first, second, s=size, marker=marker, label=label, **look)
     axes.set(title="(a) t-SNE of the features", xlabel="first dimension, no unit")
     axes.set(ylabel="second dimension, no unit", xticks=[], yticks=[])
     axes.legend(
@@ -202,7 +200,7 @@ def _bars(axes: style.Axes, around: Neighbourhood, bars: Sequence[Count]) -> Non
 def _samples(
     figure: style.Picture, place: plt.SubplotSpec, shown: Sequence[tuple[np.ndarray, str, str]]
 ) -> None:
-    """Draws images with their labels, framed in the colour of their kind."""
+    """Draws images with their labels, framed in their colour."""
     grid = place.subgridspec(3, 4)
     for number, (image, label, colour) in enumerate(shown):
         axes = figure.add_subplot(grid[number // 4, number % 4])
@@ -236,15 +234,8 @@ def caption_of(around: Neighbourhood, dataset: str) -> str:
 
 
 def draw(folder: pathlib.Path, around: Neighbourhood, dataset: str) -> str:
-    """Writes the figure into a folder, and returns its caption.
-
-    Args:
-      folder: where to.
-      around: the input and its neighbours.
-      dataset: its name.
-    """
+    """Writes the figure into a folder, on a data set of some name, and returns its caption."""
     points, bars, caption = embedded(around), counts(around), caption_of(around, dataset)
-    with style.style():
-        drawn = picture(around, points, bars)
-        style.write(folder, drawn, {"embedding": points, "labels": bars}, caption)
+    data: Mapping[str, Sequence[Any]] = {"embedding": points, "labels": bars}
+    style.write(folder, lambda: picture(around, points, bars), data, caption)
     return caption

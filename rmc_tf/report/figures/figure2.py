@@ -1,10 +1,8 @@
 """Figure 2: the delay of an answer, as RMC sees more test points, for several K."""
 
-import pathlib
 from collections.abc import Sequence
 
-import rmc_tf.report.figures.course as course
-import rmc_tf.report.figures.style as style
+from rmc_tf.report.figures import course, style
 from rmc_tf.report.figures.course import Measured, Seen
 
 
@@ -18,30 +16,21 @@ def picture(data: Sequence[Seen]) -> style.Picture:
     lines = course.lines_of(data)
     figure, (axes,) = style.new(1, (7, 5))
     whole = {name: rows[course.RECENT - 1 :] or rows for name, rows in lines.items()}
-    course.draw_lines(axes, whole, style.ordered_looks(len(lines)), "recent_seconds")
+    course.draw_lines(axes, whole, style.looks(len(lines)), "recent_seconds")
     axes.set(xlabel="test instances seen", ylabel="delay of an answer, s", ylim=(0, None))
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside right center", handlelength=2.6)
     return figure
 
 
-def draw(folder: pathlib.Path, measured: Sequence[Measured], dataset: str) -> str:
-    """Writes the figure into a folder, and returns its caption.
-
-    Args:
-      folder: where to.
-      measured: RMC with several K under one attack.
-      dataset: its name.
-    """
-    data = rows(measured)
+def caption(measured: Sequence[Measured], dataset: str) -> str:
+    """Returns what the figure shows, on a data set of some name."""
     streams = " and ".join(dict.fromkeys(place.column for place in measured))
-    caption = (
+    points = max(len(place.records) for place in measured)
+    return (
         "Figure 2: inference delay against the number of test instances that RMC has seen under "
-        f"{streams}, for several K; {dataset}, n = {max(row.seen for row in data)} a line. Each "
-        f"point is the median of the last {course.RECENT} delays, in seconds on the machine that "
-        "ran it, without the calibration after the answer. The paper's figure shows about 1 s on "
-        "CIFAR-10 and 20 to 40 s on ImageNet, on an NVIDIA V100."
+        f"{streams}, for several K; {dataset}, n = {points} a line. Each point is the median of "
+        f"the last {course.RECENT} delays, in seconds on the machine that ran it, without the "
+        "calibration after the answer. The paper's figure shows about 1 s on CIFAR-10 and 20 to "
+        "40 s on ImageNet, on an NVIDIA V100."
     )
-    with style.style():
-        style.write(folder, picture(data), {"figure": data}, caption)
-    return caption

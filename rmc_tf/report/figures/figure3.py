@@ -1,10 +1,8 @@
 """Figure 3: robustness and steps of local adaptation, as RMC sees more test points."""
 
-import pathlib
 from collections.abc import Sequence
 
-import rmc_tf.report.figures.course as course
-import rmc_tf.report.figures.style as style
+from rmc_tf.report.figures import course, style
 from rmc_tf.report.figures.course import Measured, Seen
 
 
@@ -24,27 +22,17 @@ def picture(data: Sequence[Seen]) -> style.Picture:
     course.draw_lines(steps, lines, looks, "mean_steps")
     steps.set(title="(b) cost", ylabel="steps a prediction, mean so far", ylim=(0, None))
     steps.set_xlabel("test instances seen")
-    handles, labels = robustness.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, handlelength=2.6)
+    style.legend(figure, robustness)
     return figure
 
 
-def draw(folder: pathlib.Path, measured: Sequence[Measured], dataset: str) -> str:
-    """Writes the figure into a folder, and returns its caption.
-
-    Args:
-      folder: where to.
-      measured: RMC under several attacks.
-      dataset: its name.
-    """
-    data = rows(measured)
-    caption = (
+def caption(measured: Sequence[Measured], dataset: str) -> str:
+    """Returns what the figure shows, on a data set of some name."""
+    points = max(len(place.records) for place in measured)
+    return (
         f"Figure 3: (a) robustness under each attack and (b) gradient descent steps of local "
-        f"adaptation, both the mean over the test instances seen so far; {dataset}, n = "
-        f"{max(row.seen for row in data)} a line. Right of the lines: the 95 % intervals of their "
-        "last points. The paper's figure shows a warm-up of some tens of instances on CIFAR-10, "
-        "then a slightly increasing robustness at a stable cost."
+        f"adaptation, both the mean over the test instances seen so far; {dataset}, n = {points} "
+        "a line. Right of the lines: the 95 % intervals of their last points. The paper's figure "
+        "shows a warm-up of some tens of instances on CIFAR-10, then a slightly increasing "
+        "robustness at a stable cost."
     )
-    with style.style():
-        style.write(folder, picture(data), {"figure": data}, caption)
-    return caption

@@ -1,11 +1,10 @@
 """Figure 4(b): robustness by the size of D'."""
 
-import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import rmc_tf.report.figures.style as style
 from rmc_tf.common.intervals import wilson
+from rmc_tf.report.figures import style
 from rmc_tf.report.figures.course import Measured
 
 
@@ -57,26 +56,16 @@ def picture(data: Sequence[Sized]) -> style.Picture:
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, handlelength=2.6)
+    style.legend(figure, axes)
     return figure
 
 
-def draw(folder: pathlib.Path, measured: Sequence[Measured], dataset: str) -> str:
-    """Writes the figure into a folder, and returns its caption.
-
-    Args:
-      folder: where to.
-      measured: RMC with several N' under several attacks.
-      dataset: its name.
-    """
-    data = rows(measured)
-    caption = (
+def caption(measured: Sequence[Measured], dataset: str) -> str:
+    """Returns what the figure shows, on a data set of some name."""
+    points = min(len(place.records) for place in measured)
+    return (
         f"Figure 4(b): robustness under each attack by the size of D', with 95 % intervals; "
-        f"{dataset}, n = {min(row.points for row in data)} a point, D' of the attacker's attack. "
+        f"{dataset}, n = {points} a point, D' of the attacker's attack. "
         "The marks of a size stand side by side. The paper's figure shows on CIFAR-10 that "
         "robustness grows with |D'|, under every attack."
     )
-    with style.style():
-        style.write(folder, picture(data), {"figure": data}, caption)
-    return caption

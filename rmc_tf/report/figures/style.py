@@ -4,7 +4,7 @@ import contextlib
 import csv
 import io
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -12,7 +12,6 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-import numpy as np
 
 from rmc_tf.common import storage
 
@@ -29,27 +28,23 @@ class Look(NamedTuple):
 
 
 def looks(count: int) -> list[Look]:
-    """Returns looks for unordered things: colours of Okabe & Ito 2008, safe for any eye.
+    """Returns looks in the colours of Okabe & Ito 2008, which any eye tells apart.
 
-    Args:
-      count: at most 7.
+    They differ in colour and in marker up to 7, and after that in the two together, up to 49.
     """
     colours = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-    markers, lines = "osD^vPX", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
-    every = zip(colours, markers, lines, strict=True)
-    return [Look(*each) for each, _ in zip(every, range(count), strict=False)]
-
-
-def ordered_looks(count: int) -> list[Look]:
-    """Returns looks for values of one quantity, the smallest first: from dark to light."""
-    shades = plt.get_cmap("cividis")(np.linspace(0, 0.88, count))  # its end is too pale for a line
-    plain = looks(count)
-    return [Look(tuple(c), one.marker, one.linestyle) for c, one in zip(shades, plain, strict=True)]
+    markers = "osD^vPX"
+    lines = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)), (0, (3, 1, 1, 1)))
+    found = []
+    for i in range(count):
+        other = (i + i // len(colours)) % len(colours)
+        found.append(Look(colours[i % len(colours)], markers[other], lines[other]))
+    return found
 
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Lets what is drawn inside be legible on a phone, and an SVG have the same ids each time."""
+    """Makes what is drawn inside legible on a phone, and the ids of an SVG the same each time."""
     settings: Any = {
         "font.size": 13.0,
         "axes.titlesize": 13.0,
@@ -75,6 +70,12 @@ def new(panels: int, size: tuple[float, float], **named: Any) -> tuple[Picture, 
     return picture, list(axes[:, 0])
 
 
+def legend(picture: Picture, axes: Axes) -> None:
+    """Writes above a picture what the lines of its axes are."""
+    handles, labels = axes.get_legend_handles_labels()
+    picture.legend(handles, labels, loc="outside upper center", ncols=3, handlelength=2.6)
+
+
 def save(picture: Picture, path: pathlib.Path) -> None:
     """Writes a picture in the form that its path ends in, `.png` or `.svg`."""
     drawn, form = io.BytesIO(), path.suffix[1:]
@@ -94,19 +95,24 @@ def write_csv(path: pathlib.Path, rows: Sequence[Any]) -> None:
 
 
 def write(
-    folder: pathlib.Path, picture: Picture, data: Mapping[str, Sequence[Any]], caption: str
+    folder: pathlib.Path,
+    draw: Callable[[], Picture],
+    data: Mapping[str, Sequence[Any]],
+    caption: str,
 ) -> None:
-    """Writes figure.png, figure.svg, caption.md and NAME.csv for each of the data; closes it.
+    """Writes figure.png, figure.svg, caption.md and NAME.csv for each of the data.
 
     Args:
       folder: is made where it isn't there.
-      picture: drawn.
+      draw: returns the picture, which is closed afterwards.
       data: name to the rows behind it, named tuples.
       caption: a paragraph.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in data.items():
         write_csv(folder / f"{name}.csv", rows)
+    with style():
+        picture = draw()
     for form in ("png", "svg"):
         save(picture, folder / f"figure.{form}")
     plt.close(picture)

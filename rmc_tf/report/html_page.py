@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs no other: pictures and style are inside, no script."""
+"""A page as one HTML file that needs no other: pictures and style are inside, no script."""
 
 import base64
 import html
@@ -6,7 +6,8 @@ import pathlib
 import re
 from collections.abc import Sequence
 
-from rmc_tf.reproduction.blocks import (
+from rmc_tf.common import storage
+from rmc_tf.report.page import (
     Block,
     Folded,
     Grid,
@@ -16,33 +17,29 @@ from rmc_tf.reproduction.blocks import (
     Paragraph,
     Picture,
     Place,
+    as_place,
 )
 
 _TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
-_MARKS = re.compile(r"\*\*(.+?)\*\*|`(.+?)`|\[(.+?)\]\((.+?)\)")
+_MARKS = re.compile(r"\*\*(.+?)\*\*|\*(\S.*?)\*|`(.+?)`|\[(.+?)\]\((.+?)\)")
 
 
-def render(title: str, blocks: Sequence[Block], folder: pathlib.Path) -> str:
-    """Returns a page.
-
-    Args:
-      title: of the window.
-      blocks: what is on it.
-      folder: where its pictures are.
-    """
-    style = pathlib.Path(__file__).with_name("style.css").read_text(encoding="utf-8")
-    body = "\n".join(_block(block, folder) for block in blocks)
-    contents = _contents(blocks)
-    return (
+def write(path: pathlib.Path, title: str, blocks: Sequence[Block]) -> None:
+    """Writes a page, with the title of its window; its pictures are read from its folder."""
+    style = pathlib.Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    body = "\n".join(_block(block, path.parent) for block in blocks)
+    text = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        f"{contents}<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"{_contents(blocks)}<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
+    storage.write_bytes(path, text.encode())
 
 
 def _contents(blocks: Sequence[Block]) -> str:
+    """Returns links to the headings of the second level."""
     second = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
     links = "".join(f'<li><a href="#{_anchor(text)}">{_words(text)}</a></li>' for text in second)
     return f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n'
@@ -74,11 +71,10 @@ def _words(text: str) -> str:
     """Returns words as HTML; a link leads to a file beside the page, or to a part of it."""
 
     def mark(found: re.Match[str]) -> str:
-        bold, code, link, to = found.groups()
-        if bold is not None:
-            return f"<strong>{bold}</strong>"
-        if code is not None:
-            return f"<code>{code}</code>"
+        *marked, link, to = found.groups()
+        for tag, inner in zip(("strong", "em", "code"), marked, strict=True):
+            if inner is not None:
+                return f"<{tag}>{inner}</{tag}>"
         return f'<a href="{to}">{link}</a>'
 
     return _MARKS.sub(mark, html.escape(text))
@@ -90,33 +86,34 @@ def _inside(path: pathlib.Path) -> str:
 
 
 def _grid(grid: Grid) -> str:
-    head = "".join(f'<th scope="col">{_place(place)}</th>' for place in grid.head)
+    head = "".join(f'<th scope="col">{_place(each)}</th>' for each in grid.head)
     parts = []
-    for heading, lines in grid.parts:
+    for heading, lines in grid.parts.items():
         rows = "\n".join(_line(line) for line in lines)
         if heading:
             over = f'<th scope="rowgroup" colspan="{len(grid.head)}">{_words(heading)}</th>'
             rows = f'<tr class="part">{over}</tr>\n{rows}'
         parts.append(f"<tbody>\n{rows}\n</tbody>")
-    kind = ' class="words"' if grid.words else ""
-    label = html.escape(re.sub(r"[*`]", "", grid.caption))
+    words = ' class="words"' if grid.words else ""
+    label = html.escape(re.sub(r"[*`]", "", grid.caption or as_place(grid.head[0]).text))
+    caption = f"<caption><span>{_words(grid.caption)}</span></caption>\n" if grid.caption else ""
     return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n<table{kind}>\n'
-        f"<caption><span>{_words(grid.caption)}</span></caption>\n<thead><tr>{head}</tr></thead>\n"
-        + "\n".join(parts)
-        + "\n</table>\n</div>"
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">\n<table{words}>\n'
+        f"{caption}<thead><tr>{head}</tr></thead>\n" + "\n".join(parts) + "\n</table>\n</div>"
     )
 
 
 def _line(line: Line) -> str:
-    places = "".join(f"<td>{_place(place)}</td>" for place in line.places)
-    return f'<tr><th scope="row">{_place(line.title)}</th>{places}</tr>'
+    title, *places = (_place(each) for each in line)
+    cells = "".join(f"<td>{each}</td>" for each in places)
+    return f'<tr><th scope="row">{title}</th>{cells}</tr>'
 
 
-def _place(place: Place) -> str:
-    parts = [f'<span class="here">{_words(place.text)}</span>']
-    if place.about:
-        parts.append(f'<span class="about">{_words(place.about)}</span>')
-    if place.paper:
-        parts.append(f'<span class="paper">paper: {_words(place.paper)}</span>')
+def _place(each: str | Place) -> str:
+    text, about, paper = as_place(each)
+    parts = [f'<span class="here">{_words(text)}</span>']
+    if about:
+        parts.append(f'<span class="about">{_words(about)}</span>')
+    if paper:
+        parts.append(f'<span class="paper">paper: {_words(paper)}</span>')
     return " ".join(parts)
