@@ -11,8 +11,9 @@ from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.neighbourhood import neighbourhood
 from rmc_tf.experiment.pipeline import Pipeline
 from rmc_tf.report import claims, paper, tables
-from rmc_tf.report.figures import FIGURES, figure1
+from rmc_tf.report.figures import figure1
 from rmc_tf.report.figures.course import Measured, Record
+from rmc_tf.report.figures.of_records import FIGURES
 
 
 def write(pipeline: Pipeline, command: str) -> pathlib.Path:
@@ -26,10 +27,10 @@ def write(pipeline: Pipeline, command: str) -> pathlib.Path:
     """
     results, layout = pipeline.evaluate(), pipeline.table
     rows = [
-        tables.Row(row.block, row.title, [[results[c] for c in place] for place in row.cells])
+        tables.ResultRow(row.block, row.title, [[results[c] for c in place] for place in row.cells])
         for row in layout.rows
     ]
-    table = tables.Table(layout.title, layout.columns, rows)
+    table = tables.ResultTable(layout.title, layout.columns, rows)
     folder = pipeline.workdir / layout.name
     return tables.write(
         folder,
