@@ -1,7 +1,7 @@
-"""Feature vectors of any number, and as wide as ResNet-152's, made from real ones.
+"""Makes feature vectors, as many and as wide as wanted, from those of the digits.
 
-Real are those of a D' of the digits (`deployments`): 64 numbers each, of images and of
-their adversarial examples, by a trained network.
+The real ones are those of a D' of the digits (`deployments`), by a trained network: 64
+numbers for each image and each adversarial example.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""Part 1: what a prediction takes beyond its arithmetic, and beside the authors' arrangement."""
+"""Measures a prediction, beside its arithmetic and beside the authors' arrangement (part 1)."""
 
 import pathlib
 import statistics

@@ -1,4 +1,4 @@
-"""What a comparison is, how things are timed, and on what machine; no TensorFlow."""
+"""Measures time, and says what a comparison, a series and a machine are; no TensorFlow."""
 
 import dataclasses
 import importlib.metadata

@@ -1,6 +1,5 @@
-"""Part 3: how fast PREPARE is, up to a finished and indexed D', beside its arithmetic."""
+"""Measures how fast PREPARE is, up to a finished and indexed D', beside its arithmetic (part 3)."""
 
-import dataclasses
 import pathlib
 import statistics
 from collections.abc import Iterator
@@ -79,7 +78,7 @@ def throughput(
         before = passes()
         _, whole = timed(lambda: prepared(number))  # noqa: B023
         needed = statistics.mean((before, passes()))
-        _, compiling = timed(attacks.build(dataclasses.replace(pgd), network).trace)
+        _, compiling = timed(attacks.build(pgd, network).trace)
         found["all"].append(needed / whole)
         found["compiled"].append(needed / (whole - compiling))
     size = round(rows * (1 + adversarial_per_row))

@@ -1,8 +1,8 @@
-"""RMC⁺'s update of D' after a prediction, beyond recomputing the examples (Algorithm 2, line 6).
+"""Measures how long RMC⁺ updates D' after a prediction (Algorithm 2, line 6).
 
-The rows are the adversarial ones among the K nearest of a query. As in a real run,
-their examples are computed anew before each update; that time isn't counted. What
-is then written are the rows' own pixels and features, a little changed.
+The rows are the adversarial ones among the K nearest of a query. Their examples are computed anew
+before each update, as in a real run, but that time isn't counted. What is then written are the
+rows' own pixels and features, a little changed.
 """
 
 import dataclasses

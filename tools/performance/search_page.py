@@ -1,6 +1,5 @@
-"""The search for the fast profile as tables and a Pareto plot; no TensorFlow."""
+"""Writes the tables and draws the Pareto plot of the search for the fast profile; no TensorFlow."""
 
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rmc_tf.common import storage
+from tools.performance import plots
 
 _TITLES = {
     "clean": "clean",
@@ -26,7 +25,7 @@ _FAITHFUL, _OTHER, _SHIPPED = "#000000", "#0072B2", "#D55E00"
 """Black, blue and vermilion of Okabe & Ito 2008, told apart by any eye; marks tell them, too."""
 
 _LEAST, _MOST_LOST = 5.0, 1.5
-"""What the fast profile has to reach: times less delay, points of accuracy at most lost."""
+"""What the fast profile has to reach: so many times less delay, so few points of accuracy lost."""
 
 Streams = Mapping[str, Mapping[str, Any]]
 
@@ -65,20 +64,21 @@ def _bars(rows: Mapping[str, Any]) -> str:
         if _points(rows["fast"]).get(n) == points
     ]
     for name in both_have:
-        told, points = _against(fast[name]["right"], faithful[name]["right"])
+        words, points = _against(fast[name]["right"], faithful[name]["right"])
         if name in simulated:
-            lines.append(f"| {_TITLES[name]} | {told} | |")  # they count together, below
+            lines.append(f"| {_TITLES[name]} | {words} | |")  # they count together, below
             continue
         bar = f"{_TITLES[name]} within {_MOST_LOST} points of the faithful profile"
-        met.append((bar, told, points >= -_MOST_LOST - 1e-9))
+        met.append((bar, words, points >= -_MOST_LOST - 1e-9))
     if len(simulated) == 2 and {*simulated} <= {*both_have}:
         both = [
             [all(each) for each in zip(*(row[name]["right"] for name in simulated), strict=True)]
             for row in (fast, faithful)
         ]
-        told, points = _against(*both)
-        met.append(("GMSA's worst case, a point, not lower", told, points >= 0))
-    lines += [f"| {bar} | {told} | {'met' if is_met else 'missed'} |" for bar, told, is_met in met]
+        words, points = _against(*both)
+        met.append(("GMSA's worst case, a point, not lower", words, points >= 0))
+    for bar, words, is_met in met:
+        lines.append(f"| {bar} | {words} | {'met' if is_met else 'missed'} |")
     return "\n".join(lines) + "\n"
 
 
@@ -91,7 +91,7 @@ def _against(right: Sequence[bool], reference: Sequence[bool]) -> tuple[str, flo
 
 
 def _half(rows: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
-    """Returns the table of some points; the delay is that of points answered in turn."""
+    """Returns the table of some points; delays are of the points that were answered in turn."""
     counts = rows["faithful"]["streams"]
     names = list(counts)
     heads = [f"{_TITLES[name]}, n = {counts[name]['points']}" for name in names]
@@ -116,7 +116,7 @@ def _half(rows: Mapping[str, Any], timed: Mapping[str, Any]) -> str:
 def _answered(
     rows: Mapping[str, Any], timed: Mapping[str, Any]
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """Returns the rows that answered all that the faithful profile did; if any is, those timed."""
+    """Returns the rows that answered what the faithful profile did, and were timed if it was."""
     whole = _points(rows["faithful"])
     in_turn = _points(timed["faithful"]) if timed else {}
     return [
@@ -144,7 +144,7 @@ def plot(found: Mapping[str, Any], stem: pathlib.Path) -> None:
       stem: of both files.
     """
     rows = found["choosing"]
-    with plt.rc_context({"svg.hashsalt": "rmc_tf", "font.size": 9, "axes.spines.top": False}):
+    with plt.rc_context(plots.STYLE):
         figure, panel = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
         timed = found["timed"]
         reference = delay(timed["faithful"]["streams"])
@@ -171,8 +171,4 @@ def plot(found: Mapping[str, Any], stem: pathlib.Path) -> None:
         panel.set_ylabel("mean accuracy under PGD, CW-L2 and PGD-NN, %")
         panel.set_title(f"{found['dataset']}, n = {rows['faithful']['streams']['pgd']['points']}")
         panel.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            picture = io.BytesIO()
-            figure.savefig(picture, format=kind, dpi=120, metadata=metadata)
-            storage.write_bytes(stem.with_suffix(f".{kind}"), picture.getvalue())
-        plt.close(figure)
+        plots.save(figure, stem)

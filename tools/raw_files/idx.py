@@ -29,8 +29,10 @@ def read(files: Files) -> dict[str, Rows]:
 
 def _idx(files: Files, stem: str, ndim: int) -> tuple[str, np.ndarray]:
     """Returns path and array of an IDX file: 0, 0, 8 (uint8), ndim, big-endian sizes, content."""
-    stems = f"{stem}-idx{ndim}-ubyte", f"{stem}.idx{ndim}-ubyte"
-    path, content = files.read(*(stem + suffix for stem in stems for suffix in (".gz", "")))
+    spellings = []
+    for name in (f"{stem}-idx{ndim}-ubyte", f"{stem}.idx{ndim}-ubyte"):
+        spellings += [f"{name}.gz", name]
+    path, content = files.read(*spellings)
     magic, header = bytes([0, 0, 8, ndim]), 4 + 4 * ndim
     if not content.startswith(magic) or len(content) < header:
         raise UserError(
