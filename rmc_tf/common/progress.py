@@ -1,16 +1,16 @@
 """Progress of long work: a bar on a terminal, plain lines elsewhere.
 
-tqdm draws the bar and reckons rate and time left; where the output is a file
-or a pipe, the same numbers come as one line every few seconds, and work that is
-done within one interval says nothing. Many pieces of work of unequal cost have one
-display, `Overall`, below which each piece shows its own while it lasts.
+tqdm draws the bar, and reckons the rate and the time left. In a file or a pipe the
+same numbers are one line every few seconds, and work that is done within one interval
+says nothing. `Overall` is one display of many pieces of work of unequal cost; below it
+each piece shows its own progress while it lasts.
 """
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
@@ -56,12 +56,7 @@ def progress(
         total=total,
         initial=done,
         unit=f" {unit}s" if terminal else f"{unit}s",
-        file=stream if terminal else _Lines(stream),
-        mininterval=0.2 if terminal else line_seconds,
-        maxinterval=float("inf"),
         miniters=1,
-        delay=0.0 if terminal else line_seconds,
-        dynamic_ncols=terminal,
         # Below another bar it goes when it is full; lines have no below.
         leave=None,
         position=None if terminal else 0,
@@ -69,8 +64,21 @@ def progress(
         if terminal
         else "{desc}: {n_fmt} of {total_fmt} {unit} "
         "({percentage:.0f} %), {rate_fmt}, {remaining} left",
+        **_drawn_on(stream, line_seconds),
     ) as bar:
         yield bar.update
+
+
+def _drawn_on(stream: TextIO, line_seconds: float) -> dict[str, Any]:
+    """Returns where tqdm draws, and how often."""
+    terminal = stream.isatty()
+    return {
+        "file": stream if terminal else _Lines(stream),
+        "mininterval": 0.2 if terminal else line_seconds,
+        "maxinterval": float("inf"),
+        "delay": 0.0 if terminal else line_seconds,
+        "dynamic_ncols": terminal,
+    }
 
 
 class Overall:
@@ -94,8 +102,8 @@ class Overall:
           expected: what all of it costs, in any unit: only proportions count.
           pieces: how many there are.
           unit: the name of a piece.
-          trust: how much of what is expected, in seconds, is believed before it is seen, so that
-            the first pieces alone don't make the time left.
+          trust: 0, or seconds of work that count as if they had been seen to take as long as is
+            expected; so the first pieces alone don't decide what time is said to be left.
           stream: where to write; standard error by default.
           line_seconds: without a terminal, seconds between two lines.
         """
@@ -107,14 +115,10 @@ class Overall:
         self._bar = tqdm(
             desc=self._title,
             total=expected,
-            file=stream if self._terminal else _Lines(stream),
-            mininterval=0.2 if self._terminal else line_seconds,
-            maxinterval=float("inf"),
             miniters=0,
-            delay=0.0 if self._terminal else line_seconds,
-            dynamic_ncols=self._terminal,
             position=0,
             bar_format="{desc}: {percentage:.0f} % of the work" + picture + "{postfix}",
+            **_drawn_on(stream, line_seconds),
         )
         self._tell_left()
         if self._terminal:
@@ -147,21 +151,21 @@ class Overall:
         self._advance(expected)
 
     def plan(self, expected: float, pieces: int) -> None:
-        """Some more work than was thought, or less."""
+        """There is more work than was planned, or less where `expected` is negative."""
         self._bar.total = max(self._bar.total + expected, self._bar.n)
         self._pieces += pieces
         self._tell_left()
         self._bar.set_description_str(self._title, refresh=False)
 
     def _advance(self, expected: float) -> None:
-        """Counts some work, and redraws the display where it is time to."""
+        """Counts some work, and redraws the display when it is time to."""
         self._bar.n += expected
         self._tell_left()
         self._bar.set_description_str(self._title, refresh=False)
         self._bar.update(0)
 
     def _tell_left(self) -> None:
-        """Reckons the time left, from what was done, and what is believed of the rest."""
+        """Reckons the time left: what is expected of the rest, times how much slower work was."""
         elapsed = self._bar.format_dict["elapsed"]
         rest = self._bar.total - self._bar.n
         if self._worked and elapsed > 0 and self._cost + self._trust > 0:
