@@ -39,8 +39,8 @@ def throughput(
       deployed: its network is attacked.
       repeats: how many D' are made.
       folder: for them.
-      rows: of D; the adversarial examples are so many times as many.
-      adversarial_per_row: how many times.
+      rows: of D.
+      adversarial_per_row: adversarial examples a row of D.
       at_least: the target.
     """
     network = deployed.network
