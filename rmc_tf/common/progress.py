@@ -14,6 +14,9 @@ from typing import Any, Self, TextIO
 
 from tqdm import tqdm
 
+_LINE_SECONDS = 5.0
+"""Without a terminal, seconds between two lines."""
+
 
 class _Lines:
     """A file for tqdm that turns its redrawn bar into separate lines."""
@@ -37,7 +40,6 @@ def progress(
     unit: str = "it",
     *,
     stream: TextIO | None = None,
-    line_seconds: float = 5.0,
 ) -> Iterator[Callable[[int], object]]:
     """Shows how far some work has come; yields a function to call with the units just done.
 
@@ -47,7 +49,6 @@ def progress(
       done: units that an earlier run did; they don't count for the rate.
       unit: the name of a unit, such as "image".
       stream: where to write; standard error by default.
-      line_seconds: without a terminal, seconds between two lines.
     """
     stream = sys.stderr if stream is None else stream
     terminal = stream.isatty()
@@ -64,19 +65,19 @@ def progress(
         if terminal
         else "{desc}: {n_fmt} of {total_fmt} {unit} "
         "({percentage:.0f} %), {rate_fmt}, {remaining} left",
-        **_drawn_on(stream, line_seconds),
+        **_drawn_on(stream),
     ) as bar:
         yield bar.update
 
 
-def _drawn_on(stream: TextIO, line_seconds: float) -> dict[str, Any]:
+def _drawn_on(stream: TextIO) -> dict[str, Any]:
     """Returns where tqdm draws, and how often."""
     terminal = stream.isatty()
     return {
         "file": stream if terminal else _Lines(stream),
-        "mininterval": 0.2 if terminal else line_seconds,
+        "mininterval": 0.2 if terminal else _LINE_SECONDS,
         "maxinterval": float("inf"),
-        "delay": 0.0 if terminal else line_seconds,
+        "delay": 0.0 if terminal else _LINE_SECONDS,
         "dynamic_ncols": terminal,
     }
 
@@ -89,27 +90,23 @@ class Overall:
         what: str,
         expected: float,
         pieces: int,
-        unit: str = "cell",
         *,
         trust: float = 0.0,
         stream: TextIO | None = None,
-        line_seconds: float = 5.0,
     ) -> None:
         """Shows that nothing is done yet.
 
         Args:
           what: the work, as a reader would name it.
           expected: what all of it costs, in any unit: only proportions count.
-          pieces: how many there are.
-          unit: the name of a piece.
+          pieces: how many there are; the display calls them cells.
           trust: 0, or seconds of work that count as if they had been seen to take as long as is
             expected; so the first pieces alone don't decide what time is said to be left.
           stream: where to write; standard error by default.
-          line_seconds: without a terminal, seconds between two lines.
         """
         stream = sys.stderr if stream is None else stream
         self._terminal = stream.isatty()
-        self._what, self._unit, self._pieces = what, unit, pieces
+        self._what, self._pieces = what, pieces
         self._gone, self._worked, self._cost, self._trust = 0, 0, 0.0, trust
         picture = " |{bar}| after {elapsed}" if self._terminal else ""
         self._bar = tqdm(
@@ -118,7 +115,7 @@ class Overall:
             miniters=0,
             position=0,
             bar_format="{desc}: {percentage:.0f} % of the work" + picture + "{postfix}",
-            **_drawn_on(stream, line_seconds),
+            **_drawn_on(stream),
         )
         self._tell_left()
         if self._terminal:
@@ -137,7 +134,7 @@ class Overall:
 
     @property
     def _title(self) -> str:
-        return f"{self._what}, {self._gone} of {self._pieces} {self._unit}s"
+        return f"{self._what}, {self._gone} of {self._pieces} cells"
 
     def done(self, expected: float) -> None:
         """A piece of work is done."""
@@ -170,7 +167,7 @@ class Overall:
         rest = self._bar.total - self._bar.n
         if self._worked and elapsed > 0 and self._cost + self._trust > 0:
             slower = (elapsed + self._trust) / (self._cost + self._trust)
-            rate = f"{60 * self._worked / elapsed:.1f} {self._unit}s/min"
+            rate = f"{60 * self._worked / elapsed:.1f} cells/min"
             left = f"{tqdm.format_interval(slower * rest)} left, {rate}"
         elif self._trust:  # what is expected is in seconds
             left = f"about {tqdm.format_interval(rest)} left"
