@@ -58,6 +58,12 @@ def test_the_column_names_every_folder_and_nothing_else() -> None:
     assert {_folder(module) for module in FILES} - {""} == set(COLUMN)
 
 
+def test_the_page_has_the_same_column() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = page.partition("```\n")[2].partition("```")[0]
+    assert tuple(line.split()[0] for line in block.splitlines()) == COLUMN
+
+
 @pytest.mark.parametrize("module", sorted(FILES.keys() - {""}))
 def test_a_folder_imports_only_from_those_below_it(module: str) -> None:
     floor = COLUMN.index(_folder(module))

@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import pathlib
+import pkgutil
 import re
 import shutil
 import subprocess
@@ -95,6 +96,28 @@ def test_every_link_to_a_file_leads_somewhere(page: pathlib.Path) -> None:
         if "://" not in link:
             base = ROOT if link.startswith("/") else page.parent
             assert (base / link.lstrip("/")).exists(), link
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_a_page_names_exists(page: pathlib.Path) -> None:
+    named = re.findall(r"\b(?:rmc_tf|tools|tests|configs|docs)/[\w./]*\w/?", page.read_text())
+    places = {name for name in named if name == name.lower()}  # configs/NAME.py is any of them
+    assert not {name for name in places if not (ROOT / name).exists()}
+
+
+def test_the_names_of_algorithm_1_in_the_readme_are_in_the_code() -> None:
+    table = (ROOT / "README.md").read_text().partition("## Algorithm 1 in the code")[2]
+    cells = [line.split("|")[3] for line in table.splitlines() if line.startswith("|")]
+    names = [name for cell in cells for name in re.findall(r"`([\w.]+)`", cell)]
+    assert len(names) >= 6
+    for name in names:
+        assert callable(pkgutil.resolve_name(f"rmc_tf.{name}")), name
+
+
+def test_every_measurement_has_a_line_in_the_list_of_its_folder() -> None:
+    folder = ROOT / "tools" / "performance"
+    listed = re.findall(r"^  (\w+) ", (folder / "__init__.py").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(file.stem for file in folder.glob("[!_]*.py"))
 
 
 def test_every_line_of_algorithm_1_is_named_in_the_code() -> None:

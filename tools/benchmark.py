@@ -4,12 +4,12 @@ python tools/benchmark.py --out=docs/results/performance/performance.json
 python tools/benchmark.py --parts=growth --out=docs/results/performance/performance.json
 python tools/render_docs.py
 
-On the same machine with the same versions the second form keeps the figures of all other parts.
+The second form keeps the figures of all other parts, if machine and versions are the same.
 
-The figures are ratios, so that they say the same on another machine: each of two
-neighbours in time, several times, with median and extremes. The parts are those
-of docs/performance.md; a new one is a function of `PARTS` that yields comparisons,
-or series of one thing at several sizes.
+The figures are ratios, so that they say the same on another machine. Each is of two
+runs next to each other in time, and has a median and extremes over several repeats. The
+parts are those of docs/performance.md. A new part is a function in `PARTS` that yields
+comparisons, or series of one thing at several sizes.
 """
 
 import json
@@ -43,7 +43,7 @@ from tools.performance.measuring import Comparison, Measured, machine
 from tools.render_docs import of_comparisons, of_series
 
 Part = Callable[[Mapping[str, Deployment], pathlib.Path], Iterator[Measured]]
-"""The deployments by name, and a folder for its files, to what it measures."""
+"""(the deployments by name, a folder for its files) to what it measures."""
 
 
 def faithful_profile(

@@ -3,9 +3,9 @@
 python tools/benchmark_scale.py --out=docs/results/scale/results.json
 python tools/render_docs.py
 
-Each search is built and measured in a process of its own; there the search, the fetch of its rows
-out of a D' on disk, and the authors' full sort run in turn for each query. Sizes are N' × d;
-`--memory_gib` bounds a last search of the widest and largest, which is then a quantised one.
+Each search is built and measured in a process of its own. There the search, the fetch of its rows
+from a D' on disk, and the authors' full sort run in turn for each query. Sizes are N' × d. The last
+size is searched once more within `--memory_gib`, which makes that search a quantised one.
 """
 
 import argparse

@@ -3,11 +3,11 @@
 python tools/render_docs.py
 
 A page says `<!-- results: NAME -->`, and what follows up to `<!-- end -->` becomes
-the table of docs/results/NAME/results.json; of a reproduction, NAME/table1 is one of its
-tables, and NAME/time what it took; NAME/sizes is what fits where. So no measured number
-is typed by hand, and a test notices when a page and its results differ. What else is
-typed, such as a setting or a number of the literature, has its source in docs/given.json.
-What tools/benchmark.py measured at several sizes becomes a figure, too.
+the table of docs/results/NAME/results.json. Of a reproduction, NAME/table1 is one of its
+tables, and NAME/time is how long it took; NAME/sizes is what fits where. So no measured
+number is typed by hand, and a test notices when a page and its results differ. A number
+that is typed, such as a setting or one of the literature, has its source in
+docs/given.json. What tools/benchmark.py measured at several sizes is drawn, too.
 """
 
 import pathlib

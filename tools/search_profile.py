@@ -2,11 +2,13 @@
 
 python tools/search_profile.py --dataset=digits --out=docs/results/fast_digits/results.json
 
-Every candidate answers the same points under the same streams, one after another in
-this process, and then some of them in turn, for their delay. It is judged on the first
-points; the faithful profile and `FastConfig` as it is shipped are then reported on those
-after, also under GMSA-AVG and GMSA-MIN.
-Goes on at the stream where it stopped, as long as nothing that it depends on has changed.
+Three parts. "choosing": every candidate answers the first points, one candidate after another.
+"timed": all candidates answer some of these points in turn; that is where their delays are from.
+"reported": the faithful profile and `FastConfig` as it is shipped answer the points after those
+that chose, also under GMSA-AVG and GMSA-MIN.
+
+A search that was stopped goes on at the next stream, as long as nothing that it depends on has
+changed.
 """
 
 import dataclasses
@@ -22,30 +24,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs from a checkout
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from configs import digits, fashion_mnist, table1
-from rmc_tf import defences, threats
 from rmc_tf.common import console, storage
-from rmc_tf.common.intervals import wilson
-from rmc_tf.common.progress import progress
-from rmc_tf.common.seeding import derive_seed
-from rmc_tf.common.traces import NoTraces
-from rmc_tf.config import (
-    ExperimentConfig,
-    FastConfig,
-    RMCConfig,
-    ThreatConfig,
-)
-from rmc_tf.defences.base import Defence
-from rmc_tf.evaluation.streams import Stream
-from rmc_tf.experiment.artefacts import Materials
+from rmc_tf.config import ExperimentConfig, FastConfig, RMCConfig, with_profile
 from rmc_tf.networks.devices import share_cores
-from rmc_tf.threats.base import Searched
 from tools.performance import search_page
 from tools.performance.measuring import machine
+from tools.performance.profiles import GMSA, STREAMS, SideBySide, experiment
 
 CANDIDATES: Mapping[str, FastConfig] = {
     # Every setting in full: what is shipped changes, what a name says doesn't.
@@ -73,103 +60,6 @@ CANDIDATES: Mapping[str, FastConfig] = {
     ),
 }
 _PARTS = ("choosing", "timed", "reported")
-_STREAMS = ("clean", "pgd", "cw_l2", "pgd_nn")
-_GMSA = ("gmsa_avg", "gmsa_min")
-
-
-class Search:
-    """One data set with its network, D' and streams; measures settings of RMC."""
-
-    def __init__(self, config: ExperimentConfig, workdir: pathlib.Path, gmsa_points: int) -> None:
-        """Makes what all candidates share."""
-        self.config = config
-        self._materials = Materials(config, workdir, console.say, lambda *_: NoTraces())
-        self._prepared = self._materials.prepared("target", config.augmented_set.attacks)
-        clean = self._materials.stream("clean", "")
-        self._streams = {name: self._materials.stream(name, "target") for name in _STREAMS[1:3]}
-        nearest = self._threat(ThreatConfig(threat="pgd_nn"))
-        crafted = nearest.craft_batch(
-            None,
-            clean.images,
-            clean.labels,
-            derive_seed(config.seed, "threat", "pgd_nn"),
-        )
-        attacked = dataclasses.replace(clean, name="pgd_nn", images=crafted)
-        self._streams = {"clean": clean, **self._streams, "pgd_nn": attacked}
-        self._gmsa_points = gmsa_points
-
-    def _threat(self, threat: ThreatConfig) -> Any:
-        static, k = self._prepared.static, self.config.rmc.k
-        labels = self._prepared.augmented_set.labels
-        searched = Searched(static.features, static.outputs, labels, k)
-        return threats.build(threat, self.config.attacks, self._materials.classifier(), searched)
-
-    def measured(
-        self,
-        profiles: Sequence[RMCConfig],
-        points: slice,
-        wanted: Sequence[str],
-    ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """Yields accuracy and cost of each of some settings, as JSON; they answer in turn.
-
-        Args:
-          profiles: the settings.
-          points: which of the streams'.
-          wanted: the streams; those named after a GMSA attack are of the first points.
-        """
-        made = [self._defence(rmc) for rmc in profiles]
-        first_states = [defence.snapshot() for defence in made]
-        few = slice(points.start, points.start + self._gmsa_points)
-        for name in wanted:
-            for defence, state in zip(made, first_states, strict=True):
-                defence.restore(state)
-            if name in _GMSA:
-                threat = self._threat(ThreatConfig(threat=name, rounds=6))
-                yield name, _answers(made, self._streams["clean"], few, name, threat)
-            else:
-                yield name, _answers(made, self._streams[name], points, name, None)
-
-    def _defence(self, rmc: RMCConfig) -> Defence:
-        setting = defences.Setting(
-            dataclasses.replace(self.config, rmc=rmc),
-            self._materials.classifier(),
-            lambda: self._prepared,
-            NoTraces(),
-        )
-        return defences.kind("rmc").make(setting)
-
-
-def _answers(
-    made: Sequence[Defence], stream: Stream, points: slice, what: str, threat: Any
-) -> list[dict[str, Any]]:
-    """Returns how defences do on some points of a stream, each attacked first by a threat."""
-    kept: list[list[tuple[bool, int, float, float]]] = [[] for _ in made]
-    asked = list(zip(stream.images[points], stream.labels[points], strict=True))
-    with progress(what, len(asked), 0, "point") as advance:
-        for number, (image, label) in enumerate(asked):
-            for defence, told in zip(made, kept, strict=True):
-                x = image
-                if threat is not None:
-                    x = threat.craft(defence, image, int(label), derive_seed(0, what, number))
-                prediction = defence.predict(x)
-                right = bool(prediction.label == label)
-                told.append((right, prediction.steps, prediction.seconds, defence.calibrate()))
-            advance(1)
-    return [_summary(told) for told in kept]
-
-
-def _summary(told: Sequence[tuple[bool, int, float, float]]) -> dict[str, Any]:
-    right, steps, seconds, calibrating = zip(*told, strict=True)
-    share = float(np.mean(right))
-    return {
-        "accuracy": share,
-        "interval": list(wilson(share, len(right))),
-        "points": len(right),
-        "right": list(right),
-        "steps": float(np.mean(steps)),
-        "seconds": float(np.mean(seconds)),
-        "calibration_seconds": float(np.mean(calibrating)),
-    }
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -191,21 +81,25 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "drawn_points",
         0,
-        "How many are drawn and attacked, at least; with more than those that are asked, more can "
-        "be reported later, and what is stored stays.",
+        "How many are drawn and attacked, at least. Draw more than are asked now, and more can be "
+        "reported later without a change to what is stored.",
         flag_values=values,
         lower_bound=0,
     )
     flags.DEFINE_integer(
         "timed_points",
         10,
-        "The first so many of each stream, which all candidates answer in turn, tell their delay.",
+        "How many of the first, in each stream, all candidates answer in turn, for their delay.",
         flag_values=values,
         lower_bound=1,
     )
-    flags.DEFINE_list("parts", list(_PARTS), "Which of them.", flag_values=values)
+    flags.DEFINE_list("parts", list(_PARTS), "Which parts.", flag_values=values)
     flags.DEFINE_integer(
-        "gmsa_points", 20, "Of them, under each GMSA; 0: none.", flag_values=values, lower_bound=0
+        "gmsa_points",
+        20,
+        "Of the reported, under each GMSA; 0: none.",
+        flag_values=values,
+        lower_bound=0,
     )
     flags.DEFINE_integer(
         "rows", 0, "The first so many rows of D; 0: all.", flag_values=values, lower_bound=0
@@ -219,93 +113,112 @@ def define_flags(values: flags.FlagValues) -> None:
     )
 
 
-def experiment(dataset: str, points: int, rows: int, k: int, epochs: int) -> ExperimentConfig:
-    """Returns the experiment that is searched on; the attacks are those of Table 1."""
-    shipped = digits if dataset == "digits" else fashion_mnist
-    config: ExperimentConfig = shipped.experiment()
-    cw_l2 = table1.experiment(config).attacks["cw_l2"]
-    return dataclasses.replace(
-        config,
-        dataset=dataclasses.replace(
-            config.dataset, train_split=f"train[:{rows}]" if rows else config.dataset.train_split
-        ),
-        attacks={**config.attacks, "cw_l2": cw_l2},
-        training=dataclasses.replace(config.training, epochs=epochs or config.training.epochs),
-        rmc=dataclasses.replace(config.rmc, k=k or config.rmc.k),
-        evaluation=dataclasses.replace(config.evaluation, points=points),
-    )
-
-
 def main(argv: Sequence[str]) -> None:
-    """Measures every candidate, then the two profiles on the other half."""
+    """Measures what isn't stored yet, part by part, and draws the plot."""
     del argv
-    values, command = flags.FLAGS, shlex.join(["python", "tools/search_profile.py", *sys.argv[1:]])
+    values = flags.FLAGS
     console.quieten()
     every = values.points + (values.reported_points or values.points)
+    points = {
+        "choosing": slice(0, values.points),
+        "timed": slice(0, values.timed_points),
+        "reported": slice(values.points, every),
+    }
     drawn = max(every, values.drawn_points)
     config = experiment(values.dataset, drawn, values.rows, values.k, values.epochs)
     share_cores(config.hardware)
     tf.config.experimental.enable_op_determinism()
     out = pathlib.Path(values.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    of = config.to_dict() | {"rmc": config.rmc.settings_in_effect}
-    for name in ("engine", "ray_address", "ray_workers"):  # whoever makes D', it is the same
-        del of["hardware"][name]
-    made_by = storage.fingerprint(of)
-    found: dict[str, Any] = {part: {} for part in _PARTS}
-    if out.exists():
-        stored = storage.read_json(out)
-        if stored["fingerprint"] == made_by:
-            found |= stored
+    fingerprint = _fingerprint(config)
+    found = _stored(out, fingerprint)
+    command = shlex.join(["python", "tools/search_profile.py", *sys.argv[1:]])
+    about = {
+        "machine": machine(),
+        "fingerprint": fingerprint,
+        "commands": list(dict.fromkeys([*found.get("commands", []), command])),
+        "dataset": values.dataset,
+    }
     workdir = pathlib.Path(values.workdir or f"runs/search-{values.dataset}")
-    search = Search(config, workdir, values.gmsa_points)
-    points = {
-        "choosing": slice(0, values.points),
-        "timed": slice(0, values.timed_points),
-        "reported": slice(values.points, every),
-    }
-    fast = dataclasses.replace(config.rmc, profile="fast")
-    candidates = {
-        n: dataclasses.replace(fast, fast=one)
-        for n, one in CANDIDATES.items()
-        if n in (values.candidate or CANDIDATES)
-    }
-    asked: list[tuple[str, dict[str, RMCConfig]]] = [("choosing", {"faithful": config.rmc})]
-    asked += [("choosing", {name: rmc}) for name, rmc in candidates.items()]
-    asked.append(("timed", {"faithful": config.rmc, **candidates}))
-    asked.append(("reported", {"faithful": config.rmc, "fast": fast}))
-    for part, profiles in asked:
+    side_by_side = SideBySide(config, workdir, values.gmsa_points)
+    for part, settings in _asked(config.rmc, values.candidate or list(CANDIDATES)):
         if part not in values.parts:
             continue
-        for name, rmc in profiles.items():
-            if found[part].get(name, {}).get("settings") != rmc.settings_in_effect:
-                found[part][name] = {"settings": rmc.settings_in_effect, "streams": {}}
-        simulated = part == "reported" and values.gmsa_points > 0
-        wanted = (*_STREAMS, *(_GMSA if simulated else ()))
-        rows = [found[part][name]["streams"] for name in profiles]
-        asked_of = points[part].stop - points[part].start
-        left = [
-            name
-            for name in wanted
-            for number in [values.gmsa_points if name in _GMSA else asked_of]
-            if not all(row.get(name, {}).get("points") == number for row in rows)
-        ]
+        wanted = dict.fromkeys(STREAMS, points[part].stop - points[part].start)
+        if part == "reported" and values.gmsa_points:
+            wanted |= dict.fromkeys(GMSA, values.gmsa_points)
+        left = _left(found[part], settings, wanted)
         if not left:
             continue
-        if part == "timed":  # in turn: those of another time can't be put beside these
-            found[part] = {name: found[part][name] for name in profiles}
-        console.say(f"{part}: {', '.join(profiles)}")
-        for stream, made in search.measured(list(profiles.values()), points[part], left):
-            for name, row, one in zip(profiles, rows, made, strict=True):
-                row[stream] = one
+        if part == "timed":  # those of another time can't be put beside these
+            found[part] = {name: found[part][name] for name in settings}
+        console.say(f"{part}: {', '.join(settings)}")
+        for stream, made in side_by_side.measure(list(settings.values()), points[part], left):
+            for name, one in zip(settings, made, strict=True):
+                found[part][name]["streams"][stream] = one
                 milliseconds = f"{1e3 * one['seconds']:.0f} ms"
                 console.say(f"  {stream}, {name}: {100 * one['accuracy']:.0f} %, {milliseconds}")
-            commands = list(dict.fromkeys([*found.get("commands", []), command]))
-            about = {"machine": machine(), "fingerprint": made_by, "commands": commands}
-            text = json.dumps({**found, **about, "dataset": values.dataset}, indent=1)
+            text = json.dumps({**found, **about}, indent=1)
             storage.write_bytes(out, f"{text}\n".encode())
     if out.exists() and "faithful" in storage.read_json(out)["timed"]:
         search_page.plot(storage.read_json(out), out.with_name("pareto"))
+
+
+def _fingerprint(config: ExperimentConfig) -> str:
+    """Returns that of all that the figures depend on."""
+    settings = config.to_dict() | {"rmc": with_profile(config.rmc).to_dict()}
+    for name in ("engine", "ray_address", "ray_workers"):  # whoever makes D', it is the same
+        del settings["hardware"][name]
+    return storage.fingerprint(settings)
+
+
+def _stored(out: pathlib.Path, fingerprint: str) -> dict[str, Any]:
+    """Returns what an earlier search with this fingerprint has found, by part and settings."""
+    found: dict[str, Any] = {part: {} for part in _PARTS}
+    if out.exists():
+        stored = storage.read_json(out)
+        if stored["fingerprint"] == fingerprint:
+            found |= stored
+    return found
+
+
+def _asked(
+    faithful: RMCConfig, candidates: Sequence[str]
+) -> Iterator[tuple[str, dict[str, RMCConfig]]]:
+    """Yields parts, each with the settings, by name, that answer in turn."""
+    fast = dataclasses.replace(faithful, profile="fast")
+    faithful = with_profile(faithful)
+    chosen = {
+        name: with_profile(dataclasses.replace(fast, fast=candidate))
+        for name, candidate in CANDIDATES.items()
+        if name in candidates
+    }
+    yield "choosing", {"faithful": faithful}
+    for name, rmc in chosen.items():
+        yield "choosing", {name: rmc}
+    yield "timed", {"faithful": faithful, **chosen}
+    yield "reported", {"faithful": faithful, "fast": with_profile(fast)}
+
+
+def _left(
+    found: dict[str, Any], settings: Mapping[str, RMCConfig], wanted: Mapping[str, int]
+) -> list[str]:
+    """Returns the streams that not all of these settings have answered.
+
+    Args:
+      found: the part's figures; those of a name whose settings have changed are dropped.
+      settings: by name.
+      wanted: streams, and how many points of each.
+    """
+    for name, rmc in settings.items():
+        if found.get(name, {}).get("settings") != rmc.to_dict():
+            found[name] = {"settings": rmc.to_dict(), "streams": {}}
+    rows = [found[name]["streams"] for name in settings]
+    return [
+        stream
+        for stream, number in wanted.items()
+        if any(row.get(stream, {}).get("points") != number for row in rows)
+    ]
 
 
 if __name__ == "__main__":

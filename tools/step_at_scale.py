@@ -4,10 +4,9 @@
   python tools/step_at_scale.py --batch=256 --out=docs/results/step_at_scale/results.json
   python tools/render_docs.py
 
-Random weights and random images: neither changes what a step costs. A step of a single micro-batch
-goes before, in which memory is laid out; then one epoch of one batch, and one row to validate on.
-Beside the seconds of the clock there are those of the processor, which a busy machine stretches
-less.
+Weights and images are random: neither changes what a step costs. First comes a step of a single
+micro-batch, in which memory is laid out; then one epoch of one batch, with one row to validate on.
+The processor's seconds stand beside those of the clock, because a busy machine stretches them less.
 """
 
 import argparse

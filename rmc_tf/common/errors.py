@@ -1,9 +1,9 @@
 """The one exception that a user is meant to see.
 
-Anything a user can mend (a flag, a file, an image, a full disk) is raised as a
-`UserError` whose text is a single line: the value, where it came from, and the
-remedy. The command line prints that line and exits with status 2; everything
-else that escapes is a bug of ours and keeps its traceback.
+What a user can mend (a flag, a file, an image, a full disk) is raised as a
+`UserError`. Its text is a single line: the value, where it came from, and the
+remedy. The command line prints that line and exits with status 2. Any other
+exception is a bug of ours, and keeps its traceback.
 """
 
 import difflib
@@ -11,10 +11,18 @@ import errno
 from collections.abc import Iterable
 
 DISK_ERRORS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EEXIST),
-    *(errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
 )
-"""Numbers of those `OSError`s that a user mends by room, permission, or another path."""
+"""Numbers of the `OSError`s that a user mends by more room, a permission, or another path."""
 
 
 class UserError(ValueError):
@@ -29,7 +37,7 @@ class ArtefactError(UserError):
 
 
 def first_line(error: BaseException) -> str:
-    """Returns what another library's exception says, short enough to quote in a line of ours."""
+    """Returns type and first line of an exception, to be quoted in a line of ours."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 

@@ -1,14 +1,15 @@
 """A log of changes that are to be made: each is on the disk before it is begun.
 
-Two files, written in turn. Entries are appended to one, each flushed, while what
-those of the other say is brought to the disk; when that is done, they are
-forgotten, and the files change places. Both keep their length, so that a flush has
-only bytes to write: some five times faster than a file an entry.
+Two files take turns. Entries are appended to one of them, and each is flushed.
+Meanwhile the changes that the entries of the other file name are brought to the
+disk; then these entries are forgotten, and the files change places. Both keep their
+length, so that a flush has only bytes to write: some five times faster than a file
+an entry.
 
 An entry is a header (opening, number, checksum, lengths) and some byte strings.
-Numbers only rise while a journal is open, and each opening has a name of its own,
-so entries of an earlier turn or opening, which are still further on in a file,
-aren't taken for those that follow. One process at a time may have a journal open.
+Each opening of a journal has a name of its own, and numbers only rise while it is
+open. So an entry of an earlier turn or opening that still stands further on in a
+file isn't taken for the next one. One process at a time may have a journal open.
 """
 
 import errno
@@ -31,7 +32,7 @@ Buffer = bytes | memoryview
 
 
 class Journal:
-    """Entries in order, of which those that aren't forgotten are found again after a kill."""
+    """Entries in order; after a kill, those that weren't forgotten are found again."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         """Opens the files of a folder, or begins without entries.
@@ -54,8 +55,8 @@ class Journal:
     def keep_others_out(self) -> None:
         """Keeps other processes from opening the folder's journal, while this one has it open.
 
-        This process may open it again, as after an error. But the system gives up the lock when
-        either of the two is closed, so it is to be called again before anything is written.
+        This process may open it a second time, as after an error. But the system gives up the
+        lock as soon as either of the two is closed. So call this again before a write.
 
         Raises:
           UserError: another process has come in between.
@@ -74,7 +75,7 @@ class Journal:
         return self._end
 
     def entries(self) -> Iterator[list[bytes]]:
-        """Yields those that aren't forgotten, in order."""
+        """Yields the entries that aren't forgotten, in order."""
         for file in self._older_first():
             for _, parts in _read(file):
                 yield parts
@@ -99,7 +100,7 @@ class Journal:
         self._number, self._end = self._number + 1, end
 
     def turn(self) -> None:
-        """Lets later entries go to the other file, whose own must be forgotten."""
+        """Lets later entries go to the other file; its own must have been forgotten before."""
         self._now, self._end = 1 - self._now, 0
 
     def forget_others(self) -> None:
@@ -107,7 +108,7 @@ class Journal:
         self._forget(self._files[1 - self._now].fileno())
 
     def forget_all(self) -> None:
-        """Forgets all entries, the older first: a kill in between leaves the later."""
+        """Forgets all entries, the older file first: a kill in between leaves the newer."""
         for file in self._older_first():
             self._forget(file)
         self._end = 0
@@ -142,7 +143,7 @@ def _first_number(file: int) -> int:
 
 
 def _read(file: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Yields the numbers and the parts of a file's entries, up to the first that isn't whole."""
+    """Yields number and parts of each entry of a file, up to the first that isn't whole."""
     place, expected = 0, None  # (opening, number)
     while True:
         header = os.pread(file, _HEADER.size, place)

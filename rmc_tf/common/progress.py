@@ -1,18 +1,21 @@
 """Progress of long work: a bar on a terminal, plain lines elsewhere.
 
-tqdm draws the bar and reckons rate and time left; where the output is a file
-or a pipe, the same numbers come as one line every few seconds, and work that is
-done within one interval says nothing. Many pieces of work of unequal cost have one
-display, `Overall`, below which each piece shows its own while it lasts.
+tqdm draws the bar, and reckons the rate and the time left. In a file or a pipe the
+same numbers are one line every few seconds, and work that is done within one interval
+says nothing. `Overall` is one display of many pieces of work of unequal cost; below it
+each piece shows its own progress while it lasts.
 """
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
 from tqdm import tqdm
+
+_LINE_SECONDS = 5.0
+"""Without a terminal, seconds between two lines."""
 
 
 class _Lines:
@@ -37,7 +40,6 @@ def progress(
     unit: str = "it",
     *,
     stream: TextIO | None = None,
-    line_seconds: float = 5.0,
 ) -> Iterator[Callable[[int], object]]:
     """Shows how far some work has come; yields a function to call with the units just done.
 
@@ -47,7 +49,6 @@ def progress(
       done: units that an earlier run did; they don't count for the rate.
       unit: the name of a unit, such as "image".
       stream: where to write; standard error by default.
-      line_seconds: without a terminal, seconds between two lines.
     """
     stream = sys.stderr if stream is None else stream
     terminal = stream.isatty()
@@ -56,12 +57,7 @@ def progress(
         total=total,
         initial=done,
         unit=f" {unit}s" if terminal else f"{unit}s",
-        file=stream if terminal else _Lines(stream),
-        mininterval=0.2 if terminal else line_seconds,
-        maxinterval=float("inf"),
         miniters=1,
-        delay=0.0 if terminal else line_seconds,
-        dynamic_ncols=terminal,
         # Below another bar it goes when it is full; lines have no below.
         leave=None,
         position=None if terminal else 0,
@@ -69,8 +65,21 @@ def progress(
         if terminal
         else "{desc}: {n_fmt} of {total_fmt} {unit} "
         "({percentage:.0f} %), {rate_fmt}, {remaining} left",
+        **_drawn_on(stream),
     ) as bar:
         yield bar.update
+
+
+def _drawn_on(stream: TextIO) -> dict[str, Any]:
+    """Returns where tqdm draws, and how often."""
+    terminal = stream.isatty()
+    return {
+        "file": stream if terminal else _Lines(stream),
+        "mininterval": 0.2 if terminal else _LINE_SECONDS,
+        "maxinterval": float("inf"),
+        "delay": 0.0 if terminal else _LINE_SECONDS,
+        "dynamic_ncols": terminal,
+    }
 
 
 class Overall:
@@ -81,40 +90,32 @@ class Overall:
         what: str,
         expected: float,
         pieces: int,
-        unit: str = "cell",
         *,
         trust: float = 0.0,
         stream: TextIO | None = None,
-        line_seconds: float = 5.0,
     ) -> None:
         """Shows that nothing is done yet.
 
         Args:
           what: the work, as a reader would name it.
           expected: what all of it costs, in any unit: only proportions count.
-          pieces: how many there are.
-          unit: the name of a piece.
-          trust: how much of what is expected, in seconds, is believed before it is seen, so that
-            the first pieces alone don't make the time left.
+          pieces: how many there are; the display calls them cells.
+          trust: 0, or seconds of work that count as if they had been seen to take as long as is
+            expected; so the first pieces alone don't decide what time is said to be left.
           stream: where to write; standard error by default.
-          line_seconds: without a terminal, seconds between two lines.
         """
         stream = sys.stderr if stream is None else stream
         self._terminal = stream.isatty()
-        self._what, self._unit, self._pieces = what, unit, pieces
+        self._what, self._pieces = what, pieces
         self._gone, self._worked, self._cost, self._trust = 0, 0, 0.0, trust
         picture = " |{bar}| after {elapsed}" if self._terminal else ""
         self._bar = tqdm(
             desc=self._title,
             total=expected,
-            file=stream if self._terminal else _Lines(stream),
-            mininterval=0.2 if self._terminal else line_seconds,
-            maxinterval=float("inf"),
             miniters=0,
-            delay=0.0 if self._terminal else line_seconds,
-            dynamic_ncols=self._terminal,
             position=0,
             bar_format="{desc}: {percentage:.0f} % of the work" + picture + "{postfix}",
+            **_drawn_on(stream),
         )
         self._tell_left()
         if self._terminal:
@@ -133,7 +134,7 @@ class Overall:
 
     @property
     def _title(self) -> str:
-        return f"{self._what}, {self._gone} of {self._pieces} {self._unit}s"
+        return f"{self._what}, {self._gone} of {self._pieces} cells"
 
     def done(self, expected: float) -> None:
         """A piece of work is done."""
@@ -147,26 +148,26 @@ class Overall:
         self._advance(expected)
 
     def plan(self, expected: float, pieces: int) -> None:
-        """Some more work than was thought, or less."""
+        """There is more work than was planned, or less where `expected` is negative."""
         self._bar.total = max(self._bar.total + expected, self._bar.n)
         self._pieces += pieces
         self._tell_left()
         self._bar.set_description_str(self._title, refresh=False)
 
     def _advance(self, expected: float) -> None:
-        """Counts some work, and redraws the display where it is time to."""
+        """Counts some work, and redraws the display when it is time to."""
         self._bar.n += expected
         self._tell_left()
         self._bar.set_description_str(self._title, refresh=False)
         self._bar.update(0)
 
     def _tell_left(self) -> None:
-        """Reckons the time left, from what was done, and what is believed of the rest."""
+        """Reckons the time left: what is expected of the rest, times how much slower work was."""
         elapsed = self._bar.format_dict["elapsed"]
         rest = self._bar.total - self._bar.n
         if self._worked and elapsed > 0 and self._cost + self._trust > 0:
             slower = (elapsed + self._trust) / (self._cost + self._trust)
-            rate = f"{60 * self._worked / elapsed:.1f} {self._unit}s/min"
+            rate = f"{60 * self._worked / elapsed:.1f} cells/min"
             left = f"{tqdm.format_interval(slower * rest)} left, {rate}"
         elif self._trust:  # what is expected is in seconds
             left = f"about {tqdm.format_interval(rest)} left"

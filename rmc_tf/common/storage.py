@@ -1,9 +1,9 @@
 """Durable files: nothing half-written, nothing foreign taken for one's own.
 
-Two forms. A single file is written beside its place, flushed to the disk, and
-renamed over it. An *artefact* is a folder made the same way, with a `done.json`
-inside that names its kind, the fingerprint of all that made it, and the size
-and checksum of each file; it is opened only if all of that still holds.
+There are two forms. A single file is written beside its place, flushed to the disk,
+and renamed over it. An *artefact* is a folder that is made the same way. Its
+`done.json` names its kind, the fingerprint of all that made it, and the size and
+checksum of each file; it is opened only if all of that still holds.
 """
 
 import contextlib
@@ -40,9 +40,9 @@ def checksum(path: pathlib.Path) -> str:
 
 
 def files_fingerprint(paths: Sequence[pathlib.Path]) -> str:
-    """Returns what changes with stored files: their checksums; of large ones, their sizes."""
+    """Returns a fingerprint of stored files: of their checksums, or of the sizes of large ones."""
     sizes = [path.stat().st_size for path in paths]
-    if sum(sizes) > 2**31:  # seconds for each start, for nothing new as a rule
+    if sum(sizes) > 2**31:  # checksums of so much would take seconds at each start
         return fingerprint(sizes)
     return fingerprint([checksum(path) for path in paths])
 

@@ -16,7 +16,7 @@ class Traces(Protocol):
 
     @property
     def enabled(self) -> bool:
-        """Whether anything is kept; what would only be traced needn't be computed otherwise."""
+        """Whether anything is kept; if not, nothing need be computed only to be traced."""
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """Writes one number."""
@@ -89,9 +89,9 @@ class TensorBoardTraces:
     def outcome(self, hparams: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
         """Writes one run, as a run of its own below the traces'.
 
-        TensorBoard makes a column of the tab HPARAMS out of every scalar that stands beside the
-        hyperparameters. It finds their types and ranges by itself; a list of them in advance
-        (`hparams_config`) would hide those that only other runs have.
+        TensorBoard makes a column of the tab HPARAMS of every scalar that stands beside the
+        hyperparameters. No list of them is written in advance (`hparams_config`): it would hide
+        those that only other runs have, and TensorBoard finds their types and ranges by itself.
         """
         from tensorboard.plugins.hparams import api
 

@@ -160,7 +160,7 @@ def test_every_file_of_an_artefact_is_on_the_disk_before_it_is_committed(
 def test_what_a_killed_run_left_is_no_part_of_the_artefact(tmp_path: Path) -> None:
     path = tmp_path / "shard"
     code = (
-        "import os, pathlib, sys; from rmc_tf import storage\n"
+        "import os, pathlib, sys; from rmc_tf.common import storage\n"
         "with storage.committing(pathlib.Path(sys.argv[1]), kind='a', fingerprint='b') as new:\n"
         "    (new / 'half').write_bytes(b'written'); os._exit(9)"
     )
@@ -233,8 +233,16 @@ BASE: dict[str, Any] = {"a": 1, "b": {"c": [1, 2], "d": None}, "e": "text", "f":
 @pytest.mark.parametrize(
     "new",
     [
-        *({"a": 2}, {"a": "1"}, {"a": True}, {"e": ""}, {"f": 0.25}, {"g": None}),
-        *({"b": b} for b in ({"c": [2, 1], "d": None}, {"c": [1, 2], "d": 0}, {"c": [1, 2]}, {})),
+        {"a": 2},
+        {"a": "1"},
+        {"a": True},
+        {"e": ""},
+        {"f": 0.25},
+        {"g": None},
+        {"b": {"c": [2, 1], "d": None}},
+        {"b": {"c": [1, 2], "d": 0}},
+        {"b": {"c": [1, 2]}},
+        {"b": {}},
     ],
 )
 def test_a_fingerprint_changes_with_any_part(new: dict[str, Any]) -> None:

@@ -33,8 +33,16 @@ _spec.loader.exec_module(tool)
 
 ROWS = {"train": slice(0, 50), "test": slice(50, 63)}
 CIFAR10_NAMES = [
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
 ]
 
 

@@ -11,8 +11,13 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = [
-    *("--rows=100", "--epochs=1", "--k=16", "--points=2", "--parts=choosing"),
-    *("--gmsa_points=0", "--candidate=1 epoch"),
+    "--rows=100",
+    "--epochs=1",
+    "--k=16",
+    "--points=2",
+    "--parts=choosing",
+    "--gmsa_points=0",
+    "--candidate=1 epoch",
 ]
 OTHER = "4 epochs, until settled at 0.1"
 

@@ -1,5 +1,34 @@
-"""What tools/benchmark.py measures, a part of the page docs/performance.md a module.
+"""What tools/benchmark*.py and tools/search_profile.py measure, and the pages of it.
 
-Each part yields comparisons whose two sides ran alternately in this process, so
-that a busy machine slows both, and a ratio is of two neighbours in time.
+What is compared runs in turn in one process: a busy machine slows both sides, and each
+ratio is of two neighbours in time.
+
+Measures:
+  faithful           a prediction beside its arithmetic, and beside the authors' arrangement
+  prepare            how fast PREPARE is beside its arithmetic
+  growth             how the cost grows with K, N', the network, and the predictions so far
+  refresh            how long RMC⁺ updates D' after a prediction
+  hardware           what XLA, bfloat16 and several devices cost or save
+  searching          a search index: build, memory, recall, and time beside a full sort
+  pixels             whether the memory of a prediction grows with the pixels of D'
+  profiles           accuracy, steps and delay of several settings of RMC
+  alone              any of these that need a process of their own
+  measuring          time: what a comparison and a series are, and on what machine
+  memory             memory that a process has of its own
+
+Makes what is measured:
+  deployments        networks with a D', ready to predict
+  many_rows          a D' of any number of rows
+  enlarged_features  feature vectors, as many and as wide as wanted
+  authors_scheme     predictions arranged as in the authors' code
+  attack_peers       pairs of attacks: ours, and another library's
+  bare               compiled steps and passes with nothing around them
+
+Writes:
+  figures            the file of the figures
+  plots              the plots of the series
+  search_page        the tables and the plot of the search for the fast profile
+  scale_page         the tables of the search at scale
+  step_page          the tables of a step at real size
+  sizes_page         what of ImageNet fits where
 """

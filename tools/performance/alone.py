@@ -1,7 +1,9 @@
-"""What is measured in a process of its own, because an older one has memory to spare.
+"""Measures in a process of its own: predictions in a row, PREPARE, a training, a search.
 
-python -m tools.performance.alone TASK, where TASK is JSON; the answer is its last line, JSON, too.
-Operations are confined to those that repeat to the bit, as in a run.
+A process that has worked before has memory to spare, so what it does next would seem to need none.
+
+python -m tools.performance.alone TASK, where TASK is JSON; the last line of what it prints is the
+answer, JSON, too. Operations are confined to those that repeat to the bit, as in a run.
 """
 
 import dataclasses

@@ -1,9 +1,9 @@
-"""PREDICT arranged as in the authors' released code, to compare with; written anew.
+"""Makes predictions arranged as in the authors' released code, to compare with; written anew.
 
-Theirs: distances to all rows in blocks, sorted in full, twice; a `tf.data`
-pipeline built anew for each prediction, which reads and decodes one image file a
-row in each epoch; a Python loop over its batches; Keras metrics for loss and
-accuracy. Ours of the choice: which rows are for validation, so that both fit the
+As in theirs, distances to all rows are computed in blocks and sorted in full, twice; a
+`tf.data` pipeline is built anew for each prediction, and reads and decodes one image
+file a row in each epoch; a Python loop goes over its batches; Keras metrics keep loss
+and accuracy. Two choices are ours: which rows are for validation, so that both fit the
 same rows, and how many epochs, so that both take the same steps.
 """
 

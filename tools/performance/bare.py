@@ -1,4 +1,4 @@
-"""The least that the work takes: compiled steps and passes with nothing around them."""
+"""Makes the least that the work takes: compiled steps and passes with nothing around them."""
 
 from collections.abc import Callable
 

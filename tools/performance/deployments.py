@@ -1,10 +1,10 @@
-"""What is measured: a network that RMC defends, made from scratch in a minute or less.
+"""Makes what is measured: a network that RMC defends, from scratch in a minute or less.
 
 digits     configs/digits.py as it is: ResNet-8, 8×8, K = 512, batch 128
 resnet_32  the paper's network, K and batch for CIFAR-10: ResNet-32, 32×32×3, K = 1,024, batch
-           128. Its images are the digits, enlarged by repetition, because they need no download;
-           how long a step takes doesn't depend on what an image shows. Two epochs a prediction,
-           the fewest that the paper's early stop allows, because a step takes a second.
+           128. Its images are the digits, enlarged by repetition: they need no download, and
+           how long a step takes doesn't depend on what an image shows. A step takes a second, so
+           a prediction takes two epochs, the fewest that the paper's early stop allows.
 """
 
 import dataclasses

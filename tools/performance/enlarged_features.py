@@ -1,7 +1,7 @@
-"""Feature vectors of any number, and as wide as ResNet-152's, made from real ones.
+"""Makes feature vectors, as many and as wide as wanted, from those of the digits.
 
-Real are those of a D' of the digits (`deployments`): 64 numbers each, of images and of
-their adversarial examples, by a trained network.
+The real ones are those of a D' of the digits (`deployments`), by a trained network: 64
+numbers for each image and each adversarial example.
 """
 
 import pathlib
@@ -17,10 +17,10 @@ _AT_ONCE = 16_384
 
 
 class EnlargedFeatures:
-    """Rows between real ones: from one towards one of its ten nearest, and a little noise.
+    """Rows between real ones: on the way from one to one of its ten nearest, with a little noise.
 
-    For other than their own width they are mapped by a random matrix, less its mean, with noise
-    in each dimension and a ReLU, as the features of a residual network have.
+    If another width than the real one is wanted, they lose their mean, are multiplied by a random
+    matrix, and get noise in each dimension and a ReLU, as the features of a residual network have.
     """
 
     def __init__(self, real: np.ndarray, dimensions: int) -> None:

@@ -1,4 +1,4 @@
-"""Part 1: what a prediction takes beyond its arithmetic, and beside the authors' arrangement."""
+"""Measures a prediction, beside its arithmetic and beside the authors' arrangement (part 1)."""
 
 import pathlib
 import statistics
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.common.traces import NoTraces, RedirectedTraces
-from rmc_tf.defences.base import Prediction
+from rmc_tf.common.traces import NoTraces
+from rmc_tf.defences.base import Prediction, tracing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.networks.classifier import Classifier
 from tools.performance import bare
@@ -39,13 +39,11 @@ class Predictions:
     def __init__(self, deployed: Deployment) -> None:
         """Makes the defence, and predicts once, so that nothing is compiled later."""
         self.deployed = deployed
-        self._traces = RedirectedTraces()
         self._rmc = RMC(
             deployed.network,
             deployed.d_prime,
             deployed.index,
             deployed.rmc,
-            traces=self._traces,
         )
         self._first_state = self._rmc.snapshot()
         self._rmc.predict(deployed.queries[0])
@@ -62,9 +60,9 @@ class Predictions:
 
     def parts(self, number: int) -> dict[str, float]:
         """Returns the seconds of each part of a prediction."""
-        self._traces.to = laps = _Laps()
-        self.predict(number)
-        self._traces.to = NoTraces()
+        laps = _Laps()
+        with tracing(self._rmc, laps):
+            self.predict(number)
         return laps.seconds
 
     def epochs(self, prediction: Prediction) -> int:

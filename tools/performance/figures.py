@@ -1,4 +1,4 @@
-"""The file of the figures: which parts it has, and where they were measured; no TensorFlow."""
+"""Makes one file of the figures of several runs, all of one machine; no TensorFlow."""
 
 import pathlib
 from collections.abc import Mapping, Sequence

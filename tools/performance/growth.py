@@ -1,8 +1,7 @@
-"""Part 4: how the cost grows with the work: K, N', the network, the predictions so far.
+"""Measures how the cost grows with K, N', the network, and the predictions so far (part 4).
 
-Times are compared in this process, all sizes in turn; memory is that of a new
-process, and only what it has of its own: pages of D' that it has mapped are the
-system's to take back.
+Times are compared in this process, all sizes in turn. Memory is that of a new process,
+and only what it has of its own: the system can take back pages of D' that it has mapped.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""What the settings of `HardwareConfig` cost or save here: time with ÷ time without."""
+"""Measures what the settings of `HardwareConfig` cost or save here: time with ÷ time without."""
 
 import pathlib
 from collections.abc import Callable, Iterator

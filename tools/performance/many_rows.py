@@ -1,7 +1,7 @@
-"""A D' of any number of rows, in the real format, without the hours that PREPARE would take.
+"""Makes a D' of any number of rows, in the real format, without the hours that PREPARE would take.
 
-Its rows are digits of 32×32 pixels, each with other low bits; their features those of that digit,
-moved a little. What a prediction costs doesn't depend on what is in the pixels.
+Its rows are digits of 32×32 pixels, each with other low bits. The features of a row are those of
+its digit, moved a little. What a prediction costs doesn't depend on what is in the pixels.
 """
 
 import dataclasses

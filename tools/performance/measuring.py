@@ -1,4 +1,4 @@
-"""What a comparison is, how things are timed, and on what machine; no TensorFlow."""
+"""Measures time, and says what a comparison, a series and a machine are; no TensorFlow."""
 
 import dataclasses
 import importlib.metadata
@@ -29,7 +29,7 @@ class Comparison:
     ratios: Sequence[float]
     """One a repeat."""
     target: Target | None = None
-    """What the median has to be; None: it is told only."""
+    """What the median has to be; None: nothing, it is only shown."""
 
     def to_json(self) -> dict[str, Any]:
         """Returns the comparison with its median and spread."""
@@ -48,7 +48,7 @@ class Series:
     name: str
     """What is measured."""
     unit: str
-    """Of it: "× the smallest" of a time, which another machine shares, or "MB"."""
+    """Such as "MB"; of times "× the smallest", which holds on another machine, too."""
     along: str
     """What grows."""
     sizes: Sequence[float]
@@ -76,10 +76,10 @@ Measured = Comparison | Series
 
 
 def relative(runs: Sequence[Callable[[], float]], repeats: int) -> list[list[float]]:
-    """Returns what each run's seconds are of those of the first, one list a run.
+    """Returns the seconds of each run ÷ those of the first, one list a run.
 
-    In each repeat all run in turn, and the first once more, so that a busy machine slows all; they
-    are divided by the mean of its two. So its own are 1.
+    In each repeat all run in turn, and then the first once more, so that a busy machine slows all.
+    Each is divided by the mean of the first one's two times; the first one's own ratio is 1.
     """
     found: list[list[float]] = [[] for _ in runs]
     for _ in range(repeats):
@@ -91,9 +91,10 @@ def relative(runs: Sequence[Callable[[], float]], repeats: int) -> list[list[flo
 
 
 def beside(one: Callable[[], object], other: Callable[[], object], repeats: int) -> list[float]:
-    """Returns the seconds of the other ÷ those of the one, which runs before and after it.
+    """Returns the seconds of `other` ÷ those of `one`, a ratio a repeat.
 
-    Each has run once before, so that nothing is compiled.
+    In each repeat `one` runs before and after `other`, and the mean of its two times counts. Both
+    have run once before, so that nothing is compiled.
     """
     one()
     other()

@@ -1,6 +1,6 @@
-"""How much memory this process has of its own, read from Linux' /proc.
+"""Measures how much memory this process has of its own, by Linux' /proc.
 
-Pages of files that are mapped are counted apart: they are the system's cache, which takes them
+Pages of mapped files are counted apart: they are the system's cache, which takes them
 back when something else needs the room.
 """
 

@@ -1,11 +1,10 @@
-"""Whether the memory of a prediction grows with the pixels of D'.
+"""Measures whether the memory of a prediction grows with the pixels of D'.
 
-Two D' of the same rows and the same features, whose images are small and large. The network
-begins with a pooling to the small size, so that it is the same one too; K is the same. What must
-be in memory, the K neighbours' pixels, is a thousandth of what must not, those of D'.
+Two D' have the same rows and the same features; the images of one are small, of the other large.
+The network begins with a pooling to the small size, so it is the same, too, and so is K. A
+prediction must hold the pixels of the K neighbours, a thousandth of those of D', which it mustn't.
 """
 
-import dataclasses
 import pathlib
 from typing import Any
 
@@ -54,7 +53,7 @@ def growth_with_pixels(
             d_prime=str(place / "d_prime"),
             features=str(made.features),
             queries=str(place / "queries.npy"),
-            rmc=dataclasses.replace(rmc).to_dict(),
+            rmc=rmc.to_dict(),
             predictions=_PREDICTIONS,
         )
         found["peak_mb"].append(alone.run(task)["most"])

@@ -1,4 +1,4 @@
-"""Plots of the stored series, one panel each, with their fitted exponents; no TensorFlow."""
+"""Draws the stored series, one panel each, with their fitted exponents; no TensorFlow."""
 
 import io
 import pathlib
@@ -14,7 +14,7 @@ import numpy as np
 from rmc_tf.common import storage
 
 _COLUMNS = 3
-_STYLE = {"svg.hashsalt": "rmc_tf", "font.size": 9, "axes.spines.top": False}
+STYLE = {"svg.hashsalt": "rmc_tf", "font.size": 9, "axes.spines.top": False}
 """The salt makes the names within an SVG repeat."""
 _MEASURED, _FITTED = "#0072B2", "#D55E00"
 """Blue and vermilion of Okabe & Ito 2008, told apart by any eye; the dashes tell them, too."""
@@ -28,7 +28,7 @@ def growth(series: Sequence[dict[str, Any]], stem: pathlib.Path) -> None:
       stem: of both files.
     """
     rows = -(-len(series) // _COLUMNS)
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
             rows, _COLUMNS, figsize=(4 * _COLUMNS, 3.2 * rows), squeeze=False, layout="constrained"
         )
@@ -36,11 +36,16 @@ def growth(series: Sequence[dict[str, Any]], stem: pathlib.Path) -> None:
             panel.set_axis_off()
         for panel, one in zip(panels.flat, series, strict=False):
             _draw(panel, one)
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            picture = io.BytesIO()
-            figure.savefig(picture, format=kind, dpi=120, metadata=metadata)
-            storage.write_bytes(stem.with_suffix(f".{kind}"), picture.getvalue())
-        plt.close(figure)
+        save(figure, stem)
+
+
+def save(figure: plt.Figure, stem: pathlib.Path) -> None:
+    """Writes a figure to `<stem>.png` and `<stem>.svg`, without a date, and closes it."""
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        picture = io.BytesIO()
+        figure.savefig(picture, format=kind, dpi=120, metadata=metadata)
+        storage.write_bytes(stem.with_suffix(f".{kind}"), picture.getvalue())
+    plt.close(figure)
 
 
 def _draw(panel: plt.Axes, one: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
-"""Part 3: how fast PREPARE is, up to a finished and indexed D', beside its arithmetic."""
+"""Measures how fast PREPARE is, up to a finished and indexed D', beside its arithmetic (part 3)."""
 
-import dataclasses
 import pathlib
 import statistics
 from collections.abc import Iterator
@@ -40,8 +39,8 @@ def throughput(
       deployed: its network is attacked.
       repeats: how many D' are made.
       folder: for them.
-      rows: of D; the adversarial examples are so many times as many.
-      adversarial_per_row: how many times.
+      rows: of D.
+      adversarial_per_row: adversarial examples a row of D.
       at_least: the target.
     """
     network = deployed.network
@@ -79,7 +78,7 @@ def throughput(
         before = passes()
         _, whole = timed(lambda: prepared(number))  # noqa: B023
         needed = statistics.mean((before, passes()))
-        _, compiling = timed(attacks.build(dataclasses.replace(pgd), network).trace)
+        _, compiling = timed(attacks.build(pgd, network).trace)
         found["all"].append(needed / whole)
         found["compiled"].append(needed / (whole - compiling))
     size = round(rows * (1 + adversarial_per_row))

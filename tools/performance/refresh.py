@@ -1,8 +1,8 @@
-"""RMC⁺'s update of D' after a prediction, beyond recomputing the examples (Algorithm 2, line 6).
+"""Measures how long RMC⁺ updates D' after a prediction (Algorithm 2, line 6).
 
-The rows are the adversarial ones among the K nearest of a query. As in a real run,
-their examples are computed anew before each update; that time isn't counted. What
-is then written are the rows' own pixels and features, a little changed.
+The rows are the adversarial ones among the K nearest of a query. Their examples are computed anew
+before each update, as in a real run, but that time isn't counted. What is then written are the
+rows' own pixels and features, a little changed.
 """
 
 import dataclasses
@@ -101,7 +101,7 @@ def updates(digits: Deployment, folder: pathlib.Path, size: Size) -> Iterator[Co
 
 
 def _prepared(digits: Deployment, folder: pathlib.Path, rows: int) -> AugmentedSet:
-    """D' of so many rows by FGSM, which begins elsewhere where it had a row before."""
+    """Makes a D' of so many rows by FGSM, which begins elsewhere where a row is drawn again."""
     attack = AttackConfig(attack="fgsm", epsilon=digits.attack.epsilon)
     own = digits.train.num_rows
     how = AugmentedSetConfig(attacks=("fgsm",), adversarial_per_row=(rows - own) / own)
@@ -149,7 +149,7 @@ def _large(
 
 
 def _mean(title: str, name: str, times: list[float]) -> Comparison:
-    """What the median leaves out: while journals are flushed, updates take longer."""
+    """Returns the mean. Updates take longer while journals are flushed; the median hides that."""
     return Comparison(_PART, title, f"{name}, mean", [float(np.mean(times))], ("at most", 1.0))
 
 

@@ -1,4 +1,4 @@
-"""What tools/benchmark_scale.py stored, as tables; no TensorFlow."""
+"""Writes the tables of what tools/benchmark_scale.py stored; no TensorFlow."""
 
 import statistics
 from collections.abc import Mapping

@@ -1,6 +1,5 @@
-"""The search for the fast profile as tables and a Pareto plot; no TensorFlow."""
+"""Writes the tables and draws the Pareto plot of the search for the fast profile; no TensorFlow."""
 
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +10,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from rmc_tf.common import storage
 from rmc_tf.report.page import Block, Grid, Paragraph
+from tools.performance import plots
 
 _TITLES = {
     "clean": "clean",
@@ -27,7 +26,7 @@ _FAITHFUL, _OTHER, _SHIPPED = "#000000", "#0072B2", "#D55E00"
 """Black, blue and vermilion of Okabe & Ito 2008, told apart by any eye; marks tell them, too."""
 
 _LEAST, _MOST_LOST = 5.0, 1.5
-"""What the fast profile has to reach: times less delay, points of accuracy at most lost."""
+"""What the fast profile has to reach: so many times less delay, so few points of accuracy lost."""
 
 Streams = Mapping[str, Mapping[str, Any]]
 
@@ -66,20 +65,20 @@ def _bars(rows: Mapping[str, Any]) -> Grid:
         if _points(rows["fast"]).get(n) == points
     ]
     for name in both_have:
-        told, points = _against(fast[name]["right"], faithful[name]["right"])
+        words, points = _against(fast[name]["right"], faithful[name]["right"])
         if name in simulated:
-            lines.append([_TITLES[name], told, ""])  # they count together, below
+            lines.append([_TITLES[name], words, ""])  # they count together, below
             continue
         bar = f"{_TITLES[name]} within {_MOST_LOST} points of the faithful profile"
-        met.append((bar, told, points >= -_MOST_LOST - 1e-9))
+        met.append((bar, words, points >= -_MOST_LOST - 1e-9))
     if len(simulated) == 2 and {*simulated} <= {*both_have}:
         both = [
             [all(each) for each in zip(*(row[name]["right"] for name in simulated), strict=True)]
             for row in (fast, faithful)
         ]
-        told, points = _against(*both)
-        met.append(("GMSA's worst case, a point, not lower", told, points >= 0))
-    lines += [[bar, told, "met" if is_met else "missed"] for bar, told, is_met in met]
+        words, points = _against(*both)
+        met.append(("GMSA's worst case, a point, not lower", words, points >= 0))
+    lines += [[bar, words, "met" if is_met else "missed"] for bar, words, is_met in met]
     return Grid(["bar", "found", ""], {"": lines})
 
 
@@ -115,7 +114,7 @@ def _half(rows: Mapping[str, Any], timed: Mapping[str, Any]) -> Grid:
 def _answered(
     rows: Mapping[str, Any], timed: Mapping[str, Any]
 ) -> list[tuple[str, Mapping[str, Any]]]:
-    """Returns the rows that answered all that the faithful profile did; if any is, those timed."""
+    """Returns the rows that answered what the faithful profile did, and were timed if it was."""
     whole = _points(rows["faithful"])
     in_turn = _points(timed["faithful"]) if timed else {}
     return [
@@ -143,7 +142,7 @@ def plot(found: Mapping[str, Any], stem: pathlib.Path) -> None:
       stem: of both files.
     """
     rows = found["choosing"]
-    with plt.rc_context({"svg.hashsalt": "rmc_tf", "font.size": 9, "axes.spines.top": False}):
+    with plt.rc_context(plots.STYLE):
         figure, panel = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
         timed = found["timed"]
         reference = delay(timed["faithful"]["streams"])
@@ -170,8 +169,4 @@ def plot(found: Mapping[str, Any], stem: pathlib.Path) -> None:
         panel.set_ylabel("mean accuracy under PGD, CW-L2 and PGD-NN, %")
         panel.set_title(f"{found['dataset']}, n = {rows['faithful']['streams']['pgd']['points']}")
         panel.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5))
-        for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            picture = io.BytesIO()
-            figure.savefig(picture, format=kind, dpi=120, metadata=metadata)
-            storage.write_bytes(stem.with_suffix(f".{kind}"), picture.getvalue())
-        plt.close(figure)
+        plots.save(figure, stem)

@@ -1,4 +1,4 @@
-"""A search index in a process of its own: build, memory, recall, and time beside a full sort."""
+"""Measures a search index: build, memory, recall, and time beside a full sort."""
 
 import dataclasses
 import mmap

@@ -1,4 +1,4 @@
-"""What of ImageNet fits where, by arithmetic from configs/imagenet.py."""
+"""Reckons from configs/imagenet.py what of ImageNet fits where, and writes it as tables."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping

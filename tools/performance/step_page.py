@@ -1,4 +1,4 @@
-"""What a step at real size took, and from it what the whole of ImageNet takes; no TensorFlow."""
+"""Writes the tables of a step at real size, and what all of ImageNet takes; no TensorFlow."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
