@@ -263,7 +263,7 @@ def task_of(folder: Path, network: Path, fingerprint: str = "") -> Task:
 
 
 def shard(name: str) -> dict[str, bytes]:
-    work = preparation._Work(name, "", 0, np.arange(3), np.zeros(3, bool), 0)
+    work = preparation._Work(name, 3, "", 0, np.arange(3), np.zeros(3, bool), 0)
     return {"work": pickle.dumps(work)}
 
 
