@@ -41,10 +41,7 @@ class StaticFeatures:
 def fingerprint(network: str, feature_layer: str, augmented_set: str) -> str:
     """Returns what changes with anything that features are made from.
 
-    Args:
-      network: the classifier's fingerprint.
-      feature_layer: its name.
-      augmented_set: the fingerprint of D'.
+    `network` and `augmented_set` are the fingerprints of θ* and of D'.
     """
     return storage.fingerprint(
         versions("tensorflow", "keras"), augmented_set, network, feature_layer

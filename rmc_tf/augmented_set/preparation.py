@@ -9,13 +9,7 @@ import numpy as np
 
 from rmc_tf import attacks
 from rmc_tf.augmented_set.engine import Advance, Engine, Make, Work, make_missing, shard_name
-from rmc_tf.augmented_set.rows_on_disk import (
-    AugmentedSet,
-    StoredRows,
-    is_finished,
-    write_manifest,
-    write_shard,
-)
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, StoredRows, write_manifest, write_shard
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.progress import progress
@@ -109,8 +103,7 @@ def prepare(
         job = _Crafting(folder, made_from, benign, models, config)
         make_missing(job, plan, classifier, engine, "PREPARE: adversarial examples")
     sources = ("benign", *config.attacks)
-    if not is_finished(folder):
-        write_manifest(folder, made_from, sources, [shard.name for shard in shards])
+    write_manifest(folder, made_from, sources, [shard.name for shard in shards])
     return AugmentedSet(shards, sources, made_from)
 
 

@@ -29,13 +29,7 @@ class Search(abc.ABC):
     leaves_searched = 0.0
 
     def __init__(self, features: np.ndarray, k: int, config: IndexConfig) -> None:
-        """Builds it.
-
-        Args:
-          features: [N, d] float32; only read, and may be a memory map.
-          k: how many neighbours will be asked for.
-          config: settings of the search.
-        """
+        """Builds it over features [N, d] float32, which are only read; k will be asked for."""
         del k, config
         self.vectors = Vectors(features)
 

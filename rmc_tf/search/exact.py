@@ -13,7 +13,6 @@ class ExactSearch(Search):
     kind = "exact"
 
     def __init__(self, features: np.ndarray, k: int, config: IndexConfig) -> None:
-        """See `Search`."""
         super().__init__(features, k, config)
         self._scann = searchers.searcher(features, k, config, tree=False)
 

@@ -20,7 +20,6 @@ class TreeSearch(Search):
     kind = "tree"
 
     def __init__(self, features: np.ndarray, k: int, config: IndexConfig) -> None:
-        """See `Search`."""
         super().__init__(features, k, config)
         self._scann = searchers.searcher(features, k, config, tree=True)
 
