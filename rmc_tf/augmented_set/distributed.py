@@ -57,11 +57,8 @@ class Distributed:
     def __init__(self, address: str = "", workers: int = 0, *, deterministic: bool = True) -> None:
         """Loads Ray; a cluster is joined, or started, when the first shard is to be made.
 
-        Args:
-          address: of the cluster, "auto" or HOST:PORT; empty: one on this machine, unless the
-            program has called `ray.init` itself.
-          workers: how many; 0: one a GPU, or without any one a machine.
-          deterministic: as for `engine`.
+        The arguments are as in `HardwareConfig` and for `engine`. Where a program has called
+        `ray.init` itself, its cluster is used.
 
         Raises:
           UserError: Ray isn't installed.

@@ -65,10 +65,10 @@ class FeatureIndex:
 
     Attributes:
       report: how it searches, with the recall measured when it was built.
-      by: what does the search: exact, by a tree, or by quantised vectors.
+      method: what does the search: exact, by a tree, or by quantised vectors.
     """
 
-    by: Search
+    method: Search
 
     def __init__(
         self,
@@ -129,31 +129,31 @@ class FeatureIndex:
                 recall = 1.0
                 self._search_by("exact", features)
         self.report = IndexReport(
-            kind=self.by.kind,
+            kind=self.method.kind,
             rows=size,
             dimensions=dimensions,
             k=self._k,
             recall=recall,
             queries=queries,
             reason=reason,
-            candidates=self.by.share,
-            leaves_searched=self.by.leaves_searched,
+            candidates=self.method.share,
+            leaves_searched=self.method.leaves_searched,
         )
 
     def _search_by(self, kind: str, features: np.ndarray) -> None:
-        vars(self).pop("by", None)  # first: memory holds one
-        self.by = _SEARCHES[kind](features, self._k, self._config)
+        vars(self).pop("method", None)  # first: memory holds one
+        self.method = _SEARCHES[kind](features, self._k, self._config)
 
     def _recall(self, queries: np.ndarray) -> float:
         """Returns recall@K; a search that can be widened is, until it is enough."""
-        expected = searchers.nearest(self.by.vectors.built, queries, self._k)
+        expected = searchers.nearest(self.method.vectors.built, queries, self._k)
         while True:
             shares = [
-                len(np.intersect1d(self.by.nearest(query, self._k)[0], rows)) / self._k
+                len(np.intersect1d(self.method.nearest(query, self._k)[0], rows)) / self._k
                 for query, rows in zip(queries, expected, strict=True)
             ]
             recall = float(np.mean(shares))
-            if recall >= self._config.least_recall or not self.by.widen():
+            if recall >= self._config.least_recall or not self.method.widen():
                 return recall
 
     def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -163,13 +163,13 @@ class FeatureIndex:
           query: [d] float32.
           k: at most the number of rows.
         """
-        found, squared = self.by.nearest(query, k)
+        found, squared = self.method.nearest(query, k)
         return self._rows[found], np.sqrt(np.maximum(squared, 0))
 
     @property
     def moved_rows(self) -> int:
         """How many rows `update` has moved since it was built; a tree's recall falls with them."""
-        return len(self.by.vectors.moved)
+        return len(self.method.vectors.moved)
 
     def update(self, rows: np.ndarray, features: np.ndarray) -> None:
         """Moves rows to other vectors, in place; the next search finds them there.
@@ -182,7 +182,7 @@ class FeatureIndex:
           UserError: a feature is not finite, or of another size; nothing has changed then.
         """
         self.check(rows, features)
-        self.by.move(self._positions(rows), np.ascontiguousarray(features, np.float32))
+        self.method.move(self._positions(rows), np.ascontiguousarray(features, np.float32))
 
     def check(self, rows: np.ndarray, features: np.ndarray) -> None:
         """Refuses what `update` would refuse.
@@ -203,8 +203,8 @@ class FeatureIndex:
         ScaNN's own `rebalance` makes the same tree; here its recall is measured too, and exact
         search takes its place where that falls short.
         """
-        if self.by.loses_recall():
-            self._build(self.by.vectors.at(np.arange(len(self._rows))))
+        if self.method.loses_recall():
+            self._build(self.method.vectors.at(np.arange(len(self._rows))))
 
     def fingerprint(self) -> str:
         """Returns what changes with any feature that it was given."""
@@ -216,7 +216,7 @@ class FeatureIndex:
         `built_rows` and `built_features` are those in which the last `rebalance` found other
         vectors than were given; `moved_rows` and `moved_features` are the updates since.
         """
-        vectors = self.by.vectors
+        vectors = self.method.vectors
         moved = np.sort(vectors.moved)
         built = np.empty(0, np.int64)
         if vectors.built is not self._given:
@@ -233,8 +233,8 @@ class FeatureIndex:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes back to what `snapshot` returned; searches then answer as then, to the bit."""
         built = self._positions(state["built_rows"])
-        over_given = self.by.vectors.built is self._given and not len(built)
-        if not (over_given and self.by.move_back()):
+        over_given = self.method.vectors.built is self._given and not len(built)
+        if not (over_given and self.method.move_back()):
             features = self._given
             if len(built):
                 features = features.copy()

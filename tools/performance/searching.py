@@ -54,13 +54,13 @@ class Searching:
             "recall": self._recall(index, queries, expected),
         }
         if index.report.kind == "quantised":
-            shipped = index.by.share
+            shipped = index.method.share
             found["recall_by_candidates"] = []
             for share in _SHARES:
-                index.by.share = share
+                index.method.share = share
                 recall = self._recall(index, queries, expected)
                 found["recall_by_candidates"].append([share, recall])
-            index.by.share = shipped
+            index.method.share = shipped
             found["cold_search_ms"] = self._cold(index, vectors, queries)
         return found | self._times(index, vectors, queries)
 
