@@ -57,11 +57,8 @@ class Distributed:
     def __init__(self, address: str = "", workers: int = 0, *, deterministic: bool = True) -> None:
         """Loads Ray; a cluster is joined, or started, when the first shard is to be made.
 
-        Args:
-          address: of the cluster, "auto" or HOST:PORT; empty: one on this machine, unless the
-            program has called `ray.init` itself.
-          workers: how many; 0: one a GPU, or without any one a machine.
-          deterministic: as for `engine`.
+        The arguments are as in `HardwareConfig` and for `engine`. Where a program has called
+        `ray.init` itself, its cluster is used.
 
         Raises:
           UserError: Ray isn't installed.
@@ -93,15 +90,17 @@ class Distributed:
         self._connect()
         folder = job.folder.absolute()
         with _shared(folder, classifier) as network:
+            threads = tf.config.threading
             task = Task(
-                folder,
-                network,
-                classifier.feature_layer,
-                classifier.jit_compile,
-                classifier.fingerprint(),
-                pickle.dumps(job),
-                _threads(),
-                self._deterministic,
+                folder=folder,
+                network=network,
+                feature_layer=classifier.feature_layer,
+                jit_compile=classifier.jit_compile,
+                network_fingerprint=classifier.fingerprint(),
+                job=pickle.dumps(job),
+                threads_per_operation=threads.get_intra_op_parallelism_threads(),
+                operations_at_once=threads.get_inter_op_parallelism_threads(),
+                deterministic=self._deterministic,
             )
             left = list(todo)
             while left:
@@ -182,12 +181,6 @@ def _shared(folder: pathlib.Path, classifier: Classifier) -> Iterator[pathlib.Pa
         yield network
     finally:
         shutil.rmtree(private, ignore_errors=True)
-
-
-def _threads() -> tuple[int, int]:
-    """Returns how many TensorFlow has here for an operation, and how many operations at once."""
-    told = tf.config.threading
-    return told.get_intra_op_parallelism_threads(), told.get_inter_op_parallelism_threads()
 
 
 def _workers(

@@ -6,26 +6,27 @@ A shard is made by the same function from the same seed in either, and is commit
 whole or not at all.
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from rmc_tf.common import storage
+from rmc_tf.common.progress import progress
 from rmc_tf.networks.classifier import Classifier
 
 Advance = Callable[[int], object]
 """Is told how many rows have just been made."""
 
 
-class Work(Protocol):
+@dataclasses.dataclass(frozen=True)
+class Work:
     """One shard to make; small, and can be pickled."""
 
-    @property
-    def shard(self) -> str:
-        """Its name."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows it will have."""
+    shard: str
+    """Its name."""
+    rows: int
+    """How many rows it will have."""
 
 
 Some = TypeVar("Some", bound=Work)
@@ -74,3 +75,27 @@ class Local:
         make = job.maker(classifier)
         for work in todo:
             make(work, job.folder, advance)
+
+
+def shard_name(number: int) -> str:
+    """Returns the name of a shard of an artefact, which are numbered from 0."""
+    return f"shard-{number:05d}"
+
+
+def make_missing(
+    job: Job[Some], plan: Sequence[Some], classifier: Classifier, engine: Engine | None, what: str
+) -> None:
+    """Has those shards of a plan made that aren't there yet.
+
+    Args:
+      job: how they are made.
+      plan: all shards of the job.
+      classifier: f(·; θ*).
+      engine: who makes them; None: this process.
+      what: is being made, for the display of progress.
+    """
+    todo = [work for work in plan if not storage.is_committed(job.folder / work.shard)]
+    if todo:
+        total, left = (sum(work.rows for work in works) for works in (plan, todo))
+        with progress(what, total, total - left, "image") as advance:
+            (engine or Local()).make(job, todo, classifier, advance)

@@ -12,10 +12,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rmc_tf.augmented_set.engine import Advance, Engine, Local, Make
+from rmc_tf.augmented_set.engine import Advance, Engine, Make, Work, make_missing, shard_name
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common import storage
-from rmc_tf.common.progress import progress
 from rmc_tf.common.provenance import versions
 from rmc_tf.networks.classifier import Classifier, softmax
 
@@ -42,10 +41,7 @@ class StaticFeatures:
 def fingerprint(network: str, feature_layer: str, augmented_set: str) -> str:
     """Returns what changes with anything that features are made from.
 
-    Args:
-      network: the classifier's fingerprint.
-      feature_layer: its name.
-      augmented_set: the fingerprint of D'.
+    `network` and `augmented_set` are the fingerprints of θ* and of D'.
     """
     return storage.fingerprint(
         versions("tensorflow", "keras"), augmented_set, network, feature_layer
@@ -53,17 +49,11 @@ def fingerprint(network: str, feature_layer: str, augmented_set: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Work:
+class _Work(Work):
     """One shard to make."""
 
-    shard: str
     numbers: range
     """The rows of D' that it is of."""
-
-    @property
-    def rows(self) -> int:
-        """How many rows it will have."""
-        return len(self.numbers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,19 +101,13 @@ def extract(
         classifier.fingerprint(), classifier.feature_layer, augmented_set.fingerprint
     )
     folder = pathlib.Path(folder) / made_from
-    ranges = augmented_set.shard_ranges
-    plan = [_Work(f"shard-{number:05d}", rows) for number, rows in enumerate(ranges)]
-    todo = [work for work in plan if not storage.is_committed(folder / work.shard)]
-    for name in {work.shard for work in plan} - {work.shard for work in todo}:
-        storage.check(folder / name, kind=_KIND, fingerprint=made_from)
-    if todo:
-        job = _Extraction(folder, made_from, augmented_set)
-        total, left = (sum(work.rows for work in works) for works in (plan, todo))
-        with progress("PREPARE: features", total, total - left, "image") as advance:
-            (engine or Local()).make(job, todo, classifier, advance)
-    for work in todo:
-        storage.check(folder / work.shard, kind=_KIND, fingerprint=made_from)
+    ranges = enumerate(augmented_set.shard_ranges)
+    plan = [_Work(shard_name(number), len(rows), rows) for number, rows in ranges]
     shards = [folder / work.shard for work in plan]
+    job = _Extraction(folder, made_from, augmented_set)
+    make_missing(job, plan, classifier, engine, "PREPARE: features")
+    for shard in shards:
+        storage.check(shard, kind=_KIND, fingerprint=made_from)
     whole = folder / "whole"
     if not storage.is_committed(whole):
         _join(shards, whole, made_from)

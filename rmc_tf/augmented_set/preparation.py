@@ -8,14 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from rmc_tf import attacks
-from rmc_tf.augmented_set.engine import Advance, Engine, Local, Make
-from rmc_tf.augmented_set.rows_on_disk import (
-    AugmentedSet,
-    StoredRows,
-    is_finished,
-    write_manifest,
-    write_shard,
-)
+from rmc_tf.augmented_set.engine import Advance, Engine, Make, Work, make_missing, shard_name
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, StoredRows, write_manifest, write_shard
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.progress import progress
@@ -106,14 +100,10 @@ def prepare(
     shards = [*benign_shards, *(folder / work.shard for work in plan)]
     if not all(map(storage.is_committed, shards)):
         benign = AugmentedSet(benign_shards, ("benign",), made_from)
-        todo = [work for work in plan if not storage.is_committed(folder / work.shard)]
         job = _Crafting(folder, made_from, benign, models, config)
-        total, left = (sum(work.rows for work in works) for works in (plan, todo))
-        with progress("PREPARE: adversarial examples", total, total - left, "image") as advance:
-            (engine or Local()).make(job, todo, classifier, advance)
+        make_missing(job, plan, classifier, engine, "PREPARE: adversarial examples")
     sources = ("benign", *config.attacks)
-    if not is_finished(folder):
-        write_manifest(folder, made_from, sources, [shard.name for shard in shards])
+    write_manifest(folder, made_from, sources, [shard.name for shard in shards])
     return AugmentedSet(shards, sources, made_from)
 
 
@@ -122,7 +112,7 @@ def _initiate(
 ) -> list[pathlib.Path]:
     """Line 2: stores the rows of D, and returns their shards."""
     number = math.ceil(train.num_rows / config.shard_rows)
-    shards = [folder / _shard_name(i) for i in range(number)]
+    shards = [folder / shard_name(i) for i in range(number)]
     if not all(map(storage.is_committed, shards)):
         with progress("PREPARE: rows of D", train.num_rows, 0, "image") as advance:
             for shard, batch in zip(shards, train.batches(config.shard_rows), strict=True):
@@ -142,21 +132,15 @@ def _initiate(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Work:
+class _Work(Work):
     """One adversarial shard to make."""
 
-    shard: str
     attack: str
     code: int
     origins: np.ndarray
     repeated: np.ndarray
     """Which of them begin anywhere in the ball, because the attack would repeat itself."""
     seed: int
-
-    @property
-    def rows(self) -> int:
-        """How many rows it will have."""
-        return len(self.origins)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,9 +189,16 @@ def _sample(
         repeated = repeats(origins, model, config)
         for begin in range(0, len(origins), config.shard_rows):
             part = slice(begin, begin + config.shard_rows)
-            name = _shard_name(first_shard + len(plan))
-            work_seed = derive_seed(seed, attack, begin)
-            plan.append(_Work(name, attack, code, origins[part], repeated[part], work_seed))
+            work = _Work(
+                shard=shard_name(first_shard + len(plan)),
+                rows=len(origins[part]),
+                attack=attack,
+                code=code,
+                origins=origins[part],
+                repeated=repeated[part],
+                seed=derive_seed(seed, attack, begin),
+            )
+            plan.append(work)
     return plan
 
 
@@ -289,7 +280,3 @@ def examples(
     if originals.dtype != np.uint8:
         return x_adversarial
     return pixels.to_stored_ball(x_adversarial, originals, craft.radius, craft.config.norm)
-
-
-def _shard_name(number: int) -> str:
-    return f"shard-{number:05d}"

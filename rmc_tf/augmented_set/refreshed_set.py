@@ -12,22 +12,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from rmc_tf.augmented_set.changed_rows import ChangedRows, Column
-from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, Rows
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, SearchedSet
 from rmc_tf.common.errors import UserError
-from rmc_tf.data import images as pixels
 from rmc_tf.search.index import FeatureIndex
 
 
-class RefreshedSet:
+class RefreshedSet(SearchedSet):
     """The base with its changed rows, read as `AugmentedSet` is.
+
+    Pixels change; labels, sources, origins and targets are those of the base.
 
     Attributes:
       base: D' as PREPARE left it.
       index: over the rows as they are now.
-      labels: [N'] int32, as in the base; like the next three they never change.
-      sources: [N'] uint8.
-      origins: [N'] int64.
-      targets: [N'] int32.
     """
 
     def __init__(
@@ -70,32 +67,18 @@ class RefreshedSet:
         self._restoring: Mapping[str, np.ndarray] | None = None  # and an error came in between
         self._to_index(self._changed.rows)  # also those of an update that a kill cut short
 
-    def __len__(self) -> int:
-        """N'."""
-        return len(self.base)
-
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """[H, W, C]."""
         return self.base.image_shape
 
     @property
-    def benign_rows(self) -> np.ndarray:
-        """The numbers of the rows that are D itself, [|D|] int64; they never change."""
-        return self.base.benign_rows
-
-    @property
     def changed_rows(self) -> np.ndarray:
         """The numbers of the rows that aren't the base's, [n] int64, in order."""
         return self._changed.rows
 
-    def rows(self, numbers: np.ndarray) -> Rows:
-        """Returns rows by their numbers ([n] integers in 0..N'-1), as they are now."""
-        images = pixels.to_float(self.stored_images(numbers))
-        return Rows(images, self.labels[numbers], self.sources[numbers], self.origins[numbers])
-
     def stored_images(self, numbers: np.ndarray) -> np.ndarray:
-        """Returns the pixels of rows as they are now, uint8 or float32 [n, H, W, C]."""
+        """See `SearchedSet`; the pixels of rows as they are now."""
         changed = self._changed.have_changed(numbers)
         images = np.empty((len(numbers), *self.image_shape), self.base.pixel_type)
         images[~changed] = self.base.stored_images(numbers[~changed])

@@ -14,11 +14,12 @@ millisecond, and a kill while D' is made costs one shard. ImageNet's D' has thou
 of shards, more than a process may have files open, so maps are opened when they are read.
 """
 
+import abc
 import functools
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -50,28 +51,47 @@ class Rows(NamedTuple):
     """[n] int64, rows of D."""
 
 
-class SearchedSet(Protocol):
+class SearchedSet(abc.ABC):
     """What PREDICT reads of D': as PREPARE left it, or as RMC⁺ has changed it since.
 
     Attributes:
-      labels: [N'] int32, in memory.
+      labels: [N'] int32, in memory, as the next three are.
+      sources: [N'] uint8.
+      origins: [N'] int64.
+      targets: [N'] int32; -1 where none was aimed at.
     """
 
     labels: np.ndarray
+    sources: np.ndarray
+    origins: np.ndarray
+    targets: np.ndarray
 
     def __len__(self) -> int:
         """N'."""
+        return len(self.labels)
 
     @property
+    @abc.abstractmethod
     def image_shape(self) -> tuple[int, int, int]:
         """[H, W, C]."""
 
     @property
     def benign_rows(self) -> np.ndarray:
-        """The numbers of the rows that are D itself, [|D|] int64."""
+        """The numbers of the rows that are D itself, [|D|] int64; they never change."""
+        return np.flatnonzero(self.sources == 0)
 
     def rows(self, numbers: np.ndarray) -> Rows:
         """Returns rows by their numbers ([n] integers in 0..N'-1), read at random."""
+        return Rows(
+            pixels.to_float(self.stored_images(numbers)),
+            self.labels[numbers],
+            self.sources[numbers],
+            self.origins[numbers],
+        )
+
+    @abc.abstractmethod
+    def stored_images(self, numbers: np.ndarray) -> np.ndarray:
+        """Returns the pixels of rows as they are stored, uint8 or float32 [n, H, W, C]."""
 
 
 class StoredRows(NamedTuple):
@@ -84,17 +104,13 @@ class StoredRows(NamedTuple):
     target: np.ndarray
 
 
-class AugmentedSet:
+class AugmentedSet(SearchedSet):
     """D', opened for reading.
 
     Attributes:
       folder: holds the shards.
       fingerprint: of all that it was made from.
       source_names: "benign", then the attacks' names.
-      labels: [N'] int32, in memory.
-      sources: [N'] uint8, in memory.
-      origins: [N'] int64, in memory.
-      targets: [N'] int32, in memory; -1 where none was aimed at.
     """
 
     def __init__(
@@ -117,13 +133,13 @@ class AugmentedSet:
         shards = self._shards
         self.folder = shards[0].parent
         self._mapped = functools.lru_cache(_OPEN_AT_ONCE)(_images_of)
-        labels, *others = (
+        labels, sources, origins, targets = (
             [np.load(shard / f"{name}.npy") for shard in shards]
             for name in ("label", "source", "origin", "target")
         )
         self._begins = np.cumsum([0, *map(len, labels)])
-        self.labels = np.concatenate(labels)
-        self.sources, self.origins, self.targets = map(np.concatenate, others)
+        self.labels, self.sources = np.concatenate(labels), np.concatenate(sources)
+        self.origins, self.targets = np.concatenate(origins), np.concatenate(targets)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickled without a row of it: as where it is, whatever the reader's own folder."""
@@ -163,10 +179,6 @@ class AugmentedSet:
             raise ArtefactError(f"{path}: not a list of shards; delete it and prepare D' again")
         return cls(shards, sources, made_from)
 
-    def __len__(self) -> int:
-        """N'."""
-        return int(self._begins[-1])
-
     @property
     def pixel_type(self) -> np.dtype:
         """uint8 or float32, the stored form."""
@@ -184,22 +196,8 @@ class AugmentedSet:
         """The rows of each shard."""
         return [range(*ends) for ends in itertools.pairwise(self._begins.tolist())]
 
-    @property
-    def benign_rows(self) -> np.ndarray:
-        """The numbers of the rows that are D itself, [|D|] int64."""
-        return np.flatnonzero(self.sources == 0)
-
-    def rows(self, numbers: np.ndarray) -> Rows:
-        """Returns rows by their numbers ([n] integers in 0..N'-1), read at random."""
-        return Rows(
-            pixels.to_float(self.stored_images(numbers)),
-            self.labels[numbers],
-            self.sources[numbers],
-            self.origins[numbers],
-        )
-
     def stored_images(self, numbers: np.ndarray) -> np.ndarray:
-        """Returns the pixels of rows as they are stored, uint8 or float32 [n, H, W, C]."""
+        """See `SearchedSet`."""
         images = np.empty((len(numbers), *self.image_shape), self.pixel_type)
         shard_of = np.searchsorted(self._begins, numbers, side="right") - 1
         for shard in np.unique(shard_of):
@@ -266,11 +264,7 @@ def write_shard(
 def write_manifest(
     folder: pathlib.Path, fingerprint: str, sources: Sequence[str], shards: Sequence[str]
 ) -> None:
-    """Writes the list of the shards, in order; without it the folder is no D'."""
-    listing = {"fingerprint": fingerprint, "sources": list(sources), "shards": list(shards)}
-    storage.write_json(folder / _MANIFEST, listing)
-
-
-def is_finished(folder: pathlib.Path) -> bool:
-    """Returns whether a folder holds a D' whose list of shards is written."""
-    return (folder / _MANIFEST).exists()
+    """Writes the list of the shards, in order, unless it is there; without it a folder is no D'."""
+    if not (folder / _MANIFEST).exists():
+        listing = {"fingerprint": fingerprint, "sources": list(sources), "shards": list(shards)}
+        storage.write_json(folder / _MANIFEST, listing)

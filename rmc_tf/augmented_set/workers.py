@@ -41,8 +41,9 @@ class Task:
     network_fingerprint: str
     job: bytes
     """Pickled: it is opened after the folder has been seen."""
-    threads: tuple[int, int]
-    """TensorFlow's of the driver: for an operation, and operations at once; 0: its choice."""
+    threads_per_operation: int
+    """TensorFlow's of the driver, as the next; 0: its choice."""
+    operations_at_once: int
     deterministic: bool
     """Whether only operations are allowed that repeat to the bit."""
 
@@ -112,8 +113,8 @@ class Worker:
                 "put --workdir on storage that all nodes share, at the same path"
             )
         with contextlib.suppress(RuntimeError):  # TensorFlow has begun, in a program of its own
-            tf.config.threading.set_intra_op_parallelism_threads(task.threads[0])
-            tf.config.threading.set_inter_op_parallelism_threads(task.threads[1])
+            tf.config.threading.set_intra_op_parallelism_threads(task.threads_per_operation)
+            tf.config.threading.set_inter_op_parallelism_threads(task.operations_at_once)
         if task.deterministic:
             tf.config.experimental.enable_op_determinism()
         classifier = Classifier.load(task.network, task.feature_layer, jit_compile=task.jit_compile)

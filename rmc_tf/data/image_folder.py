@@ -94,10 +94,8 @@ class FolderSplit:
         return pixels.resized(array, self.image_shape[0], self._shorter)
 
 
-def open_splits(
-    config: DatasetConfig,
-) -> tuple[tuple[str, ...], tuple[FolderSplit, FolderSplit]]:
-    """Returns the names of the classes, and the training and the test split of a folder.
+def open_splits(config: DatasetConfig) -> tuple[str, tuple[str, ...], FolderSplit, FolderSplit]:
+    """Returns the folder's name, the classes' names, and the training and the test split.
 
     Raises:
       UserError: no such folder, no images in it, or no size to bring them to.
@@ -119,7 +117,7 @@ def open_splits(
         FolderSplit(folder / name, classes, config.image_size, config.resize_shorter)
         for name in (config.train_split, config.test_split)
     )
-    return classes, (train, test)
+    return folder.name, classes, train, test
 
 
 def _folders(folder: pathlib.Path) -> list[str]:

@@ -139,7 +139,7 @@ def make(
                 np.save(new / "target.npy", targets)
     details = storage.check(path, kind=_KIND, fingerprint=fingerprint)
     images, labels = np.load(path / "image.npy"), np.load(path / "label.npy")
-    aims = path / "target.npy"  # what was made before it was kept has none
+    aims = path / "target.npy"  # of a targeted attack alone
     targets = np.load(aims) if aims.exists() else None
     return Stream(name, images, labels, rows, fingerprint, details.get("attack", {}), targets)
 

@@ -173,8 +173,7 @@ class Classifier:
         weights = hashlib.sha256()
         for weight in self.model.get_weights():
             weights.update(weight.tobytes())
-        compiled = ["jit_compile"] if self.jit_compile else []
-        return fingerprint(self.model.to_json(), weights.hexdigest(), *compiled)
+        return fingerprint(self.model.to_json(), weights.hexdigest(), self.jit_compile)
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns f(x; θ), [B, classes] float32; differentiable.

@@ -1,15 +1,13 @@
 """Top-K search for N'(x): Euclidean distance between deep features (section 3).
 
-ScaNN searches exactly in float32 while D' is small enough, and through a tree
-whose leaves are scored exactly above that. Where float32 vectors don't fit in the
-memory that they are given, it scores quantised ones, and the best are compared
-exactly, read from the file (`rmc_tf.search.quantised`). K is large here (1,024 and more), so
-either may lose neighbours; whether it does is *measured* on the features themselves
-when the index is built, and exact search takes its place where recall@K falls short.
+Search is exact (`exact`) while D' is small enough, and goes through a tree (`tree`)
+above that. Where float32 vectors don't fit in the memory that they are given, it
+takes candidates by quantised ones (`quantised`), and compares these exactly. K is large
+here (1,024 and more), so both of the latter may lose neighbours. Whether they do is
+*measured* on the features themselves when the index is built, and exact search takes
+their place where recall@K falls short.
 
-RMC⁺ moves rows (Algorithm 2, line 6): ScaNN's upsert, in place, some 10 µs a
-row. Quantised vectors can't be upserted: rows that move leave them, and are compared
-exactly by every search from then on. What a search returns then depends on where the
+RMC⁺ moves rows (Algorithm 2, line 6). What a search returns then depends on where the
 rows are, and on the vectors that a tree was built over, but not on the way that led
 there; so a state that is restored answers to the bit as it did before.
 """
@@ -18,7 +16,6 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -26,11 +23,14 @@ from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import generator
 from rmc_tf.config import IndexConfig
 from rmc_tf.search import searchers
-from rmc_tf.search.moved_vectors import MovedVectors
-from rmc_tf.search.quantised import QuantisedVectors
+from rmc_tf.search.base import Search
+from rmc_tf.search.exact import ExactSearch
+from rmc_tf.search.quantised import QuantisedSearch
+from rmc_tf.search.tree import TreeSearch
 
-_SPARE = 32
-"""More rows than asked for that a tree is asked for; see `FeatureIndex.search`."""
+_SEARCHES: Mapping[str, type[Search]] = {
+    search.kind: search for search in (ExactSearch, TreeSearch, QuantisedSearch)
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +65,10 @@ class FeatureIndex:
 
     Attributes:
       report: how it searches, with the recall measured when it was built.
-      quantised: what finds candidates where float32 vectors don't fit in memory; else None.
+      method: what does the search: exact, by a tree, or by quantised vectors.
     """
 
-    quantised: QuantisedVectors | None
-    _searcher: Any  # ScaNN's, which has no types; None where `quantised` searches
+    method: Search
 
     def __init__(
         self,
@@ -106,12 +105,10 @@ class FeatureIndex:
         self._build(self._given)
 
     def _build(self, features: np.ndarray) -> None:
-        """Makes the searcher over vectors of which none has moved yet."""
-        self._features = features
+        """Makes the search over vectors of which none has moved yet."""
         size, dimensions = features.shape
-        self._moved = MovedVectors(size, dimensions)
         kind, reason = searchers.choose(size, dimensions, self._config)
-        self._prepare(kind)
+        self._search_by(kind, features)
         recall, queries = 1.0, 0
         if kind != "exact":
             chosen = generator(self._seed, "recall").permutation(size)
@@ -129,35 +126,34 @@ class FeatureIndex:
                         f"exact search takes {searchers.enough_gib(4 * features.size)} GiB; "
                         "allow that, or lower --config.index.least_recall"
                     )
-                kind, recall = "exact", 1.0
-                self._prepare(kind)
-        report = IndexReport(kind, size, dimensions, self._k, recall, queries, reason)
-        if self.quantised:
-            share, leaves = self.quantised.share, self.quantised.leaves_searched
-            report = dataclasses.replace(report, candidates=share, leaves_searched=leaves)
-        self.report = report
+                recall = 1.0
+                self._search_by("exact", features)
+        self.report = IndexReport(
+            kind=self.method.kind,
+            rows=size,
+            dimensions=dimensions,
+            k=self._k,
+            recall=recall,
+            queries=queries,
+            reason=reason,
+            candidates=self.method.share,
+            leaves_searched=self.method.leaves_searched,
+        )
 
-    def _prepare(self, kind: str) -> None:
-        self._kind = kind
-        self._searcher, self.quantised = None, None  # first: memory holds one
-        if kind == "quantised":
-            self.quantised = QuantisedVectors(self._features, self._k, self._config)
-        else:
-            self._searcher = searchers.searcher(
-                self._features, self._k, self._config, tree=kind == "tree"
-            )
+    def _search_by(self, kind: str, features: np.ndarray) -> None:
+        vars(self).pop("method", None)  # first: memory holds one
+        self.method = _SEARCHES[kind](features, self._k, self._config)
 
     def _recall(self, queries: np.ndarray) -> float:
-        """Returns recall@K; a quantised search is widened until it is enough."""
-        expected = searchers.nearest(self._features, queries, self._k)
+        """Returns recall@K; a search that can be widened is, until it is enough."""
+        expected = searchers.nearest(self.method.vectors.built, queries, self._k)
         while True:
             shares = [
-                len(np.intersect1d(self._nearest(query, self._k)[0], rows)) / self._k
+                len(np.intersect1d(self.method.nearest(query, self._k)[0], rows)) / self._k
                 for query, rows in zip(queries, expected, strict=True)
             ]
             recall = float(np.mean(shares))
-            enough = recall >= self._config.least_recall
-            if enough or not self.quantised or not self.quantised.widen():
+            if recall >= self._config.least_recall or not self.method.widen():
                 return recall
 
     def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -167,37 +163,13 @@ class FeatureIndex:
           query: [d] float32.
           k: at most the number of rows.
         """
-        found, squared = self._nearest(query, k)
+        found, squared = self.method.nearest(query, k)
         return self._rows[found], np.sqrt(np.maximum(squared, 0))
-
-    def _nearest(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns where the nearest are [k], and their squared distances.
-
-        The last bit of ScaNN's distances in a tree depends on the order in which rows came into
-        their leaf. So a tree is asked for some rows more, and the distances are computed here.
-        """
-        if self._kind == "exact":
-            found, squared = self._searcher.search(query, final_num_neighbors=k)
-        else:
-            found = self._candidates(query, k)
-            vectors = self._at(found)
-            vectors -= query
-            squared = np.einsum("ij,ij->i", vectors, vectors)
-        order = np.lexsort((found, squared))[:k]
-        return found[order], squared[order]
-
-    def _candidates(self, query: np.ndarray, k: int) -> np.ndarray:
-        """Returns where those are that are compared exactly, [k or more]."""
-        if not self.quantised:
-            found, _ = self._searcher.search(query, final_num_neighbors=k + _SPARE)
-            return np.asarray(found)
-        found = self.quantised.candidates(query, k, besides=len(self._moved))
-        return np.concatenate([found[~self._moved.have(found)], self._moved.rows])
 
     @property
     def moved_rows(self) -> int:
         """How many rows `update` has moved since it was built; a tree's recall falls with them."""
-        return len(self._moved)
+        return len(self.method.vectors.moved)
 
     def update(self, rows: np.ndarray, features: np.ndarray) -> None:
         """Moves rows to other vectors, in place; the next search finds them there.
@@ -210,8 +182,7 @@ class FeatureIndex:
           UserError: a feature is not finite, or of another size; nothing has changed then.
         """
         self.check(rows, features)
-        positions = self._positions(rows)
-        self._place(positions, np.ascontiguousarray(features, np.float32))
+        self.method.move(self._positions(rows), np.ascontiguousarray(features, np.float32))
 
     def check(self, rows: np.ndarray, features: np.ndarray) -> None:
         """Refuses what `update` would refuse.
@@ -232,8 +203,8 @@ class FeatureIndex:
         ScaNN's own `rebalance` makes the same tree; here its recall is measured too, and exact
         search takes its place where that falls short.
         """
-        if self.report.kind == "tree" and len(self._moved):  # else it is that tree
-            self._build(self._at(np.arange(len(self._rows))))
+        if self.method.loses_recall():
+            self._build(self.method.vectors.at(np.arange(len(self._rows))))
 
     def fingerprint(self) -> str:
         """Returns what changes with any feature that it was given."""
@@ -245,28 +216,25 @@ class FeatureIndex:
         `built_rows` and `built_features` are those in which the last `rebalance` found other
         vectors than were given; `moved_rows` and `moved_features` are the updates since.
         """
-        moved = np.sort(self._moved.rows)
+        vectors = self.method.vectors
+        moved = np.sort(vectors.moved)
         built = np.empty(0, np.int64)
-        if self._features is not self._given:
-            both = zip(*map(searchers.blocks, (self._features, self._given)), strict=True)
+        if vectors.built is not self._given:
+            both = zip(*map(searchers.blocks, (vectors.built, self._given)), strict=True)
             differ = [(one != other).any(axis=1) for (_, one), (_, other) in both]
             built = np.flatnonzero(np.concatenate(differ))
         return {
             "built_rows": self._rows[built],
-            "built_features": self._features[built],
+            "built_features": vectors.built[built],
             "moved_rows": self._rows[moved],
-            "moved_features": self._moved.at(moved),
+            "moved_features": vectors.moved_to(moved),
         }
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes back to what `snapshot` returned; searches then answer as then, to the bit."""
         built = self._positions(state["built_rows"])
-        if self._kind != "tree" and self._features is self._given and not len(built):
-            moved = self._moved.rows
-            self._upsert(moved, self._given[moved])
-            self._moved.forget()
-        elif self.moved_rows or self._features is not self._given or len(built):
-            # Not by moving rows back: a tree built over them may have them in another leaf.
+        over_given = self.method.vectors.built is self._given and not len(built)
+        if not (over_given and self.method.move_back()):
             features = self._given
             if len(built):
                 features = features.copy()
@@ -281,20 +249,3 @@ class FeatureIndex:
     @functools.cached_property
     def _order(self) -> np.ndarray:
         return np.asarray(np.argsort(self._rows))
-
-    def _place(self, positions: np.ndarray, vectors: np.ndarray) -> None:
-        self._upsert(positions, vectors)
-        self._moved.put(positions, vectors)
-
-    def _upsert(self, positions: np.ndarray, vectors: np.ndarray) -> None:
-        """Moves rows where ScaNN has them; of quantised vectors, none."""
-        if len(positions) and self._searcher is not None:
-            # The wrapper's own `upsert` wants a dictionary of all rows; the one below it doesn't.
-            self._searcher.searcher.upsert(positions.tolist(), vectors, 1)
-
-    def _at(self, positions: np.ndarray) -> np.ndarray:
-        """Returns the vectors [n, d] as they are now."""
-        vectors: np.ndarray = self._features[positions]
-        moved = self._moved.have(positions)
-        vectors[moved] = self._moved.at(positions[moved])
-        return vectors

@@ -1,8 +1,8 @@
 """Search where float32 vectors don't fit in memory: a byte a number, and exact vectors on disk.
 
 ScaNN scores rows by vectors of 8-bit integers. More rows than are asked for are
-taken as candidates, and `rmc_tf.search.index` compares these exactly, by their float32
-vectors, which it reads at random from a memory map.
+taken as candidates. These are compared exactly, by their float32 vectors, which
+are read at random from a memory map.
 
 To build a searcher ScaNN copies the float32 vectors. So rows are taken in pieces of
 which one at a time fits in what the budget leaves, and each becomes a searcher of its
@@ -16,6 +16,7 @@ from scann.scann_ops.py.scann_ops_pybind import ScannSearcher
 
 from rmc_tf.config import IndexConfig
 from rmc_tf.search import searchers
+from rmc_tf.search.base import Search, first
 
 _PIECE = 1 << 18
 """Rows of a piece where nothing bounds memory."""
@@ -25,27 +26,22 @@ _WIDENINGS = 3
 """How often a search is widened before it is given up: eight times as many candidates."""
 
 
-class QuantisedVectors:
-    """Finds candidates for the nearest rows.
+class QuantisedSearch(Search):
+    """Finds candidates by a byte a number, and compares these exactly.
 
-    Attributes:
-      share: how many candidates there are, as a multiple of the rows asked for.
-      leaves_searched: share of the leaves whose rows are scored; 1 where there are no trees.
-      tree: whether there are.
+    Quantised vectors can't be moved: rows that move leave them, and every search compares all of
+    these exactly.
     """
 
-    def __init__(self, features: np.ndarray, k: int, config: IndexConfig) -> None:
-        """Builds a searcher a piece.
+    kind = "quantised"
 
-        Args:
-          features: [N, d] float32, as a rule a memory map; read once, in order.
-          k: how many neighbours will be asked for.
-          config: the budget, and where a search begins: candidates and leaves.
-        """
+    def __init__(self, features: np.ndarray, k: int, config: IndexConfig) -> None:
+        """See `Search`; the features are read once, in order, and a searcher is built a piece."""
+        super().__init__(features, k, config)
         size, dimensions = features.shape
-        self.tree = size > searchers.exact_rows(dimensions, config)
+        self._in_trees = size > searchers.exact_rows(dimensions, config)
         self.share = config.candidates
-        self.leaves_searched = config.leaves_searched if self.tree else 1.0
+        self.leaves_searched = config.leaves_searched if self._in_trees else 1.0
         self._widenings = 0
         count = -(-size // rows_of_a_piece(size, dimensions, config))
         ends = [size * number // count for number in range(count + 1)]  # all alike in size
@@ -55,31 +51,36 @@ class QuantisedVectors:
         ]
 
     def _built(self, rows: np.ndarray, k: int, config: IndexConfig) -> ScannSearcher:
-        return searchers.searcher(rows, k, config, tree=self.tree, quantised=True)
+        return searchers.searcher(rows, k, config, tree=self._in_trees, quantised=True)
 
-    def candidates(self, query: np.ndarray, k: int, besides: int = 0) -> np.ndarray:
-        """Returns candidates for the k nearest rows, [n] int64 in order of their numbers.
+    def nearest(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """See `Search`."""
+        moved = self.vectors.moved
+        found = self._candidates(query, round(k * self.share) + _SPARE + len(moved))
+        found = found[~self.vectors.have_moved(found)]
+        return self._nearest_of(np.concatenate([found, moved]), query, k)
 
-        Args:
-          query: [d] float32.
-          k: how many are asked for.
-          besides: how many candidates more.
-        """
-        wanted = round(k * self.share) + _SPARE + besides
+    def _candidates(self, query: np.ndarray, wanted: int) -> np.ndarray:
+        """Returns so many rows that are near by their quantised vectors, in order, [wanted]."""
         found, squared = [], []
         for begin, size, searcher in self._pieces:
-            leaves = searchers.leaves_of(size)
+            leaves = max(1, round(searchers.leaves_of(size) * self.leaves_searched))
             rows, distances = searcher.search(
                 query,
                 final_num_neighbors=min(wanted, size),
-                leaves_to_search=max(1, round(leaves * self.leaves_searched)) if self.tree else -1,
+                leaves_to_search=leaves if self._in_trees else -1,
             )
             found.append(begin + rows.astype(np.int64))
             squared.append(distances)
         rows, distances = np.concatenate(found), np.concatenate(squared)
         if len(rows) > wanted:
-            rows = rows[np.lexsort((rows, distances))[:wanted]]
+            rows, _ = first(wanted, rows, distances)
         return np.sort(rows)
+
+    def move_back(self) -> bool:
+        """See `Search`."""
+        self.vectors.move_back()
+        return True
 
     def widen(self) -> bool:
         """Doubles the candidates and the leaves; returns False where that was done often enough."""

@@ -186,6 +186,13 @@ def searcher(
         return scann_ops_pybind.create_searcher(features, settings, 1)
 
 
+def upsert(scann: scann_ops_pybind.ScannSearcher, rows: np.ndarray, vectors: np.ndarray) -> None:
+    """Moves rows [n] to vectors [n, d] where ScaNN has them, in place."""
+    if len(rows):
+        # The wrapper's own `upsert` wants a dictionary of all rows; the one below it doesn't.
+        scann.searcher.upsert(rows.tolist(), vectors, 1)
+
+
 def leaves_of(rows: int) -> int:
     """Returns how many leaves a tree over so many rows has."""
     return max(1, math.isqrt(rows))

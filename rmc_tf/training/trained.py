@@ -78,22 +78,17 @@ def _trained(
 ) -> Classifier:
     model, how = config.network(name)
     architecture = model.to_dict() | {"feature_layer": None, "path": None}
-    if model.denoising == "none":
-        del architecture["denoising"]
-    if not model.weights:
-        del architecture["weights"]  # what was trained before there was such a setting stays
-    elif pathlib.Path(model.weights).is_file():
+    if pathlib.Path(model.weights).is_file():
         architecture["weights"] = storage.checksum(pathlib.Path(model.weights))
     attack = how.loss.attack and config.attacks[how.loss.attack].to_dict()
     number = config.networks[name].number if name in config.networks else 0
-    changed = config.hardware.of_training()
     fingerprint = storage.fingerprint(
         versions("tensorflow", "keras"),
         dataset.train.fingerprint,
         architecture,
         [how.to_dict(), attack],
         [config.seed, number, config.deterministic],
-        *([changed] if changed else []),
+        config.hardware.of_training(),
     )
     path = folder / fingerprint
     if storage.is_committed(path):
@@ -101,7 +96,7 @@ def _trained(
     else:
         _train(name, number, config, dataset, path, say, traces(fingerprint))
     details = storage.check(path, kind=_KIND, fingerprint=fingerprint)
-    right = f"{100 * details['test_accuracy']:.1f} % on {details.get('tested', 'the test set')}"
+    right = f"{100 * details['test_accuracy']:.1f} % on {details['tested']}"
     made_by = f"{how.loss.kind} training" if how.epochs else "not trained here"
     say(f"network {name}: {details['name']}, {made_by}, {right}")
     return Classifier.load(
@@ -127,10 +122,11 @@ def _train(
     traces: Traces,
 ) -> None:
     model_config, how = config.network(name)
-    # Without training, of a data set that may be larger than memory, a sample is enough.
-    some = how.epochs == 0
-    tested = _sample(dataset.test, config.seed) if some else dataset.test.arrays()
-    train = _sample(dataset.train, config.seed) if some else dataset.train.arrays()
+    if how.epochs:
+        train, tested, called = dataset.train.arrays(), dataset.test.arrays(), "the test set"
+    else:  # the data set may be larger than memory, and a sample is enough
+        train, tested = _sample(dataset.train, config.seed), _sample(dataset.test, config.seed)
+        called = f"{len(tested.labels):,} rows of the test set"
     sample = to_float(train.images[:10_000])
     purpose = [number] if number else []
     keras.utils.set_random_seed(derive_seed(config.seed, "weights", *purpose))
@@ -160,9 +156,7 @@ def _train(
             devices=config.hardware.devices,
         )
     right = loop.accuracy(classifier, tested.images, tested.labels)
-    details = {"name": model.name, "test_accuracy": right}
-    if how.epochs == 0:
-        details["tested"] = f"{len(tested.labels):,} rows of the test set"
+    details = {"name": model.name, "test_accuracy": right, "tested": called}
     fingerprint = path.name
     with storage.committing(path, kind=_KIND, fingerprint=fingerprint, details=details) as beside:
         classifier.save(beside / "model.keras")

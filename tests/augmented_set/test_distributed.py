@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from rmc_tf.augmented_set import features, preparation, workers
 from rmc_tf.augmented_set.distributed import Distributed, engine
-from rmc_tf.augmented_set.engine import Advance, Engine, Job, Local, Some
+from rmc_tf.augmented_set.engine import Advance, Engine, Job, Local, Some, Work
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.augmented_set.workers import Task, Worker
 from rmc_tf.common import storage
@@ -227,7 +227,7 @@ class Files:
     folder: Path
 
     def maker(self, classifier: Classifier) -> Any:
-        def make(work: preparation._Work, folder: Path, advance: Advance) -> None:
+        def make(work: Work, folder: Path, advance: Advance) -> None:
             with storage.committing(folder / work.shard, kind="file", fingerprint="") as beside:
                 (beside / "file").write_text(work.shard)
 
@@ -251,7 +251,7 @@ class Failing:
     error: str
 
     def maker(self, classifier: Classifier) -> Any:
-        def make(work: preparation._Work, folder: Path, advance: Advance) -> None:
+        def make(work: Work, folder: Path, advance: Advance) -> None:
             raise ERRORS[self.error]
 
         return make
@@ -259,12 +259,11 @@ class Failing:
 
 def task_of(folder: Path, network: Path, fingerprint: str = "") -> Task:
     job = pickle.dumps(Files(folder))
-    return Task(folder, network, "features", False, fingerprint, job, (1, 1), True)
+    return Task(folder, network, "features", False, fingerprint, job, 1, 1, True)
 
 
 def shard(name: str) -> dict[str, bytes]:
-    work = preparation._Work(name, "", 0, np.arange(3), np.zeros(3, bool), 0)
-    return {"work": pickle.dumps(work)}
+    return {"work": pickle.dumps(Work(name, 3))}
 
 
 def test_a_node_that_does_not_see_the_work_directory_says_so(tmp_path: Path) -> None:

@@ -53,14 +53,14 @@ class Searching:
             **memory,
             "recall": self._recall(index, queries, expected),
         }
-        if index.quantised:
-            shipped = index.quantised.share
+        if index.report.kind == "quantised":
+            shipped = index.method.share
             found["recall_by_candidates"] = []
             for share in _SHARES:
-                index.quantised.share = share
+                index.method.share = share
                 recall = self._recall(index, queries, expected)
                 found["recall_by_candidates"].append([share, recall])
-            index.quantised.share = shipped
+            index.method.share = shipped
             found["cold_search_ms"] = self._cold(index, vectors, queries)
         return found | self._times(index, vectors, queries)
 

@@ -19,12 +19,8 @@ def build(
 ) -> keras.Model:
     """Returns the network; the layer "features" is the dense one.
 
-    Args:
-      config: `filters` is F; `widen` multiplies the width of the three layers.
-      image_shape: [H, W, C]; at least 4 pixels a side.
-      num_classes: width of the logits.
-      mean: [C], subtracted from the pixels.
-      variance: [C], its root divides the pixels.
+    `config.filters` is F, and `widen` multiplies the width of the three layers. Images have at
+    least 4 pixels a side. The other arguments are those of `architectures.build`.
     """
     images = keras.Input(image_shape, name="images")
     x = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(images)

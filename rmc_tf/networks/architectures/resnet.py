@@ -26,13 +26,8 @@ def build(
 ) -> keras.Model:
     """Returns a residual network; the layer "features" averages the last stage over space.
 
-    Args:
-      config: `blocks` is n, `filters` is F, `widen` multiplies those of each stage;
-        `denoising` follows each stage.
-      image_shape: [H, W, C].
-      num_classes: width of the logits.
-      mean: [C], subtracted from the pixels.
-      variance: [C], its root divides the pixels.
+    `config.blocks` is n, `filters` is F, `widen` multiplies those of each stage, and `denoising`
+    follows each stage. The other arguments are those of `architectures.build`.
     """
     images = keras.Input(image_shape, name="images")
     x = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(images)
