@@ -26,8 +26,8 @@ import numpy as np
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ThreatConfig
 from rmc_tf.defences.base import Defence, State, reseeded
-from rmc_tf.threats.ascent import EnsemblePGD
 from rmc_tf.threats.base import Knowledge, Weights, check_ascent, undisturbed, weights
+from rmc_tf.threats.ensemble_pgd import EnsemblePGD
 from rmc_tf.threats.pgd_skip import PGDSkip
 
 Climbs = Literal["newest", "sum", "min"]

@@ -30,8 +30,8 @@ from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.threats import hindsight
-from rmc_tf.threats.ascent import EnsemblePGD
 from rmc_tf.threats.base import Searched, Threat, weights
+from rmc_tf.threats.ensemble_pgd import EnsemblePGD
 from rmc_tf.threats.histories import answers_from, states_after
 from rmc_tf.threats.pgd_skip import strike
 from rmc_tf.threats.worst_case import WorstCase, retest
