@@ -4,28 +4,27 @@ They use no more of a defence than `predict`, `calibrate`, `snapshot`, `restore`
 and `network`, so they work on any (`defences.base`). In the order of what the
 attacker knows: the static network (transfer), D' (PGD-NN), the present weights
 (PGD-Skip), answers and nothing else, but many (noise, Square, HopSkipJump), the whole
-procedure (FPA, GMSA). `runner` attacks while it evaluates, `pgd_skip.strike` from moments of one
-history, and `worst_case` takes the best of several.
+procedure (FPA, GMSA). `runner` attacks while it evaluates, `histories` says what a defence has
+become at a moment, and `worst_case` takes the best of several.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.networks.classifier import Classifier
+from rmc_tf.threats import hop_skip_jump, noise, square
 from rmc_tf.threats.base import BatchThreat, Knowledge, Searched, Threat, check_ascent
-from rmc_tf.threats.gmsa import Climbs, climbing
-from rmc_tf.threats.hop_skip_jump import HopSkipJump
-from rmc_tf.threats.noise import Noise
+from rmc_tf.threats.gmsa import GMSA, Climbs
 from rmc_tf.threats.pgd_nn import PGDNN
 from rmc_tf.threats.pgd_skip import PGDSkip
-from rmc_tf.threats.square import Square
 from rmc_tf.threats.transfer import Transfer
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
+class Entry:
     """A threat as the registry knows it."""
 
     title: str
@@ -37,7 +36,7 @@ class Kind:
     black_box: bool = False
     """Whether it sees the answers and nothing else."""
     check: Callable[[ThreatConfig, AttackConfig], None] = lambda config, attack: None
-    """Refuses, by a `UserError`, what it can't do; before any work, and again when it is made."""
+    """Refuses, by a `UserError`, what it can't do, before it is made."""
     packages: tuple[str, ...] = ("cleverhans",)
     """Whose versions its results depend on, besides TensorFlow's and Keras'."""
     revision: int = 1
@@ -45,42 +44,54 @@ class Kind:
 
     @property
     def in_batches(self) -> bool:
-        """Whether many points are attacked in one state, as a strike does."""
+        """Whether it attacks many points in one state, as at a moment of a history."""
         return isinstance(self.make, type) and issubclass(self.make, BatchThreat)
 
 
-def _by_art(
-    title: str,
-    make: Callable[[ThreatConfig, Knowledge], Threat],
-    check: Callable[[ThreatConfig, AttackConfig], None],
-) -> Kind:
-    packages = ("adversarial-robustness-toolbox",)
-    return Kind(title, make, ("queries",), black_box=True, check=check, packages=packages)
+_ART = ("adversarial-robustness-toolbox",)
 
 
-def _simulating(title: str, climbs: Climbs) -> Kind:
+def _simulating(title: str, climbs: Climbs) -> Entry:
+    make = functools.partial(GMSA, climbs=climbs)
     # Revision 2: its first round is PGD-Skip's.
-    fields = ("rounds", "samples")
-    return Kind(title, climbing(climbs), fields, check=check_ascent, revision=2)
+    return Entry(title, make, ("rounds", "samples"), check=check_ascent, revision=2)
 
 
-THREATS: Mapping[str, Kind] = {
-    "transfer": Kind("Transfer from θ*", Transfer),
-    "pgd_nn": Kind(
-        "PGD-NN", PGDNN, ("vote", "temperature", "network_share"), True, check=check_ascent
+THREATS: Mapping[str, Entry] = {
+    "transfer": Entry("Transfer from θ*", Transfer),
+    "pgd_nn": Entry(
+        "PGD-NN",
+        PGDNN,
+        ("vote", "temperature", "network_share"),
+        searches=True,
+        check=check_ascent,
     ),
-    "pgd_skip": Kind("PGD-Skip", PGDSkip),
-    "noise": Kind("Noise", Noise, ("queries",), black_box=True),
-    "square": _by_art("Square, black box", Square, Square.check),
-    "hop_skip_jump": _by_art("HopSkipJump, black box", HopSkipJump, HopSkipJump.check),
+    "pgd_skip": Entry("PGD-Skip", PGDSkip),
+    "noise": Entry("Noise", noise.Noise, ("queries",), black_box=True),
+    "square": Entry(
+        "Square, black box",
+        square.Square,
+        ("queries",),
+        black_box=True,
+        check=square.check,
+        packages=_ART,
+    ),
+    "hop_skip_jump": Entry(
+        "HopSkipJump, black box",
+        hop_skip_jump.HopSkipJump,
+        ("queries",),
+        black_box=True,
+        check=hop_skip_jump.check,
+        packages=_ART,
+    ),
     "fpa": _simulating("FPA", "newest"),
     "gmsa_avg": _simulating("GMSA-AVG", "sum"),
     "gmsa_min": _simulating("GMSA-MIN", "min"),
 }
-IN_BATCHES = tuple(name for name, kind in THREATS.items() if kind.in_batches)
+IN_BATCHES = tuple(name for name, entry in THREATS.items() if entry.in_batches)
 
 
-def find(config: ThreatConfig) -> Kind:
+def find(config: ThreatConfig) -> Entry:
     """Returns the threat that a config names.
 
     Raises:
@@ -102,7 +113,7 @@ def find(config: ThreatConfig) -> Kind:
     return THREATS[name]
 
 
-def check(config: ThreatConfig, attack_models: Mapping[str, AttackConfig]) -> Kind:
+def check(config: ThreatConfig, attack_models: Mapping[str, AttackConfig]) -> Entry:
     """Returns the threat that a config names, if it can be made.
 
     Args:
@@ -112,14 +123,14 @@ def check(config: ThreatConfig, attack_models: Mapping[str, AttackConfig]) -> Ki
     Raises:
       UserError: no threat or attack model has that name, or the threat can't do what is asked.
     """
-    kind = find(config)
+    entry = find(config)
     if config.attack not in attack_models:
         raise UserError(
             f"--config.threats.*.attack={config.attack}: no such attack model; "
             f"known: {', '.join(attack_models)}"
         )
-    kind.check(config, attack_models[config.attack])
-    return kind
+    entry.check(config, attack_models[config.attack])
+    return entry
 
 
 def build(
@@ -139,5 +150,5 @@ def build(
     Raises:
       UserError: no threat or attack model has that name, or the threat can't do what is asked.
     """
-    kind = check(config, attack_models)
-    return kind.make(config, Knowledge(classifier, attack_models[config.attack], searched))
+    entry = check(config, attack_models)
+    return entry.make(config, Knowledge(classifier, attack_models[config.attack], searched))

@@ -104,6 +104,14 @@ def weights(classifier: Classifier) -> Weights:
     return [np.array(variable) for variable in variables(classifier)]
 
 
+def take_weights(copy: Classifier, defence: Defence) -> None:
+    """Gives a copy of a defence's network the weights that its next answer begins with."""
+    with undisturbed(defence):
+        present = weights(defence.network)
+    for variable, value in zip(variables(copy), present, strict=True):
+        variable.assign(value)
+
+
 def check_ascent(config: ThreatConfig, attack: AttackConfig) -> None:
     """Refuses an attack model that isn't projected gradient ascent on the loss of y.
 

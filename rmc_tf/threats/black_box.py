@@ -19,7 +19,7 @@ from rmc_tf.common.errors import UserError
 from rmc_tf.config import ThreatConfig
 from rmc_tf.defences.base import Defence, Prediction
 from rmc_tf.networks.classifier import Classifier
-from rmc_tf.threats.base import undisturbed
+from rmc_tf.threats.base import Knowledge, undisturbed
 
 _CIRCLE = 1_000
 """So many questions in a row that were asked before: the search leads nowhere. ART's HopSkipJump
@@ -83,6 +83,16 @@ class Answers:
         return np.asarray(classes[[answer.label for answer in answers]])
 
 
+class BlackBox:
+    """An attacker who knows A(x), the shape of images and the classes, and may ask so often."""
+
+    def __init__(self, config: ThreatConfig, knowledge: Knowledge) -> None:
+        """Prepares the attack; of the network nothing but its shapes is used."""
+        self._queries = config.queries
+        self._attack = knowledge.attack
+        self._classifier = knowledge.classifier
+
+
 @contextlib.contextmanager
 def asking(defence: Defence, queries: int) -> Iterator[Answers]:
     """Lets a defence be asked in its present state; it is left as it was found."""
@@ -106,33 +116,24 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def check_queries(config: ThreatConfig, least: int, what_for: str) -> None:
-    """Refuses a budget that isn't enough to begin.
+def check_by_art(config: ThreatConfig, least: int, what_for: str) -> None:
+    """Refuses a budget that isn't enough to begin, and an attack of ART without ART.
 
     Raises:
-      UserError: there are fewer queries than that.
+      UserError: there are fewer queries than `least`, or ART isn't installed.
     """
     if config.queries < least:
         raise UserError(
             f"--config.threats.*.queries={config.queries}: {config.threat} takes at least {least}, "
             f"for {what_for}"
         )
-
-
-def art_evasion(config: ThreatConfig) -> Any:
-    """Returns ART's module of attacks.
-
-    Raises:
-      UserError: ART isn't installed.
-    """
     try:
-        import art.attacks.evasion
+        import art.attacks.evasion  # noqa: F401
     except ImportError:
         raise UserError(
             f"--config.threats.*.threat={config.threat}: needs ART; "
             "pip install adversarial-robustness-toolbox (extra: audit)"
         ) from None
-    return art.attacks.evasion
 
 
 def art_classifier(classifier: Classifier, answer: Callable[[np.ndarray], np.ndarray]) -> Any:

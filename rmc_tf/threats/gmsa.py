@@ -18,7 +18,6 @@ state, with one seed and as many steps a round, whatever PGD-Skip breaks each of
 the three breaks, too.
 """
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -26,7 +25,7 @@ import numpy as np
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ThreatConfig
 from rmc_tf.defences.base import Defence, State, reseeded
-from rmc_tf.threats.base import Knowledge, Weights, check_ascent, undisturbed, weights
+from rmc_tf.threats.base import Knowledge, Weights, undisturbed, weights
 from rmc_tf.threats.ensemble_pgd import EnsemblePGD
 from rmc_tf.threats.pgd_skip import PGDSkip
 
@@ -54,11 +53,7 @@ class GMSA:
           config: rounds and samples.
           knowledge: the architecture and the attack model; nothing else is used.
           climbs: "newest": FPA; "sum": GMSA-AVG; "min": GMSA-MIN.
-
-        Raises:
-          UserError: the attack model isn't PGD or BIM, or is targeted.
         """
-        check_ascent(config, knowledge.attack)
         self._config = config
         self._newest_only = climbs == "newest"
         combine: Literal["sum", "min"] = "min" if climbs == "min" else "sum"
@@ -101,8 +96,3 @@ class GMSA:
         losses = [-np.log(max(float(a.probabilities[label]), 1e-12)) for a in answers]
         wrong = np.mean([answer.label != label for answer in answers])
         return Simulated(float(wrong), float(np.mean(losses)), adapted)
-
-
-def climbing(climbs: Climbs) -> Callable[[ThreatConfig, Knowledge], GMSA]:
-    """Returns what makes one of the three."""
-    return lambda config, knowledge: GMSA(config, knowledge, climbs)

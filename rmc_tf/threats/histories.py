@@ -52,7 +52,7 @@ def states_after(
     last = max(counts, default=0)
     if last > len(points):
         raise UserError(
-            f"a strike after {last} points (before + delay), of a history of {len(points)}; "
+            f"an attack after {last} points (before + delay), of a history of {len(points)}; "
             "lower --config.skip.before or --config.skip.delay, or lengthen the history"
         )
     states: dict[int, State] = {}
@@ -137,10 +137,3 @@ class Standing(Static):
         """Answers one query from the state; see `Defence.predict`."""
         self._defence.restore(self._state)
         return self._defence.predict(image)
-
-
-def answers_from(defence: Defence, state: State, images: np.ndarray) -> list[Prediction]:
-    """Returns the answer to each image as if it came next after one state."""
-    with undisturbed(defence):
-        standing = Standing(defence, state)
-        return [standing.predict(image) for image in images]

@@ -28,14 +28,7 @@ from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ThreatConfig
 from rmc_tf.defences.base import Defence
-from rmc_tf.threats.base import (
-    BatchThreat,
-    Knowledge,
-    check_ascent,
-    undisturbed,
-    variables,
-    weights,
-)
+from rmc_tf.threats.base import BatchThreat, Knowledge, take_weights
 
 _BATCH = 16
 """Images at once: each needs its distances to all rows, and 2K feature vectors."""
@@ -54,9 +47,8 @@ class PGDNN(BatchThreat):
           knowledge: with the rows that are searched.
 
         Raises:
-          UserError: no such rows, or the attack model isn't PGD or BIM, or is targeted.
+          UserError: there are no such rows.
         """
-        check_ascent(config, knowledge.attack)
         if knowledge.searched is None:
             raise UserError(
                 f"--config.threats.*.threat={config.threat}: this defence searches no rows; "
@@ -84,10 +76,7 @@ class PGDNN(BatchThreat):
     ) -> np.ndarray:
         """Returns an x' for each image; the defence counts only where its network's loss does."""
         if self._config.network_share:
-            with undisturbed(defence):
-                present = weights(defence.network)
-            for variable, value in zip(variables(self._present), present, strict=True):
-                variable.assign(value)
+            take_weights(self._present, defence)
         parts = [np.empty((0, *images.shape[1:]), np.float32)]
         for begin in range(0, len(images), _BATCH):
             batch = slice(begin, begin + _BATCH)

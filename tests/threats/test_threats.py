@@ -11,7 +11,6 @@ import pytest
 from rmc_tf import attacks, threats
 from rmc_tf.augmented_set import features, rows_on_disk
 from rmc_tf.common.errors import UserError
-from rmc_tf.common.seeding import derive_seed
 from rmc_tf.common.traces import NoTraces
 from rmc_tf.config import (
     AttackConfig,
@@ -30,10 +29,10 @@ from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.threats import hindsight
-from rmc_tf.threats.base import Searched, Threat, weights
+from rmc_tf.threats.base import Searched, Threat, undisturbed, weights
 from rmc_tf.threats.ensemble_pgd import EnsemblePGD
-from rmc_tf.threats.histories import answers_from, states_after
-from rmc_tf.threats.pgd_skip import strike
+from rmc_tf.threats.histories import Standing, states_after
+from rmc_tf.threats.pgd_skip import crafted_from, in_another_order, known_count
 from rmc_tf.threats.worst_case import WorstCase, retest
 from rmc_tf.training import loop
 
@@ -99,6 +98,13 @@ def _threat(
 ) -> Any:
     config = ThreatConfig(threat=name, attack="one", **settings)
     return threats.build(config, {"one": attack}, classifier, searched)
+
+
+def _answers_from(defence: Defence, state: State, images: np.ndarray) -> list[Prediction]:
+    """Returns the answer to each image as if it came next after one state."""
+    with undisturbed(defence):
+        standing = Standing(defence, state)
+        return [standing.predict(image) for image in images]
 
 
 def _same_state(one: State, other: State) -> bool:
@@ -175,26 +181,30 @@ def test_a_state_of_a_history_is_that_of_a_defence_that_answered_so_far(
     for image in images[:2]:
         rmc.predict(image)
     expected = rmc.predict(images[5])
-    assert all(_same(a, expected) for a in answers_from(rmc, states[2], images[[5, 5]]))
+    assert all(_same(a, expected) for a in _answers_from(rmc, states[2], images[[5, 5]]))
     assert sorted(states) == [0, 2, 3]
 
 
-def test_a_delayed_strike_crafts_at_p_and_is_answered_at_p_plus_q(
+def test_a_delayed_attack_is_crafted_at_p_and_answered_at_p_plus_q(
     rmc: RMC, deployed: Classifier, pgd: AttackConfig, test_rows: Examples
 ) -> None:
-    images, labels = test_rows
-    threat, heard = _threat("pgd_skip", pgd, deployed), Heard(rmc)
-    skips = [SkipConfig(before=1), SkipConfig(before=1, delay=2)]
-    at_once, delayed = strike(threat, heard, images[:5], skips, images[8:10], labels[8:10], seed=1)
-    assert len(heard.asked) == 3 + 2 * 2  # the history once, and each point once a strike
-    assert np.array_equal(at_once.images, delayed.images)
-    for image in images[:3]:
+    images, labels = test_rows[0][8:10], test_rows[1][8:10]
+    pgd = dataclasses.replace(pgd, random_start=False)
+    threat, heard, first = _threat("pgd_skip", pgd, deployed), Heard(rmc), rmc.snapshot()
+    states = states_after(heard, test_rows[0][:5], [1, 3])
+    assert len(heard.asked) == 3  # the history once for both
+    crafted = crafted_from(threat, heard, states[1], images, labels, seed=1)
+    assert len(heard.asked) == 3  # PGD-Skip asks nothing
+    assert _same_state(rmc.snapshot(), first)
+    at_once, delayed = (_answers_from(rmc, states[count], crafted) for count in (1, 3))
+    for number, image in enumerate(test_rows[0][:3]):
         rmc.predict(image)
         rmc.calibrate()
-    assert _same(rmc.predict(delayed.images[0]), delayed.predictions[0])
-    assert not _same(delayed.predictions[0], at_once.predictions[0])
-    answered = np.array([prediction.label for prediction in delayed.predictions])
-    assert delayed.accuracy(labels[8:10]) == (answered == labels[8:10]).sum() / 2
+        if number == 0:
+            assert np.array_equal(crafted, threat.craft_batch(rmc, images, labels, 0))
+    assert not np.array_equal(crafted, threat.craft_batch(rmc, images, labels, 0))
+    assert _same(rmc.predict(crafted[0]), delayed[0])
+    assert not _same(delayed[0], at_once[0])
 
 
 @pytest.mark.parametrize(("share", "known"), [(0.0, 0), (0.5, 2)])
@@ -208,33 +218,32 @@ def test_a_partial_attacker_adapts_its_own_defence_to_the_points_it_knows(
 ) -> None:
     images, labels = test_rows
     simulator = Heard(rmc)  # of the same seed as the defender, and afresh
-    threat = _threat("pgd_skip", pgd, deployed)
-    skip = SkipConfig(before=4, known_share=share)
-    (partial,) = strike(
-        threat, rmc, images[:4], [skip], images[8:9], labels[8:9], seed=1, simulator=simulator
-    )
+    threat = _threat("pgd_skip", dataclasses.replace(pgd, random_start=False), deployed)
+    assert known_count(SkipConfig(before=4, known_share=share)) == known
+    points = in_another_order(images[:4], seed=1)
+    state = states_after(simulator, points, [known])[known]
     assert len(simulator.asked) == known
     history = {image.tobytes() for image in images[:4]}
+    assert {image.tobytes() for image in points} == history
     assert {image.tobytes() for image in simulator.asked} <= history
     assert not known or not np.array_equal(simulator.asked, images[:known])  # out of order
-    for image in simulator.asked:
+    crafted = crafted_from(threat, simulator, state, images[8:9], labels[8:9], seed=1)
+    for image in points[:known]:
         rmc.predict(image)
-    seed_of_the_strike = derive_seed(1, "strike")
-    believed = threat.craft_batch(rmc, images[8:9], labels[8:9], seed_of_the_strike)
-    assert np.array_equal(partial.images, believed)
+    believed = threat.craft_batch(rmc, images[8:9], labels[8:9], 0)
+    assert np.array_equal(crafted, believed)
 
 
-def test_strikes_that_cannot_be_are_refused(
-    rmc: RMC, deployed: Classifier, pgd: AttackConfig, test_rows: Examples
-) -> None:
-    images, labels = test_rows
-    threat = _threat("pgd_skip", pgd, deployed)
-    for skip, said in (
-        (SkipConfig(before=3, delay=2), "a strike after 5 points.*history of 4"),
-        (SkipConfig(before=0, known_share=0.5), "known_share=0.5.*simulator"),
-    ):
-        with pytest.raises(UserError, match=said):
-            strike(threat, rmc, images[:4], [skip], images[8:9], labels[8:9], seed=1)
+def test_the_order_of_the_known_points_is_drawn_by_the_seed() -> None:
+    points = np.arange(40.0).reshape(40, 1)
+    one, same, other = (in_another_order(points, seed).ravel().tolist() for seed in (1, 1, 2))
+    assert one == same != other
+    assert sorted(one) == sorted(other) == points.ravel().tolist()
+
+
+def test_a_moment_after_the_end_of_a_history_is_refused(rmc: RMC, test_rows: Examples) -> None:
+    with pytest.raises(UserError, match=r"an attack after 5 points.*history of 4"):
+        states_after(rmc, test_rows[0][:4], [3, 5])
 
 
 def test_without_masking_the_answer_is_that_of_the_weights_that_the_history_left(
@@ -253,8 +262,8 @@ def test_without_masking_the_answer_is_that_of_the_weights_that_the_history_left
     assert answer.steps == 0
     assert not _same(answer, rmc.predict(images[1]))
     state = defence.snapshot()
-    masked = answers_from(rmc, state, images[2:3])[0]
-    assert not _same(answers_from(defence, state, images[2:3])[0], masked)
+    masked = _answers_from(rmc, state, images[2:3])[0]
+    assert not _same(_answers_from(defence, state, images[2:3])[0], masked)
     assert _same(rmc.predict(images[2]), masked)  # left as it was found
 
 
@@ -470,7 +479,7 @@ def test_whatever_pgd_skip_breaks_gmsa_breaks_too_with_as_many_steps_a_round(
         first, heard = skip.craft(rmc, image, label, number), Heard(rmc)
         chosen = gmsa.craft(heard, image, label, number)
         assert np.array_equal(heard.asked[0], first)  # the first round is PGD-Skip
-        by_skip, by_gmsa = (answers_from(rmc, state, x[None])[0] for x in (first, chosen))
+        by_skip, by_gmsa = (_answers_from(rmc, state, x[None])[0] for x in (first, chosen))
         broken.append((by_skip.label != label, by_gmsa.label != label))
         assert broken[-1][1] or not broken[-1][0]
         assert broken[-1][1] or by_gmsa.probabilities[label] <= by_skip.probabilities[label]
