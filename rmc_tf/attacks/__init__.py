@@ -12,8 +12,8 @@ import tensorflow as tf
 from rmc_tf.attacks import cw_l2, fgsm, jsma, mim, pgd
 from rmc_tf.attacks.base import Attack, Batch, random_start
 from rmc_tf.attacks.craft import Craft, draw_targets
-from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig
+from rmc_tf.config.section import require
 from rmc_tf.networks.classifier import Classifier
 
 __all__ = ["ATTACKS", "Craft", "build", "draw_targets", "draws_at_random", "find", "in_graph"]
@@ -35,28 +35,19 @@ def find(config: AttackConfig) -> Attack:
       UserError: no attack has that name, or it can't do what the config asks for.
     """
     name = config.attack
-    if name not in ATTACKS:
-        raise UserError(
-            f"--config.attacks.*.attack={name}: no such attack; known: {', '.join(ATTACKS)}"
-        )
+    rule = f"no such attack; known: {', '.join(ATTACKS)}"
+    require(name in ATTACKS, "attacks.*.attack", name, rule)
     attack = ATTACKS[name]
-    if config.norm not in attack.norms:
-        raise UserError(
-            f"--config.attacks.*.norm={config.norm}: {name} has no such norm; "
-            f"known: {', '.join(attack.norms)}"
-        )
-    if attack.targets == "always" and not config.targeted:
-        raise UserError(
-            f"--config.attacks.*.targeted=False: {name} can only be targeted; set it to true"
-        )
+    rule = f"{name} has no such norm; known: {', '.join(attack.norms)}"
+    require(config.norm in attack.norms, "attacks.*.norm", config.norm, rule)
+    can = config.targeted or attack.targets != "always"
+    rule = f"{name} can only be targeted; set it to true"
+    require(can, "attacks.*.targeted", config.targeted, rule)
     for field in dataclasses.fields(AttackConfig):
         value = getattr(config, field.name)
-        unread = field.name not in ("attack", "norm", *attack.settings)
-        if unread and value != field.default:
-            raise UserError(
-                f"--config.attacks.*.{field.name}={value}: {name} has no such setting; leave it "
-                f"out; it reads {', '.join(attack.settings)}"
-            )
+        read = field.name in ("attack", "norm", *attack.settings)
+        rule = f"{name} has no such setting; leave it out; it reads {', '.join(attack.settings)}"
+        require(read or value == field.default, f"attacks.*.{field.name}", value, rule)
     return attack
 
 
@@ -94,11 +85,11 @@ def in_graph(
     """
     attack = find(config)
     anywhere = attack.random_start(config)
-    if starts_at_x and not anywhere:
-        raise UserError(
-            f"--config.*.loss.starts_at_x={starts_at_x:g}: {config.attack} begins at x in every "
-            "batch; leave it out, or name an attack with random_start, as pgd has"
-        )
+    rule = (
+        f"{config.attack} begins at x in every batch; leave it out, or name an attack with "
+        "random_start, as pgd has"
+    )
+    require(anywhere or not starts_at_x, "*.loss.starts_at_x", f"{starts_at_x:g}", rule)
 
     def perturb(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         aims, starts = labels, images

@@ -12,8 +12,8 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 
-from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, ThreatConfig
+from rmc_tf.config.section import require
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats import hop_skip_jump, noise, square
 from rmc_tf.threats.base import BatchThreat, Knowledge, Searched, Threat, check_ascent
@@ -98,18 +98,14 @@ def find(config: ThreatConfig) -> Entry:
       UserError: no threat has that name, or it has no such setting.
     """
     name = config.threat
-    if name not in THREATS:
-        raise UserError(
-            f"--config.threats.*.threat={name}: no such threat; known: {', '.join(THREATS)}"
-        )
+    rule = f"no such threat; known: {', '.join(THREATS)}"
+    require(name in THREATS, "threats.*.threat", name, rule)
     read = ("threat", "attack", *THREATS[name].settings)
     for field in dataclasses.fields(ThreatConfig):
         value = getattr(config, field.name)
-        if field.name not in read and value != field.default:
-            raise UserError(
-                f"--config.threats.*.{field.name}={value}: {name} has no such setting; leave it "
-                f"out; it reads {', '.join(read)}"
-            )
+        rule = f"{name} has no such setting; leave it out; it reads {', '.join(read)}"
+        holds = field.name in read or value == field.default
+        require(holds, f"threats.*.{field.name}", value, rule)
     return THREATS[name]
 
 
@@ -124,11 +120,8 @@ def check(config: ThreatConfig, attack_models: Mapping[str, AttackConfig]) -> En
       UserError: no threat or attack model has that name, or the threat can't do what is asked.
     """
     entry = find(config)
-    if config.attack not in attack_models:
-        raise UserError(
-            f"--config.threats.*.attack={config.attack}: no such attack model; "
-            f"known: {', '.join(attack_models)}"
-        )
+    rule = f"no such attack model; known: {', '.join(attack_models)}"
+    require(config.attack in attack_models, "threats.*.attack", config.attack, rule)
     entry.check(config, attack_models[config.attack])
     return entry
 
@@ -148,7 +141,7 @@ def build(
       searched: the rows that the defence searches, for those threats that use them.
 
     Raises:
-      UserError: no threat or attack model has that name, or the threat can't do what is asked.
+      UserError: see `check`; or there are no rows for a threat that uses them.
     """
     entry = check(config, attack_models)
     return entry.make(config, Knowledge(classifier, attack_models[config.attack], searched))

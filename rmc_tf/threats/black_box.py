@@ -17,6 +17,7 @@ import numpy as np
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import ThreatConfig
+from rmc_tf.config.section import require
 from rmc_tf.defences.base import Defence, Prediction
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import Knowledge, undisturbed
@@ -34,23 +35,21 @@ class Answers:
     """What a defence answers in one state, to a limited number of questions.
 
     Attributes:
-      asked: the images, [H, W, C] float32, each once, in the order of the questions.
-      predictions: the answer to each.
+      known: each image that was asked, [H, W, C] float32, with its answer, by the image's bytes; in
+        the order of the questions.
     """
 
     def __init__(self, answer: Callable[[np.ndarray], Prediction], queries: int) -> None:
         """Has not been asked yet."""
         self._answer = answer
         self._queries = queries
-        self._places: dict[bytes, int] = {}
         self._repeats = 0
-        self.asked: list[np.ndarray] = []
-        self.predictions: list[Prediction] = []
+        self.known: dict[bytes, tuple[np.ndarray, Prediction]] = {}
 
     @property
     def left(self) -> int:
         """How many more images may be asked."""
-        return self._queries - len(self.asked)
+        return self._queries - len(self.known)
 
     def ask(self, image: np.ndarray) -> Prediction:
         """Returns the answer to an image, [H, W, C] in [0, 1].
@@ -60,17 +59,15 @@ class Answers:
         """
         x = np.array(image, np.float32)
         key = x.tobytes()
-        if key not in self._places:
+        if key not in self.known:
             if self.left <= 0:
                 raise BudgetSpent
-            self.predictions.append(self._answer(x))
-            self.asked.append(x)
-            self._places[key] = len(self.asked) - 1
+            self.known[key] = x, self._answer(x)
             self._repeats = 0
         self._repeats += 1
         if self._repeats > _CIRCLE:
             raise BudgetSpent
-        return self.predictions[self._places[key]]
+        return self.known[key][1]
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Returns the answers to [B, H, W, C] as probabilities, [B, classes]."""
@@ -122,11 +119,8 @@ def check_by_art(config: ThreatConfig, least: int, what_for: str) -> None:
     Raises:
       UserError: there are fewer queries than `least`, or ART isn't installed.
     """
-    if config.queries < least:
-        raise UserError(
-            f"--config.threats.*.queries={config.queries}: {config.threat} takes at least {least}, "
-            f"for {what_for}"
-        )
+    rule = f"{config.threat} takes at least {least}, for {what_for}"
+    require(config.queries >= least, "threats.*.queries", config.queries, rule)
     try:
         import art.attacks.evasion  # noqa: F401
     except ImportError:

@@ -49,12 +49,6 @@ class EnsemblePGD:
             ],
         )
 
-    @property
-    def tracing_count(self) -> int:
-        """How often TensorFlow has traced the attack; more than once would be our bug."""
-        count: int = self._compiled.experimental_get_tracing_count()
-        return count
-
     def __call__(
         self, members: Sequence[Weights], images: np.ndarray, labels: np.ndarray, seed: int
     ) -> np.ndarray:

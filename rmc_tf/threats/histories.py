@@ -53,57 +53,39 @@ def states_after(
     if last > len(points):
         raise UserError(
             f"an attack after {last} points (before + delay), of a history of {len(points)}; "
-            "lower --config.skip.before or --config.skip.delay, or lengthen the history"
+            "lower one of them, or lengthen the history"
         )
     states: dict[int, State] = {}
-    with undisturbed(defence) as first:
-        latest, answered = first, 0
+    with undisturbed(defence) as state:
+        answered = 0
         for count in sorted(counts):
-            if count > answered:
-                latest = _go_on(
-                    defence, points, (latest, answered), count, folder, checkpoint_seconds, what
-                )
-            states[count], answered = latest, count
+            stored = _latest(folder, count)
+            if stored is not None and _number(stored) > answered:
+                state, answered = storage.read_arrays(stored), _number(stored)
+            if answered < count:
+                defence.restore(state)
+                saved = time.monotonic()
+                with progress(what, count, answered, "point") as advance:
+                    for number in range(answered, count):
+                        defence.predict(points[number])
+                        defence.calibrate()
+                        advance(1)
+                        if folder is not None and time.monotonic() - saved > checkpoint_seconds:
+                            _keep(folder, "checkpoint", number + 1, defence.snapshot())
+                            saved = time.monotonic()
+                state, answered = defence.snapshot(), count
+            if folder is not None and count and not (folder / _name("after", count)).exists():
+                _keep(folder, "after", count, state)
+            states[count] = state
     return states
 
 
-def _go_on(
-    defence: Defence,
-    points: np.ndarray,
-    begin: tuple[State, int],
-    count: int,
-    folder: pathlib.Path | None,
-    checkpoint_seconds: float,
-    what: str,
-) -> State:
-    """Returns the state after more points than that of `begin`, from the latest that is known."""
-    state, answered = begin
-    stored = _latest(folder, count)
-    if stored is not None and _number(stored) > answered:
-        state, answered = storage.read_arrays(stored), _number(stored)
-    if answered < count:
-        defence.restore(state)
-        saved = time.monotonic()
-        with progress(what, count, answered, "point") as advance:
-            for number in range(answered, count):
-                defence.predict(points[number])
-                defence.calibrate()
-                advance(1)
-                if folder is not None and time.monotonic() - saved > checkpoint_seconds:
-                    _keep(folder, "checkpoint", number + 1, defence.snapshot())
-                    saved = time.monotonic()
-        state = defence.snapshot()
-    if folder is not None and not (folder / _name("after", count)).exists():
-        _keep(folder, "after", count, state)
-    return state
-
-
-def _keep(folder: pathlib.Path, kind: str, count: int, state: State) -> None:
+def _keep(folder: pathlib.Path, prefix: str, count: int, state: State) -> None:
     """Writes a state, and removes the checkpoints before it."""
     folder.mkdir(parents=True, exist_ok=True)
-    storage.write_arrays(folder / _name(kind, count), state)
+    storage.write_arrays(folder / _name(prefix, count), state)
     for checkpoint in folder.glob("checkpoint-*.npz"):
-        if _number(checkpoint) < count or (kind == "after" and _number(checkpoint) == count):
+        if _number(checkpoint) < count or (prefix == "after" and _number(checkpoint) == count):
             checkpoint.unlink()
 
 
@@ -113,8 +95,8 @@ def _latest(folder: pathlib.Path | None, count: int) -> pathlib.Path | None:
     return max((f for f in files if _number(f) <= count), key=_number, default=None)
 
 
-def _name(kind: str, count: int) -> str:
-    return f"{kind}-{count:06d}.npz"
+def _name(prefix: str, count: int) -> str:
+    return f"{prefix}-{count:06d}.npz"
 
 
 def _number(file: pathlib.Path) -> int:

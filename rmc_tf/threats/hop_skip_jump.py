@@ -84,9 +84,9 @@ class HopSkipJump(BlackBox):
 
     def _best(self, answers: Answers, image: np.ndarray, label: int) -> np.ndarray:
         """Returns the nearest image that was answered wrongly, or else the last, in A(x)."""
-        both = zip(answers.asked, answers.predictions, strict=True)
-        wrong = [x for x, answer in both if answer.label != label]
-        images = np.array(wrong or answers.asked[-1:])
+        known = list(answers.known.values())
+        wrong = [x for x, answer in known if answer.label != label]
+        images = np.array(wrong or [known[-1][0]])
         distances = distance(images, np.broadcast_to(image, images.shape), self._attack.norm)
         nearest = images[distances.argmin()]
         inside = project(tf.constant(nearest[None]), tf.constant(image[None]), self._attack)

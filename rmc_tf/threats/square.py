@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, ThreatConfig
+from rmc_tf.config.section import require
 from rmc_tf.defences.base import Defence
 from rmc_tf.threats.black_box import BlackBox, art_classifier, asking, check_by_art, seeded
 
@@ -14,11 +14,8 @@ def check(config: ThreatConfig, attack: AttackConfig) -> None:
     Raises:
       UserError: the ball isn't L∞, or there are too few queries, or ART isn't installed.
     """
-    if attack.norm != "linf":
-        raise UserError(
-            f"--config.attacks.*.norm={attack.norm}: {config.threat} has linf only; "
-            "choose an attack model of that norm, or hop_skip_jump"
-        )
+    rule = f"{config.threat} has linf only; choose an attack model of that norm, or hop_skip_jump"
+    require(attack.norm == "linf", "attacks.*.norm", attack.norm, rule)
     check_by_art(config, 3, "the image, stripes and a square")
 
 
