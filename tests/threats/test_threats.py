@@ -26,6 +26,7 @@ from rmc_tf.defences.base import Defence, Prediction, State, reseeded
 from rmc_tf.defences.non_masking import NonMasking
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.undefended import Undefended
+from rmc_tf.evaluation.streams import Stream
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.threats import hindsight
@@ -271,21 +272,21 @@ def test_without_masking_the_answer_is_that_of_the_weights_that_the_history_left
 def tuned(
     deployed: Classifier, pgd: AttackConfig, test_rows: Examples, tmp_path: pathlib.Path
 ) -> Any:
-    def of(points: int, examples: int) -> tuple[Classifier, NoTraces]:
-        images, labels = test_rows
-        traces = NoTraces()
-        network = hindsight.train(
+    def of(points: int, examples: int) -> Classifier:
+        history = Stream("clean", *test_rows, np.arange(len(test_rows[1])), "of a test", {})
+        return hindsight.network(
             deployed,
-            images[:points],
-            labels[:points],
+            history,
+            points,
             attack=pgd,
             examples=examples,
             settings=TrainingConfig(batch_size=8, learning_rate=1e-2),
             seed=0,
-            checkpoint=tmp_path / f"{points}.npz",
-            traces=traces,
+            deterministic=True,
+            folder=tmp_path / "train",
+            say=lambda line: None,
+            traces=lambda fingerprint: NoTraces(),
         )
-        return network, traces
 
     return of
 
@@ -295,7 +296,7 @@ def test_hindsight_training_withstands_the_attack_on_the_points_it_was_shown(
 ) -> None:
     images, labels = test_rows
     before = deployed.fingerprint()
-    network, _ = tuned(16, 800)
+    network = tuned(16, 800)
 
     def accuracy(classifier: Classifier) -> float:
         crafted = attacks.build(pgd, classifier)(images[:16], labels[:16], 0)
@@ -333,7 +334,7 @@ def test_hindsight_training_ends_with_the_last_example_it_is_allowed(
 def test_hindsight_training_without_points_leaves_the_network_as_it_was(
     tuned: Any, deployed: Classifier
 ) -> None:
-    assert tuned(0, 100)[0].fingerprint() == deployed.fingerprint()
+    assert tuned(0, 100).fingerprint() == deployed.fingerprint()
 
 
 def test_a_threat_that_is_not_there_or_cannot_is_refused(
