@@ -75,4 +75,5 @@ def crafted_from(
     """
     with undisturbed(believer):
         believer.restore(believed)
+        # The label of the seed is as it always was: another would draw other starts.
         return threat.craft_batch(believer, images, labels, derive_seed(seed, "strike"))
