@@ -190,7 +190,8 @@ def test_a_delayed_attack_is_crafted_at_p_and_answered_at_p_plus_q(
     rmc: RMC, deployed: Classifier, pgd: AttackConfig, test_rows: Examples
 ) -> None:
     images, labels = test_rows[0][8:10], test_rows[1][8:10]
-    pgd = dataclasses.replace(pgd, random_start=False)
+    # Under L2 other weights lead elsewhere, be it by one bit.
+    pgd = dataclasses.replace(pgd, norm="l2", epsilon=1.2, step_size=0.3, random_start=False)
     threat, heard, first = _threat("pgd_skip", pgd, deployed), Heard(rmc), rmc.snapshot()
     states = states_after(heard, test_rows[0][:5], [1, 3])
     assert len(heard.asked) == 3  # the history once for both
