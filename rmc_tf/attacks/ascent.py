@@ -23,7 +23,7 @@ from rmc_tf.config import AttackConfig
 
 Loss = Callable[[tf.Tensor], tuple[tf.Tensor | None, tf.Tensor]]
 """Iterates [B, H, W, C] to what is maximised, [B], and the direction that leads up, [B, H, W, C].
-Where no choice looks at the first it may be None."""
+The first may be None where there is no choice, since nothing looks at it then."""
 
 Momentum = Callable[[tf.Tensor, tf.Tensor, AttackConfig], tf.Tensor]
 """The last direction, 0 at first, and the new gradient to the new direction, [B, H, W, C]."""
@@ -49,7 +49,7 @@ Choice = Callable[[Kept, tf.Tensor, tf.Tensor], Kept]
 
 
 def cross_entropy(logits: Logits, batch: Batch, config: AttackConfig) -> Loss:
-    """Returns the loss of one network: of y, or less that of the class to reach where targeted."""
+    """Returns the loss of one network: that of y; where targeted, minus that of the target."""
 
     def loss(iterates: tf.Tensor) -> tuple[None, tf.Tensor]:
         entropy = tf.nn.sparse_softmax_cross_entropy_with_logits
@@ -93,8 +93,8 @@ def ascend(
       momentum: from gradients to directions; None: each gradient as it is.
       step: from a direction to the move along it.
       projection: back into A(x).
-      choice: which iterates to return, the start and the last among them, whose value then is
-        asked for, too. None: the last.
+      choice: which iterates to return. It sees all of them, from the start to the last. None: the
+        last, and no value is asked for.
     """
     steps = config.iterations if steps is None else steps
     iterates, direction = batch.starts, tf.zeros_like(batch.starts)

@@ -66,7 +66,7 @@ class Threat(Protocol):
 
 
 class BatchThreat(abc.ABC):
-    """A threat to which many points are no other than one, since it simulates no answers."""
+    """A threat that simulates no answers, and so attacks many points in one state at once."""
 
     @abc.abstractmethod
     def craft_batch(

@@ -23,8 +23,8 @@ from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import Knowledge, undisturbed
 
 _CIRCLE = 1_000
-"""So many questions in a row that were asked before: the search leads nowhere. ART's HopSkipJump
-halves a step until an answer changes, without end where rounding has put it on y's side."""
+"""After so many questions in a row that were asked before, the search is ended. ART's HopSkipJump
+halves a step until an answer changes; where rounding has put it on y's side that has no end."""
 
 
 class BudgetSpent(Exception):  # noqa: N818 - no error: how a search ends that has no end of its own

@@ -9,7 +9,7 @@
     put the defence back; stop if its answer was wrong
   submit the x' whose simulated answer was worst
 
-Their code has weak points that are not inherited here (facts.md, section 2): it
+Their code has weak points that are not inherited here: it
 submits the clean image where no round was enough, and simulates with another
 optimizer state and other randomness than the defender answers with. Here the
 defence itself is asked and put back, to the bit, so its answer to what is

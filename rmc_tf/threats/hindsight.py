@@ -1,8 +1,8 @@
 """Hindsight adversarial training, the baseline of Table 7 (section 6).
 
-No threat, but what the threats' other side could have done at best: the points
-that RMC has seen, "as a new training set by revealing their correct labels", and
-as many adversarial examples of the network as it becomes as RMC has in D'.
+It is no threat, but a rival of the defence: adversarial training on the points that
+RMC has seen, "as a new training set by revealing their correct labels". It makes as
+many adversarial examples as D' holds, each against the weights of its own step.
 
 The points are taken as the defender saw them. Where they were attacked (they are
 of U, x̂ in the paper), the training attacks them once more.
