@@ -1,7 +1,6 @@
 """What an attack file provides, and the steps that the gradient attacks have in common."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
@@ -56,15 +55,13 @@ class Attack:
     """Whether XLA can compile it: whether all shapes follow from that of the images."""
 
     @property
-    def starts_anywhere(self) -> bool:
-        """Whether it can begin at another point than x."""
+    def bounded(self) -> bool:
+        """Whether A(x) is a ball of radius ε; only then can it begin at another point than x."""
         return "epsilon" in self.settings
 
-
-def unbounded(config: AttackConfig, features: int) -> float:
-    """The radius of an attack that minimises the distance instead of bounding it."""
-    del config, features
-    return math.inf
+    def random_start(self, config: AttackConfig) -> bool:
+        """Returns whether it begins at a random point of A(x)."""
+        return config.random_start and "random_start" in self.settings
 
 
 def order(norm: Norm) -> float:
@@ -76,6 +73,11 @@ def project(adversarial: tf.Tensor, images: tf.Tensor, config: AttackConfig) -> 
     """Returns the points of A(x) and [0, 1] nearest to some images, [B, H, W, C]."""
     inside = images + clip_eta(adversarial - images, order(config.norm), config.epsilon)
     return tf.clip_by_value(inside, 0.0, 1.0)
+
+
+def start(images: tf.Tensor, config: AttackConfig, seed: tf.Tensor) -> tf.Tensor:
+    """Returns where to begin, [B, H, W, C]: anywhere in A(x), or at x, as the config says."""
+    return random_start(images, config, seed) if config.random_start else images
 
 
 def random_start(images: tf.Tensor, config: AttackConfig, seed: tf.Tensor) -> tf.Tensor:

@@ -1,33 +1,27 @@
 """MIM: gradient ascent with momentum, the attack that transfers (Dong et al. 2018).
 
-The loop is CleverHans' `momentum_iterative_method`, which it equals where it
-begins at x, with `targeted` and the start left to the caller.
+From x it equals CleverHans' `momentum_iterative_method`; `targeted` and the start
+are left to the caller.
 """
 
 import tensorflow as tf
-from cleverhans.tf2.utils import compute_gradient, optimize_linear
 
-from rmc_tf.attacks.base import Attack, Batch, Logits, order, project
+from rmc_tf.attacks.ascent import ascend, cross_entropy
+from rmc_tf.attacks.base import Attack, Batch, Logits
 from rmc_tf.config import AttackConfig
 
 
 def perturb(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
     """Returns the last iterate of `config.iterations` projected steps; see `base.Perturb`."""
-    axes = list(range(1, batch.images.shape.rank))
-    adversarial, momentum = batch.starts, tf.zeros_like(batch.images)
-    for _ in tf.range(config.iterations):
-        gradient = compute_gradient(
-            logits,
-            tf.nn.sparse_softmax_cross_entropy_with_logits,
-            adversarial,
-            batch.labels,
-            config.targeted,
-        )
-        scale = tf.reduce_mean(tf.abs(gradient), axes, keepdims=True)
-        momentum = config.decay * momentum + gradient / tf.maximum(scale, 1e-12)
-        step = optimize_linear(momentum, config.step_size, order(config.norm))
-        adversarial = project(adversarial + step, batch.images, config)
-    return adversarial
+    loss = cross_entropy(logits, batch, config)
+    return ascend(loss, batch, config, momentum=_accumulated)
+
+
+def _accumulated(direction: tf.Tensor, gradient: tf.Tensor, config: AttackConfig) -> tf.Tensor:
+    """Returns μ·v + g / mean|g| (Dong et al. 2018, Eq. 6; CleverHans' mean for the L1 norm)."""
+    axes = list(range(1, gradient.shape.rank))
+    scale = tf.reduce_mean(tf.abs(gradient), axes, keepdims=True)
+    return config.decay * direction + gradient / tf.maximum(scale, 1e-12)
 
 
 ATTACK = Attack(

@@ -2,34 +2,26 @@
 
 They differ in where they begin: BIM at x, PGD anywhere in the ball. CleverHans'
 own loop draws its start from TensorFlow's global generator, which a compiled
-function can't be made to repeat. So the start comes from the caller here, and the
-loop is CleverHans' pieces, `fast_gradient_method` and `clip_eta`; from x it
-equals its `projected_gradient_descent`.
+function can't be made to repeat. So the start comes from the caller here; from x
+it equals CleverHans' `projected_gradient_descent`.
 """
 
 import tensorflow as tf
-from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
 
-from rmc_tf.attacks.base import Attack, Batch, Logits, order, project
+from rmc_tf.attacks.ascent import ascend, cross_entropy
+from rmc_tf.attacks.base import Attack, Batch, Logits, project
 from rmc_tf.config import AttackConfig
 
 
 def perturb(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
     """Returns the last iterate of `config.iterations` projected steps; see `base.Perturb`."""
-    adversarial = batch.starts
-    for _ in tf.range(config.iterations):
-        adversarial = fast_gradient_method(
-            logits,
-            adversarial,
-            config.step_size,
-            order(config.norm),
-            clip_min=0.0,
-            clip_max=1.0,
-            y=batch.labels,
-            targeted=config.targeted,
-        )
-        adversarial = project(adversarial, batch.images, config)
-    return adversarial
+    loss = cross_entropy(logits, batch, config)
+    return ascend(loss, batch, config, projection=_range_then_ball)
+
+
+def _range_then_ball(points: tf.Tensor, images: tf.Tensor, config: AttackConfig) -> tf.Tensor:
+    """Clips to [0, 1] before the ball, too, as CleverHans' `fast_gradient_method` does."""
+    return project(tf.clip_by_value(points, 0.0, 1.0), images, config)
 
 
 _SETTINGS = ("epsilon", "step_size", "iterations", "targeted")

@@ -19,19 +19,15 @@ def slopes(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np
       images: x, [M, H, W, C] float32 in [0, 1].
       labels: y, [M].
     """
-    parts = [
-        _slopes(classifier, images[begin : begin + _BATCH], labels[begin : begin + _BATCH])
-        for begin in range(0, len(images), _BATCH)
-    ]
+    parts = []
+    for begin in range(0, len(images), _BATCH):
+        batch = slice(begin, begin + _BATCH)
+        x = tf.constant(images[batch])
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                labels=labels[batch], logits=classifier.logits(x)
+            )
+        zero = tf.UnconnectedGradients.ZERO
+        parts.append(tape.gradient(losses, x, unconnected_gradients=zero).numpy())
     return np.concatenate(parts)
-
-
-def _slopes(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    x = tf.constant(images)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-            labels=labels, logits=classifier.logits(x)
-        )
-    zero = tf.UnconnectedGradients.ZERO
-    return np.asarray(tape.gradient(losses, x, unconnected_gradients=zero).numpy())

@@ -29,7 +29,7 @@ from rmc_tf.experiment.workspace import Workspace
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats import hindsight
 from rmc_tf.threats.base import BatchThreat
-from rmc_tf.threats.histories import Standing, states_after
+from rmc_tf.threats.histories import Standing, state_after
 from rmc_tf.threats.pgd_skip import crafted_from, in_another_order
 
 
@@ -117,14 +117,14 @@ class SkipCells:
         defence, first = self._sides.defence(cell, role)
         defence.restore(first)
         of = storage.fingerprint(cell.defence, made_of, self._sides.made_from(cell, role))
-        return states_after(
+        return state_after(
             defence,
             points,
-            [count],
+            count,
             folder=self._workspace.folder / "histories" / of,
             checkpoint_seconds=self._config.evaluation.checkpoint_seconds,
             what=f"history of {role.value or 'the'} {cell.defence}",
-        )[count]
+        )
 
     def _partial(self, cell: Cell, config: ThreatConfig, history: Stream) -> tuple[Defence, State]:
         """Returns the attacker's own defence, and its state after the points that it knows."""

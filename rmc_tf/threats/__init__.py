@@ -4,28 +4,27 @@ They use no more of a defence than `predict`, `calibrate`, `snapshot`, `restore`
 and `network`, so they work on any (`defences.base`). In the order of what the
 attacker knows: the static network (transfer), D' (PGD-NN), the present weights
 (PGD-Skip), answers and nothing else, but many (noise, Square, HopSkipJump), the whole
-procedure (FPA, GMSA). `runner` attacks while it evaluates, `pgd_skip.strike` from moments of one
-history, and `worst_case` takes the best of several.
+procedure (FPA, GMSA). `runner` attacks while it evaluates, `histories` says what a defence has
+become at a moment, and `worst_case` takes the best of several.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
-from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, ThreatConfig
+from rmc_tf.config.section import require
 from rmc_tf.networks.classifier import Classifier
+from rmc_tf.threats import hop_skip_jump, noise, square
 from rmc_tf.threats.base import BatchThreat, Knowledge, Searched, Threat, check_ascent
-from rmc_tf.threats.gmsa import Climbs, climbing
-from rmc_tf.threats.hop_skip_jump import HopSkipJump
-from rmc_tf.threats.noise import Noise
+from rmc_tf.threats.gmsa import GMSA, Climbs
 from rmc_tf.threats.pgd_nn import PGDNN
 from rmc_tf.threats.pgd_skip import PGDSkip
-from rmc_tf.threats.square import Square
 from rmc_tf.threats.transfer import Transfer
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
+class Entry:
     """A threat as the registry knows it."""
 
     title: str
@@ -37,7 +36,7 @@ class Kind:
     black_box: bool = False
     """Whether it sees the answers and nothing else."""
     check: Callable[[ThreatConfig, AttackConfig], None] = lambda config, attack: None
-    """Refuses, by a `UserError`, what it can't do; before any work, and again when it is made."""
+    """Refuses, by a `UserError`, what it can't do, before it is made."""
     packages: tuple[str, ...] = ("cleverhans",)
     """Whose versions its results depend on, besides TensorFlow's and Keras'."""
     revision: int = 1
@@ -49,60 +48,68 @@ class Kind:
         return isinstance(self.make, type) and issubclass(self.make, BatchThreat)
 
 
-def _by_art(
-    title: str,
-    make: Callable[[ThreatConfig, Knowledge], Threat],
-    check: Callable[[ThreatConfig, AttackConfig], None],
-) -> Kind:
-    packages = ("adversarial-robustness-toolbox",)
-    return Kind(title, make, ("queries",), black_box=True, check=check, packages=packages)
+_ART = ("adversarial-robustness-toolbox",)
 
 
-def _simulating(title: str, climbs: Climbs) -> Kind:
+def _simulating(title: str, climbs: Climbs) -> Entry:
+    make = functools.partial(GMSA, climbs=climbs)
     # Revision 2: its first round is PGD-Skip's.
-    fields = ("rounds", "samples")
-    return Kind(title, climbing(climbs), fields, check=check_ascent, revision=2)
+    return Entry(title, make, ("rounds", "samples"), check=check_ascent, revision=2)
 
 
-THREATS: Mapping[str, Kind] = {
-    "transfer": Kind("Transfer from θ*", Transfer),
-    "pgd_nn": Kind(
-        "PGD-NN", PGDNN, ("vote", "temperature", "network_share"), True, check=check_ascent
+THREATS: Mapping[str, Entry] = {
+    "transfer": Entry("Transfer from θ*", Transfer),
+    "pgd_nn": Entry(
+        "PGD-NN",
+        PGDNN,
+        ("vote", "temperature", "network_share"),
+        searches=True,
+        check=check_ascent,
     ),
-    "pgd_skip": Kind("PGD-Skip", PGDSkip),
-    "noise": Kind("Noise", Noise, ("queries",), black_box=True),
-    "square": _by_art("Square, black box", Square, Square.check),
-    "hop_skip_jump": _by_art("HopSkipJump, black box", HopSkipJump, HopSkipJump.check),
+    "pgd_skip": Entry("PGD-Skip", PGDSkip),
+    "noise": Entry("Noise", noise.Noise, ("queries",), black_box=True),
+    "square": Entry(
+        "Square, black box",
+        square.Square,
+        ("queries",),
+        black_box=True,
+        check=square.check,
+        packages=_ART,
+    ),
+    "hop_skip_jump": Entry(
+        "HopSkipJump, black box",
+        hop_skip_jump.HopSkipJump,
+        ("queries",),
+        black_box=True,
+        check=hop_skip_jump.check,
+        packages=_ART,
+    ),
     "fpa": _simulating("FPA", "newest"),
     "gmsa_avg": _simulating("GMSA-AVG", "sum"),
     "gmsa_min": _simulating("GMSA-MIN", "min"),
 }
 
 
-def find(config: ThreatConfig) -> Kind:
+def find(config: ThreatConfig) -> Entry:
     """Returns the threat that a config names.
 
     Raises:
       UserError: no threat has that name, or it has no such setting.
     """
     name = config.threat
-    if name not in THREATS:
-        raise UserError(
-            f"--config.threats.*.threat={name}: no such threat; known: {', '.join(THREATS)}"
-        )
+    rule = f"no such threat; known: {', '.join(THREATS)}"
+    require(name in THREATS, "threats.*.threat", name, rule)
     times = ("before", "delay", "known_share") if THREATS[name].in_batches else ()
     read = ("threat", "attack", *THREATS[name].settings, *times)
     for field in dataclasses.fields(ThreatConfig):
         value = getattr(config, field.name)
-        if field.name not in read and value != field.default:
-            raise UserError(
-                f"--config.threats.*.{field.name}={value}: {name} has no such setting; leave it "
-                f"out; it reads {', '.join(read)}"
-            )
+        rule = f"{name} has no such setting; leave it out; it reads {', '.join(read)}"
+        holds = field.name in read or value == field.default
+        require(holds, f"threats.*.{field.name}", value, rule)
     return THREATS[name]
 
 
-def check(config: ThreatConfig, attack_models: Mapping[str, AttackConfig]) -> Kind:
+def check(config: ThreatConfig, attack_models: Mapping[str, AttackConfig]) -> Entry:
     """Returns the threat that a config names, if it can be made.
 
     Args:
@@ -112,14 +119,11 @@ def check(config: ThreatConfig, attack_models: Mapping[str, AttackConfig]) -> Ki
     Raises:
       UserError: no threat or attack model has that name, or the threat can't do what is asked.
     """
-    kind = find(config)
-    if config.attack not in attack_models:
-        raise UserError(
-            f"--config.threats.*.attack={config.attack}: no such attack model; "
-            f"known: {', '.join(attack_models)}"
-        )
-    kind.check(config, attack_models[config.attack])
-    return kind
+    entry = find(config)
+    rule = f"no such attack model; known: {', '.join(attack_models)}"
+    require(config.attack in attack_models, "threats.*.attack", config.attack, rule)
+    entry.check(config, attack_models[config.attack])
+    return entry
 
 
 def build(
@@ -137,7 +141,7 @@ def build(
       searched: the rows that the defence searches, for those threats that use them.
 
     Raises:
-      UserError: no threat or attack model has that name, or the threat can't do what is asked.
+      UserError: see `check`; or there are no rows for a threat that uses them.
     """
-    kind = check(config, attack_models)
-    return kind.make(config, Knowledge(classifier, attack_models[config.attack], searched))
+    entry = check(config, attack_models)
+    return entry.make(config, Knowledge(classifier, attack_models[config.attack], searched))

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
-from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, ThreatConfig
+from rmc_tf.config.section import require
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.networks.classifier import Classifier
 
@@ -66,7 +66,7 @@ class Threat(Protocol):
 
 
 class BatchThreat(abc.ABC):
-    """A threat to which many points are no other than one, since it simulates no answers."""
+    """A threat that simulates no answers, and so attacks many points in one state at once."""
 
     @abc.abstractmethod
     def craft_batch(
@@ -104,6 +104,14 @@ def weights(classifier: Classifier) -> Weights:
     return [np.array(variable) for variable in variables(classifier)]
 
 
+def take_weights(copy: Classifier, defence: Defence) -> None:
+    """Gives a copy of a defence's network the weights that its next answer begins with."""
+    with undisturbed(defence):
+        present = weights(defence.network)
+    for variable, value in zip(variables(copy), present, strict=True):
+        variable.assign(value)
+
+
 def check_ascent(config: ThreatConfig, attack: AttackConfig) -> None:
     """Refuses an attack model that isn't projected gradient ascent on the loss of y.
 
@@ -111,13 +119,7 @@ def check_ascent(config: ThreatConfig, attack: AttackConfig) -> None:
       UserError: it is another attack than PGD or BIM, or targeted.
     """
     name = config.threat
-    if attack.attack not in ("pgd", "bim"):
-        raise UserError(
-            f"--config.attacks.*.attack={attack.attack}: {name} takes steps of PGD or BIM only; "
-            "choose one of them"
-        )
-    if attack.targeted:
-        raise UserError(
-            f"--config.attacks.*.targeted=True: {name} only leads away from the label; "
-            "set it to false"
-        )
+    rule = f"{name} takes steps of PGD or BIM only; choose one of them"
+    require(attack.attack in ("pgd", "bim"), "attacks.*.attack", attack.attack, rule)
+    rule = f"{name} only leads away from the label; set it to false"
+    require(not attack.targeted, "attacks.*.targeted", attack.targeted, rule)

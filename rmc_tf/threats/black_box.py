@@ -17,13 +17,14 @@ import numpy as np
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import ThreatConfig
+from rmc_tf.config.section import require
 from rmc_tf.defences.base import Defence, Prediction
 from rmc_tf.networks.classifier import Classifier
-from rmc_tf.threats.base import undisturbed
+from rmc_tf.threats.base import Knowledge, undisturbed
 
 _CIRCLE = 1_000
-"""So many questions in a row that were asked before: the search leads nowhere. ART's HopSkipJump
-halves a step until an answer changes, without end where rounding has put it on y's side."""
+"""After so many questions in a row that were asked before, the search is ended. ART's HopSkipJump
+halves a step until an answer changes; where rounding has put it on y's side that has no end."""
 
 
 class BudgetSpent(Exception):  # noqa: N818 - no error: how a search ends that has no end of its own
@@ -34,23 +35,21 @@ class Answers:
     """What a defence answers in one state, to a limited number of questions.
 
     Attributes:
-      asked: the images, [H, W, C] float32, each once, in the order of the questions.
-      predictions: the answer to each.
+      known: each image that was asked, [H, W, C] float32, with its answer, by the image's bytes; in
+        the order of the questions.
     """
 
     def __init__(self, answer: Callable[[np.ndarray], Prediction], queries: int) -> None:
         """Has not been asked yet."""
         self._answer = answer
         self._queries = queries
-        self._places: dict[bytes, int] = {}
         self._repeats = 0
-        self.asked: list[np.ndarray] = []
-        self.predictions: list[Prediction] = []
+        self.known: dict[bytes, tuple[np.ndarray, Prediction]] = {}
 
     @property
     def left(self) -> int:
         """How many more images may be asked."""
-        return self._queries - len(self.asked)
+        return self._queries - len(self.known)
 
     def ask(self, image: np.ndarray) -> Prediction:
         """Returns the answer to an image, [H, W, C] in [0, 1].
@@ -60,17 +59,15 @@ class Answers:
         """
         x = np.array(image, np.float32)
         key = x.tobytes()
-        if key not in self._places:
+        if key not in self.known:
             if self.left <= 0:
                 raise BudgetSpent
-            self.predictions.append(self._answer(x))
-            self.asked.append(x)
-            self._places[key] = len(self.asked) - 1
+            self.known[key] = x, self._answer(x)
             self._repeats = 0
         self._repeats += 1
         if self._repeats > _CIRCLE:
             raise BudgetSpent
-        return self.predictions[self._places[key]]
+        return self.known[key][1]
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Returns the answers to [B, H, W, C] as probabilities, [B, classes]."""
@@ -81,6 +78,16 @@ class Answers:
         answers = [self.ask(image) for image in images]
         classes = np.eye(len(answers[0].probabilities), dtype=np.float32)
         return np.asarray(classes[[answer.label for answer in answers]])
+
+
+class BlackBox:
+    """An attacker who knows A(x), the shape of images and the classes, and may ask so often."""
+
+    def __init__(self, config: ThreatConfig, knowledge: Knowledge) -> None:
+        """Prepares the attack; of the network nothing but its shapes is used."""
+        self._queries = config.queries
+        self._attack = knowledge.attack
+        self._classifier = knowledge.classifier
 
 
 @contextlib.contextmanager
@@ -106,33 +113,21 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def check_queries(config: ThreatConfig, least: int, what_for: str) -> None:
-    """Refuses a budget that isn't enough to begin.
+def check_by_art(config: ThreatConfig, least: int, what_for: str) -> None:
+    """Refuses a budget that isn't enough to begin, and an attack of ART without ART.
 
     Raises:
-      UserError: there are fewer queries than that.
+      UserError: there are fewer queries than `least`, or ART isn't installed.
     """
-    if config.queries < least:
-        raise UserError(
-            f"--config.threats.*.queries={config.queries}: {config.threat} takes at least {least}, "
-            f"for {what_for}"
-        )
-
-
-def art_evasion(config: ThreatConfig) -> Any:
-    """Returns ART's module of attacks.
-
-    Raises:
-      UserError: ART isn't installed.
-    """
+    rule = f"{config.threat} takes at least {least}, for {what_for}"
+    require(config.queries >= least, "threats.*.queries", config.queries, rule)
     try:
-        import art.attacks.evasion
+        import art.attacks.evasion  # noqa: F401
     except ImportError:
         raise UserError(
             f"--config.threats.*.threat={config.threat}: needs ART; "
             "pip install adversarial-robustness-toolbox (extra: audit)"
         ) from None
-    return art.attacks.evasion
 
 
 def art_classifier(classifier: Classifier, answer: Callable[[np.ndarray], np.ndarray]) -> Any:

@@ -9,7 +9,7 @@
     put the defence back; stop if its answer was wrong
   submit the x' whose simulated answer was worst
 
-Their code has weak points that are not inherited here (facts.md, section 2): it
+Their code has weak points that are not inherited here: it
 submits the clean image where no round was enough, and simulates with another
 optimizer state and other randomness than the defender answers with. Here the
 defence itself is asked and put back, to the bit, so its answer to what is
@@ -18,7 +18,6 @@ state, with one seed and as many steps a round, whatever PGD-Skip breaks each of
 the three breaks, too.
 """
 
-from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -26,8 +25,8 @@ import numpy as np
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ThreatConfig
 from rmc_tf.defences.base import Defence, State, reseeded
-from rmc_tf.threats.ascent import EnsemblePGD
-from rmc_tf.threats.base import Knowledge, Weights, check_ascent, undisturbed, weights
+from rmc_tf.threats.base import Knowledge, Weights, undisturbed, weights
+from rmc_tf.threats.ensemble_pgd import EnsemblePGD
 from rmc_tf.threats.pgd_skip import PGDSkip
 
 Climbs = Literal["newest", "sum", "min"]
@@ -54,11 +53,7 @@ class GMSA:
           config: rounds and samples.
           knowledge: the architecture and the attack model; nothing else is used.
           climbs: "newest": FPA; "sum": GMSA-AVG; "min": GMSA-MIN.
-
-        Raises:
-          UserError: the attack model isn't PGD or BIM, or is targeted.
         """
-        check_ascent(config, knowledge.attack)
         self._config = config
         self._newest_only = climbs == "newest"
         combine: Literal["sum", "min"] = "min" if climbs == "min" else "sum"
@@ -101,8 +96,3 @@ class GMSA:
         losses = [-np.log(max(float(a.probabilities[label]), 1e-12)) for a in answers]
         wrong = np.mean([answer.label != label for answer in answers])
         return Simulated(float(wrong), float(np.mean(losses)), adapted)
-
-
-def climbing(climbs: Climbs) -> Callable[[ThreatConfig, Knowledge], GMSA]:
-    """Returns what makes one of the three."""
-    return lambda config, knowledge: GMSA(config, knowledge, climbs)

@@ -1,8 +1,8 @@
 """Hindsight adversarial training, the baseline of Table 7 (section 6).
 
-No threat, but what the threats' other side could have done at best: the points
-that RMC has seen, "as a new training set by revealing their correct labels", and
-as many adversarial examples of the network as it becomes as RMC has in D'.
+It is no threat, but a rival of the defence: adversarial training on the points that
+RMC has seen, "as a new training set by revealing their correct labels". It makes as
+many adversarial examples as D' holds, each against the weights of its own step.
 
 The points are taken as the defender saw them. Where they were attacked (they are
 of U, x̂ in the paper), the training attacks them once more.
@@ -10,9 +10,7 @@ of U, x̂ in the paper), the training attacks them once more.
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
-
-import numpy as np
+from collections.abc import Callable
 
 from rmc_tf.common import storage
 from rmc_tf.common.provenance import versions
@@ -42,23 +40,23 @@ def network(
     say: Callable[[str], object],
     traces: Callable[[str], Traces],
 ) -> Classifier:
-    """Returns what `train` makes of a network, from disk if it is there.
+    """Returns a network tuned by adversarial training on points seen, from disk if it is there.
 
     Args:
       classifier: f(·; θ*), which stays as it is.
-      history: x̂(1), x̂(2) … and their labels.
-      count: p, how many of them are trained on.
-      attack: as for `train`.
-      examples: as for `train`.
-      settings: as for `train`.
-      seed: as for `train`.
+      history: x̂(1), x̂(2) … and their true labels.
+      count: p, how many of them are trained on; 0 leaves the network as it is.
+      attack: makes the adversarial examples, against the weights of each step.
+      examples: N' − |D|, how many are made; each point serves equally often, give or take one.
+      settings: batch size, learning rate and augmentation; epochs and loss are set here.
+      seed: of the order of the points and of the attack.
       deterministic: whether TensorFlow uses only operations that repeat to the bit.
       folder: holds one network a subfolder, named by the fingerprint of all it is made from.
       say: tells the user a line.
       traces: from a fingerprint to where the training is traced.
 
     Raises:
-      ArtefactError: the network on disk is damaged.
+      ArtefactError: the network on disk, or the checkpoint of its training, is damaged.
     """
     if min(count, examples) == 0:
         return classifier
@@ -74,13 +72,16 @@ def network(
         say(f"network in hindsight of {count} points: {examples:,} adversarial examples")
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint = path.with_name(f"{path.name}.checkpoint.npz")
-        tuned = train(
-            classifier,
-            history.images[:count],
-            history.labels[:count],
-            attack=attack,
-            examples=examples,
-            settings=settings,
+        tuned = classifier.clone()
+        epochs = -(-examples // _ROWS)
+        rows = generator(seed, "hindsight").permutation(-(-examples // epochs)) % count
+        loss = LossConfig(kind="adversarial", attack="hindsight", clean_share=0.0)
+        loop.train(
+            tuned,
+            history.images[rows],
+            history.labels[rows],
+            dataclasses.replace(settings, epochs=epochs, loss=loss),
+            attack_models={"hindsight": attack},
             seed=seed,
             checkpoint=checkpoint,
             traces=traces(fingerprint),
@@ -92,51 +93,3 @@ def network(
     return Classifier.load(
         path / "model.keras", classifier.feature_layer, jit_compile=classifier.jit_compile
     )
-
-
-def train(
-    classifier: Classifier,
-    images: np.ndarray,
-    labels: np.ndarray,
-    *,
-    attack: AttackConfig,
-    examples: int,
-    settings: TrainingConfig,
-    seed: int,
-    checkpoint: pathlib.Path,
-    traces: Traces,
-) -> Classifier:
-    """Returns a copy of a network, fine-tuned by adversarial training on points seen.
-
-    Args:
-      classifier: f(·; θ*), which stays as it is.
-      images: x(1) … x(p), [p, H, W, C] as stored; p = 0 leaves the network as it is.
-      labels: their true labels, [p].
-      attack: makes the adversarial examples, against the weights of each step.
-      examples: N' − |D|, how many are made; each point serves equally often, give or take one.
-      settings: batch size, learning rate and augmentation; epochs and loss are set here.
-      seed: of the order of the points and of the attack.
-      checkpoint: a file; a killed training goes on from it.
-      traces: told of the loss and the accuracy.
-
-    Raises:
-      ArtefactError: the checkpoint is damaged.
-    """
-    tuned = classifier.clone()
-    if min(len(images), examples) == 0:
-        return tuned
-    epochs = -(-examples // _ROWS)
-    rows = generator(seed, "hindsight").permutation(-(-examples // epochs)) % len(images)
-    loss = LossConfig(kind="adversarial", attack="hindsight", clean_share=0.0)
-    attack_models: Mapping[str, AttackConfig] = {"hindsight": attack}
-    loop.train(
-        tuned,
-        images[rows],
-        labels[rows],
-        dataclasses.replace(settings, epochs=epochs, loss=loss),
-        attack_models=attack_models,
-        seed=seed,
-        checkpoint=checkpoint,
-        traces=traces,
-    )
-    return tuned

@@ -2,8 +2,8 @@
 
 An adaptation costs much more than an attack, and a rate needs many points. So
 a history is run once, and each of many points is answered from the same state
-of it, as if it came alone. States can be kept in a folder, which is then asked
-for other moments of the same history, and which survives a kill:
+of it, as if it came alone. States are kept in a folder, which is then asked for
+other moments of the same history, and which survives a kill:
 
   after-000050.npz        the state after 50 points, calibrated
   checkpoint-000073.npz   one that nobody asked for, of a run that is at work or was killed
@@ -11,7 +11,6 @@ for other moments of the same history, and which survives a kill:
 
 import pathlib
 import time
-from collections.abc import Collection
 
 import numpy as np
 
@@ -23,98 +22,74 @@ from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import undisturbed
 
 
-def states_after(
+def state_after(
     defence: Defence,
     points: np.ndarray,
-    counts: Collection[int],
+    count: int,
     *,
-    folder: pathlib.Path | None = None,
+    folder: pathlib.Path,
     checkpoint_seconds: float = 20.0,
     what: str = "history",
-) -> dict[int, State]:
-    """Returns the states after the first n points of a history, for each n wanted.
+) -> State:
+    """Returns the state after the first `count` points of a history, from disk if it is there.
 
     The defence is left as it was found.
 
     Args:
       defence: in the state that the history begins in.
       points: x(1), x(2) …, [P, H, W, C].
-      counts: numbers in 0..P.
+      count: in 0..P.
       folder: where states are kept, of this defence, its first state and these points only.
-        None: nowhere.
-      checkpoint_seconds: at most this much work is lost by a kill, where there is a folder.
+      checkpoint_seconds: at most this much work is lost by a kill.
       what: names the history to the user.
 
     Raises:
-      UserError: a count is larger than P.
+      UserError: the count is larger than P.
       ArtefactError: a state in the folder is damaged.
     """
-    last = max(counts, default=0)
-    if last > len(points):
+    if count > len(points):
         raise UserError(
-            f"a strike after {last} points (before + delay), of a history of {len(points)}; "
-            "lower --config.skip.before or --config.skip.delay, or lengthen the history"
+            f"an attack after {count} points (before + delay), of a history of {len(points)}; "
+            "lower one of them, or lengthen the history"
         )
-    states: dict[int, State] = {}
     with undisturbed(defence) as first:
-        latest, answered = first, 0
-        for count in sorted(counts):
-            if count > answered:
-                latest = _go_on(
-                    defence, points, (latest, answered), count, folder, checkpoint_seconds, what
-                )
-            states[count], answered = latest, count
-    return states
-
-
-def _go_on(
-    defence: Defence,
-    points: np.ndarray,
-    begin: tuple[State, int],
-    count: int,
-    folder: pathlib.Path | None,
-    checkpoint_seconds: float,
-    what: str,
-) -> State:
-    """Returns the state after more points than that of `begin`, from the latest that is known."""
-    state, answered = begin
-    stored = _latest(folder, count)
-    if stored is not None and _number(stored) > answered:
-        state, answered = storage.read_arrays(stored), _number(stored)
-    if answered < count:
-        defence.restore(state)
-        saved = time.monotonic()
-        with progress(what, count, answered, "point") as advance:
-            for number in range(answered, count):
-                defence.predict(points[number])
-                defence.calibrate()
-                advance(1)
-                if folder is not None and time.monotonic() - saved > checkpoint_seconds:
-                    _keep(folder, "checkpoint", number + 1, defence.snapshot())
-                    saved = time.monotonic()
-        state = defence.snapshot()
-    if folder is not None and not (folder / _name("after", count)).exists():
+        stored = _latest(folder, count)
+        answered = 0 if stored is None else _number(stored)
+        state = first if stored is None else storage.read_arrays(stored)
+        if answered < count:
+            defence.restore(state)
+            saved = time.monotonic()
+            with progress(what, count, answered, "point") as advance:
+                for number in range(answered, count):
+                    defence.predict(points[number])
+                    defence.calibrate()
+                    advance(1)
+                    if time.monotonic() - saved > checkpoint_seconds:
+                        _keep(folder, "checkpoint", number + 1, defence.snapshot())
+                        saved = time.monotonic()
+            state = defence.snapshot()
+    if count and not (folder / _name("after", count)).exists():
         _keep(folder, "after", count, state)
     return state
 
 
-def _keep(folder: pathlib.Path, kind: str, count: int, state: State) -> None:
+def _keep(folder: pathlib.Path, prefix: str, count: int, state: State) -> None:
     """Writes a state, and removes the checkpoints before it."""
     folder.mkdir(parents=True, exist_ok=True)
-    storage.write_arrays(folder / _name(kind, count), state)
+    storage.write_arrays(folder / _name(prefix, count), state)
     for checkpoint in folder.glob("checkpoint-*.npz"):
-        if _number(checkpoint) < count or (kind == "after" and _number(checkpoint) == count):
+        if _number(checkpoint) < count or (prefix == "after" and _number(checkpoint) == count):
             checkpoint.unlink()
 
 
-def _latest(folder: pathlib.Path | None, count: int) -> pathlib.Path | None:
+def _latest(folder: pathlib.Path, count: int) -> pathlib.Path | None:
     """Returns the file with the state after the most points, but no more than `count`."""
-    files = [] if folder is None else [*folder.glob("after-*.npz"), *folder.glob("check*-*.npz")]
+    files = [*folder.glob("after-*.npz"), *folder.glob("checkpoint-*.npz")]
     return max((f for f in files if _number(f) <= count), key=_number, default=None)
 
 
-def _name(kind: str, count: int) -> str:
-    return f"{kind}-{count:06d}.npz"
+def _name(prefix: str, count: int) -> str:
+    return f"{prefix}-{count:06d}.npz"
 
 
 def _number(file: pathlib.Path) -> int:
@@ -137,10 +112,3 @@ class Standing(Static):
         """Answers one query from the state; see `Defence.predict`."""
         self._defence.restore(self._state)
         return self._defence.predict(image)
-
-
-def answers_from(defence: Defence, state: State, images: np.ndarray) -> list[Prediction]:
-    """Returns the answer to each image as if it came next after one state."""
-    with undisturbed(defence):
-        standing = Standing(defence, state)
-        return [standing.predict(image) for image in images]

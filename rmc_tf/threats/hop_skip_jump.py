@@ -13,19 +13,18 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.attacks.base import project
+from rmc_tf.attacks.base import order, project
 from rmc_tf.common.seeding import generator
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.data.images import distance
 from rmc_tf.defences.base import Defence
-from rmc_tf.threats.base import Knowledge
 from rmc_tf.threats.black_box import (
     Answers,
+    BlackBox,
     BudgetSpent,
     art_classifier,
-    art_evasion,
     asking,
-    check_queries,
+    check_by_art,
     seeded,
 )
 
@@ -33,35 +32,21 @@ _TRIALS = 4
 """The most that the search for a beginning may take: one query in so many."""
 
 
-class HopSkipJump:
-    """Steps along the decision boundary, by the labels of random points around it."""
+def check(config: ThreatConfig, attack: AttackConfig) -> None:
+    """Refuses what HopSkipJump can't do; any ball will do.
 
-    def __init__(self, config: ThreatConfig, knowledge: Knowledge) -> None:
-        """Prepares the attack.
+    Raises:
+      UserError: there are too few queries, or ART isn't installed.
+    """
+    del attack
+    check_by_art(config, 8, "the image, a beginning and a step")
 
-        Args:
-          config: how many queries. The paper takes 1,000 to 25,000; few lead not far.
-          knowledge: the shape of images, the number of classes, and the ball.
 
-        Raises:
-          UserError: there are too few queries, or ART isn't installed.
-        """
-        self.check(config, knowledge.attack)
-        self._art = art_evasion(config)
-        self._classifier = knowledge.classifier
-        self._attack = knowledge.attack
-        self._queries = config.queries
+class HopSkipJump(BlackBox):
+    """Steps along the decision boundary, by the labels of random points around it.
 
-    @staticmethod
-    def check(config: ThreatConfig, attack: AttackConfig) -> None:
-        """Refuses what it can't do; any ball will do.
-
-        Raises:
-          UserError: there are too few queries, or ART isn't installed.
-        """
-        del attack
-        check_queries(config, 8, "the image, a beginning and a step")
-        art_evasion(config)
+    The paper takes 1,000 to 25,000 queries; few lead not far.
+    """
 
     def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
         """Returns x', or x if the defence errs on it already; see `Threat.craft`."""
@@ -84,10 +69,12 @@ class HopSkipJump:
 
     def _walk(self, answers: Answers, image: np.ndarray, label: int, far: np.ndarray) -> None:
         """Asks until nothing is left to ask."""
+        from art.attacks import evasion
+
         around = max(4, self._queries // 10)  # ours: some steps of the walk, and not one alone
-        attack = self._art.HopSkipJump(
+        attack = evasion.HopSkipJump(
             art_classifier(self._classifier, answers.labels),
-            norm=np.inf if self._attack.norm == "linf" else 2,
+            norm=order(self._attack.norm),
             max_iter=self._queries,
             init_eval=around,
             verbose=False,
@@ -97,9 +84,9 @@ class HopSkipJump:
 
     def _best(self, answers: Answers, image: np.ndarray, label: int) -> np.ndarray:
         """Returns the nearest image that was answered wrongly, or else the last, in A(x)."""
-        both = zip(answers.asked, answers.predictions, strict=True)
-        wrong = [x for x, answer in both if answer.label != label]
-        images = np.array(wrong or answers.asked[-1:])
+        known = list(answers.known.values())
+        wrong = [x for x, answer in known if answer.label != label]
+        images = np.array(wrong or [known[-1][0]])
         distances = distance(images, np.broadcast_to(image, images.shape), self._attack.norm)
         nearest = images[distances.argmin()]
         inside = project(tf.constant(nearest[None]), tf.constant(image[None]), self._attack)

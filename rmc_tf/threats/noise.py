@@ -8,18 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from rmc_tf.attacks.base import random_start
-from rmc_tf.config import ThreatConfig
 from rmc_tf.defences.base import Defence
-from rmc_tf.threats.base import Knowledge
-from rmc_tf.threats.black_box import asking
+from rmc_tf.threats.black_box import BlackBox, asking
 
 
-class Noise:
+class Noise(BlackBox):
     """As many random points as there are queries; the one that is answered worst."""
-
-    def __init__(self, config: ThreatConfig, knowledge: Knowledge) -> None:
-        """Prepares the attack: how many queries, and the ball."""
-        self._queries, self._attack = config.queries, knowledge.attack
 
     def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
         """Returns the x' with the lowest probability of y, or the first that isn't y."""

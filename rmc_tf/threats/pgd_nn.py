@@ -22,19 +22,13 @@ where to go. The best iterate is chosen by the objective without relaxation.
 import numpy as np
 import tensorflow as tf
 
+from rmc_tf.attacks.ascent import ascend, highest
+from rmc_tf.attacks.base import Batch, start
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ThreatConfig
 from rmc_tf.defences.base import Defence
-from rmc_tf.threats.ascent import ascend, start
-from rmc_tf.threats.base import (
-    BatchThreat,
-    Knowledge,
-    check_ascent,
-    undisturbed,
-    variables,
-    weights,
-)
+from rmc_tf.threats.base import BatchThreat, Knowledge, take_weights
 
 _BATCH = 16
 """Images at once: each needs its distances to all rows, and 2K feature vectors."""
@@ -53,9 +47,8 @@ class PGDNN(BatchThreat):
           knowledge: with the rows that are searched.
 
         Raises:
-          UserError: no such rows, or the attack model isn't PGD or BIM, or is targeted.
+          UserError: there are no such rows.
         """
-        check_ascent(config, knowledge.attack)
         if knowledge.searched is None:
             raise UserError(
                 f"--config.threats.*.threat={config.threat}: this defence searches no rows; "
@@ -83,10 +76,7 @@ class PGDNN(BatchThreat):
     ) -> np.ndarray:
         """Returns an x' for each image; the defence counts only where its network's loss does."""
         if self._config.network_share:
-            with undisturbed(defence):
-                present = weights(defence.network)
-            for variable, value in zip(variables(self._present), present, strict=True):
-                variable.assign(value)
+            take_weights(self._present, defence)
         parts = [np.empty((0, *images.shape[1:]), np.float32)]
         for begin in range(0, len(images), _BATCH):
             batch = slice(begin, begin + _BATCH)
@@ -97,23 +87,22 @@ class PGDNN(BatchThreat):
     def _perturb(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         share = self._config.network_share
 
-        def climb(adversarial: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def loss(iterates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             with tf.GradientTape() as tape:
-                tape.watch(adversarial)
-                features, _ = self._classifier.features_and_logits(adversarial)
+                tape.watch(iterates)
+                features, _ = self._classifier.features_and_logits(iterates)
                 exact, relaxed = self._against_y(features, labels)
                 own = tf.zeros_like(relaxed)
                 if share:
                     own = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                        labels=labels, logits=self._present.logits(adversarial)
+                        labels=labels, logits=self._present.logits(iterates)
                     )
                 objective = (1 - share) * relaxed + share * own
-            value = (1 - share) * (exact + _TIE * relaxed) + share * own
-            return value, tape.gradient(objective, adversarial)
+            values = (1 - share) * (exact + _TIE * relaxed) + share * own
+            return values, tape.gradient(objective, iterates)
 
-        starts = start(images, self._attack, seed)
-        steps = tf.constant(self._attack.iterations)
-        return ascend(climb, images, starts, steps, self._attack)
+        batch = Batch(images, labels, start(images, self._attack, seed))
+        return ascend(loss, batch, self._attack, choice=highest)
 
     def _against_y(self, features: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns H of the K nearest rows and its relaxation, both [B].

@@ -21,7 +21,7 @@ from rmc_tf import attacks
 from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.config import ThreatConfig
 from rmc_tf.defences.base import Defence, State
-from rmc_tf.threats.base import BatchThreat, Knowledge, undisturbed, variables, weights
+from rmc_tf.threats.base import BatchThreat, Knowledge, take_weights, undisturbed
 
 
 class PGDSkip(BatchThreat):
@@ -37,10 +37,7 @@ class PGDSkip(BatchThreat):
         self, defence: Defence, images: np.ndarray, labels: np.ndarray, seed: int
     ) -> np.ndarray:
         """Returns an x' for each image, against the weights that the next answer begins with."""
-        with undisturbed(defence):
-            present = weights(defence.network)
-        for variable, value in zip(variables(self._copy), present, strict=True):
-            variable.assign(value)
+        take_weights(self._copy, defence)
         return self._craft(images, labels, seed)
 
 
@@ -61,7 +58,17 @@ def crafted_from(
     labels: np.ndarray,
     seed: int,
 ) -> np.ndarray:
-    """Returns an x' for each image, against a state that the attacker believes a defence is in."""
+    """Returns an x' for each image, [M, H, W, C], against the state that the attacker believes in.
+
+    Args:
+      threat: the attack.
+      believer: the defence that the attacker looks at; it is left as it was found.
+      believed: the state that the attacker believes the defender to be in.
+      images: x, [M, H, W, C].
+      labels: y, [M].
+      seed: of the attack.
+    """
     with undisturbed(believer):
         believer.restore(believed)
+        # The label of the seed is as it always was: another would draw other starts.
         return threat.craft_batch(believer, images, labels, derive_seed(seed, "strike"))

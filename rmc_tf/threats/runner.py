@@ -3,7 +3,7 @@
 The defence changes by each answer, so each point is attacked in the state that
 the points before have left: craft, put the defence back, answer, calibrate, next.
 Two figures come of it (Chen et al. 2022 give one): "attack while evaluating", by
-`attack`; and "replay", by `evaluation.evaluate` with the stream of `crafted` and a
+`attack`; and "replay", by `records.evaluate` with the stream of `crafted` and a
 defence that starts afresh. Where the latter has the former's seed the answers are
 the same to the bit; another seed shows what the attacker owes to knowing it.
 """
@@ -49,7 +49,7 @@ def attack(
       defence_name: of the defence.
       seed: of the attack; each point has one of its own.
       fingerprint: of all that the result depends on.
-      path: where the result shall be; see `evaluation.evaluate`.
+      path: where the result shall be; see `records.evaluate`.
       checkpoint_seconds: at most this much work is lost by a kill, beside one point.
       details: goes into the result as it is.
 

@@ -64,9 +64,9 @@ class WorstCase:
 def retest(defence: Defence, images: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
     """Asks final images again, each in the state that it was crafted against, under other seeds.
 
-    What was crafted while a defence answered was crafted against what the points before had made
-    of it. So they are answered in the same order, and each first by a defence that would draw
-    otherwise. The defence is left as it was found.
+    Each image was crafted against the state that the images before had left. So all are asked in
+    the same order, and each under the other seeds before it is answered as it was. The defence is
+    left as it was found.
 
     Args:
       defence: in the state in which it was asked the first of them.

@@ -202,7 +202,7 @@ def test_a_killed_prepare_goes_on_to_the_very_bytes_of_an_undisturbed_one(
             return super().__call__(*args, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(attacks, "build", Killed)
+        patch.setattr(attacks, "Craft", Killed)
         prepare()
     (folder,) = tmp_path.iterdir()
     with pytest.raises(ArtefactError, match=r"augmented_set\.json"):

@@ -194,7 +194,7 @@ def test_a_stream_killed_while_it_is_made_is_made_whole_the_next_time(
             return super().__call__(images, *args, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(attacks, "build", Killed)
+        patch.setattr(attacks, "Craft", Killed)
         make()
     stream, clean = make(), make("clean", None)
     assert len(batches) == 2 and len(stream.images) == 300

@@ -16,6 +16,7 @@ from configs import digits as digits_config
 from rmc_tf import attacks
 from rmc_tf.adaptation.loop import Adaptation, Fit
 from rmc_tf.attacks.base import Batch
+from rmc_tf.attacks.craft import side_by_side
 from rmc_tf.config import AttackConfig, EarlyStopConfig, HardwareConfig, ModelConfig
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.defences import kind
@@ -206,7 +207,7 @@ def test_an_attack_in_parts_at_once_finds_what_it_finds_in_one(
     pixels = tf.TensorSpec([None, 8, 8, 1], tf.float32)
     signature = [pixels, tf.TensorSpec([None], tf.int32), pixels]
     whole = tf.function(iterate, signature)
-    cut = {n: tf.function(attacks.side_by_side(whole, n), signature) for n in (2, 3)}
+    cut = {n: tf.function(side_by_side(whole, n), signature) for n in (2, 3)}
     images = test_rows[0][:5]
     labels = ((test_rows[1][:5] + config.targeted) % 10).astype(np.int32)
     expected = whole(images, labels, images).numpy()
@@ -220,7 +221,7 @@ def test_an_attack_in_parts_at_once_finds_what_it_finds_in_one(
 def test_a_batch_of_fewer_images_than_parts_is_attacked_as_it_is(
     network: Classifier, test_rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attacks, "operations_at_once", lambda: 3)
+    monkeypatch.setattr("rmc_tf.attacks.craft.operations_at_once", lambda: 3)
     craft = attacks.build(AttackConfig(random_start=False), network)
     images, labels = test_rows[0][:4], test_rows[1][:4]
     expected = craft(images, labels, 0)

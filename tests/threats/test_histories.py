@@ -23,7 +23,7 @@ from rmc_tf.defences.rmc_plus import RMCPlus
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.threats import histories
-from rmc_tf.threats.histories import Standing, states_after
+from rmc_tf.threats.histories import Standing, state_after
 
 SHORT = EarlyStopConfig(max_epochs=1)
 CONFIG = RMCConfig(
@@ -89,8 +89,8 @@ def same(one: State, other: State) -> bool:
 
 
 def go(defence: Defence | Counted, images: np.ndarray, folder: pathlib.Path, *counts: int) -> list:
-    states = states_after(defence, images, counts, folder=folder, checkpoint_seconds=0.0)  # type: ignore[arg-type]
-    return [states[count] for count in counts]
+    where = {"folder": folder, "checkpoint_seconds": 0.0}
+    return [state_after(defence, images, count, **where) for count in counts]  # type: ignore[arg-type]
 
 
 def test_states_are_kept_and_gone_on_from_to_the_bit(

@@ -16,8 +16,8 @@ from rmc_tf.defences.nearest import NearestNeighbours
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
-from rmc_tf.threats.ascent import EnsemblePGD
 from rmc_tf.threats.base import Searched, weights
+from rmc_tf.threats.ensemble_pgd import EnsemblePGD
 
 K = 64
 Examples = tuple[np.ndarray, np.ndarray]

@@ -11,7 +11,6 @@ import pytest
 from rmc_tf import attacks, threats
 from rmc_tf.augmented_set import features, rows_on_disk
 from rmc_tf.common.errors import UserError
-from rmc_tf.common.seeding import derive_seed
 from rmc_tf.common.traces import NoTraces
 from rmc_tf.config import (
     AttackConfig,
@@ -27,13 +26,14 @@ from rmc_tf.defences.base import Defence, Prediction, State, reseeded
 from rmc_tf.defences.non_masking import NonMasking
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.undefended import Undefended
+from rmc_tf.evaluation.streams import Stream
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.threats import hindsight
-from rmc_tf.threats.ascent import EnsemblePGD
-from rmc_tf.threats.base import Searched, Threat, weights
-from rmc_tf.threats.histories import answers_from, states_after
-from rmc_tf.threats.pgd_skip import strike
+from rmc_tf.threats.base import Searched, Threat, undisturbed, weights
+from rmc_tf.threats.ensemble_pgd import EnsemblePGD
+from rmc_tf.threats.histories import Standing, state_after
+from rmc_tf.threats.pgd_skip import crafted_from, in_another_order, known_count
 from rmc_tf.threats.worst_case import WorstCase, retest
 from rmc_tf.training import loop
 
@@ -101,6 +101,13 @@ def _threat(
     return threats.build(config, {"one": attack}, classifier, searched)
 
 
+def _answers_from(defence: Defence, state: State, images: np.ndarray) -> list[Prediction]:
+    """Returns the answer to each image as if it came next after one state."""
+    with undisturbed(defence):
+        standing = Standing(defence, state)
+        return [standing.predict(image) for image in images]
+
+
 def _same_state(one: State, other: State) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[n], other[n]) for n in one)
 
@@ -165,36 +172,44 @@ def test_pgd_skip_is_the_attack_on_the_weights_that_the_next_answer_begins_with(
 
 
 def test_a_state_of_a_history_is_that_of_a_defence_that_answered_so_far(
-    rmc: RMC, test_rows: Examples
+    rmc: RMC, test_rows: Examples, tmp_path: pathlib.Path
 ) -> None:
     images, _ = test_rows
     first = rmc.snapshot()
-    states = states_after(rmc, images, [0, 2, 3])
+    states = {count: state_after(rmc, images, count, folder=tmp_path) for count in (0, 2, 3)}
     assert _same_state(rmc.snapshot(), first)
     assert _same_state(states[0], first)
     for image in images[:2]:
         rmc.predict(image)
     expected = rmc.predict(images[5])
-    assert all(_same(a, expected) for a in answers_from(rmc, states[2], images[[5, 5]]))
-    assert sorted(states) == [0, 2, 3]
+    assert all(_same(a, expected) for a in _answers_from(rmc, states[2], images[[5, 5]]))
 
 
-def test_a_delayed_strike_crafts_at_p_and_is_answered_at_p_plus_q(
-    rmc: RMC, deployed: Classifier, pgd: AttackConfig, test_rows: Examples
+def test_a_delayed_attack_is_crafted_at_p_and_answered_at_p_plus_q(
+    rmc: RMC,
+    deployed: Classifier,
+    pgd: AttackConfig,
+    test_rows: Examples,
+    tmp_path: pathlib.Path,
 ) -> None:
-    images, labels = test_rows
-    threat, heard = _threat("pgd_skip", pgd, deployed), Heard(rmc)
-    skips = [SkipConfig(before=1), SkipConfig(before=1, delay=2)]
-    at_once, delayed = strike(threat, heard, images[:5], skips, images[8:10], labels[8:10], seed=1)
-    assert len(heard.asked) == 3 + 2 * 2  # the history once, and each point once a strike
-    assert np.array_equal(at_once.images, delayed.images)
-    for image in images[:3]:
+    images, labels = test_rows[0][8:10], test_rows[1][8:10]
+    # Under L2 other weights lead elsewhere, be it by one bit.
+    pgd = dataclasses.replace(pgd, norm="l2", epsilon=1.2, step_size=0.3, random_start=False)
+    threat, heard, first = _threat("pgd_skip", pgd, deployed), Heard(rmc), rmc.snapshot()
+    states = {n: state_after(heard, test_rows[0][:5], n, folder=tmp_path) for n in (1, 3)}
+    assert len(heard.asked) == 3  # the history once for both
+    crafted = crafted_from(threat, heard, states[1], images, labels, seed=1)
+    assert len(heard.asked) == 3  # PGD-Skip asks nothing
+    assert _same_state(rmc.snapshot(), first)
+    at_once, delayed = (_answers_from(rmc, states[count], crafted) for count in (1, 3))
+    for number, image in enumerate(test_rows[0][:3]):
         rmc.predict(image)
         rmc.calibrate()
-    assert _same(rmc.predict(delayed.images[0]), delayed.predictions[0])
-    assert not _same(delayed.predictions[0], at_once.predictions[0])
-    answered = np.array([prediction.label for prediction in delayed.predictions])
-    assert delayed.accuracy(labels[8:10]) == (answered == labels[8:10]).sum() / 2
+        if number == 0:
+            assert np.array_equal(crafted, threat.craft_batch(rmc, images, labels, 0))
+    assert not np.array_equal(crafted, threat.craft_batch(rmc, images, labels, 0))
+    assert _same(rmc.predict(crafted[0]), delayed[0])
+    assert not _same(delayed[0], at_once[0])
 
 
 @pytest.mark.parametrize(("share", "known"), [(0.0, 0), (0.5, 2)])
@@ -203,38 +218,40 @@ def test_a_partial_attacker_adapts_its_own_defence_to_the_points_it_knows(
     deployed: Classifier,
     pgd: AttackConfig,
     test_rows: Examples,
+    tmp_path: pathlib.Path,
     share: float,
     known: int,
 ) -> None:
     images, labels = test_rows
     simulator = Heard(rmc)  # of the same seed as the defender, and afresh
-    threat = _threat("pgd_skip", pgd, deployed)
-    skip = SkipConfig(before=4, known_share=share)
-    (partial,) = strike(
-        threat, rmc, images[:4], [skip], images[8:9], labels[8:9], seed=1, simulator=simulator
-    )
+    threat = _threat("pgd_skip", dataclasses.replace(pgd, random_start=False), deployed)
+    assert known_count(SkipConfig(before=4, known_share=share)) == known
+    points = in_another_order(images[:4], seed=1)
+    state = state_after(simulator, points, known, folder=tmp_path)
     assert len(simulator.asked) == known
     history = {image.tobytes() for image in images[:4]}
+    assert {image.tobytes() for image in points} == history
     assert {image.tobytes() for image in simulator.asked} <= history
     assert not known or not np.array_equal(simulator.asked, images[:known])  # out of order
-    for image in simulator.asked:
+    crafted = crafted_from(threat, simulator, state, images[8:9], labels[8:9], seed=1)
+    for image in points[:known]:
         rmc.predict(image)
-    seed_of_the_strike = derive_seed(1, "strike")
-    believed = threat.craft_batch(rmc, images[8:9], labels[8:9], seed_of_the_strike)
-    assert np.array_equal(partial.images, believed)
+    believed = threat.craft_batch(rmc, images[8:9], labels[8:9], 0)
+    assert np.array_equal(crafted, believed)
 
 
-def test_strikes_that_cannot_be_are_refused(
-    rmc: RMC, deployed: Classifier, pgd: AttackConfig, test_rows: Examples
+def test_the_order_of_the_known_points_is_drawn_by_the_seed() -> None:
+    points = np.arange(40.0).reshape(40, 1)
+    one, same, other = (in_another_order(points, seed).ravel().tolist() for seed in (1, 1, 2))
+    assert one == same != other
+    assert sorted(one) == sorted(other) == points.ravel().tolist()
+
+
+def test_a_moment_after_the_end_of_a_history_is_refused(
+    rmc: RMC, test_rows: Examples, tmp_path: pathlib.Path
 ) -> None:
-    images, labels = test_rows
-    threat = _threat("pgd_skip", pgd, deployed)
-    for skip, said in (
-        (SkipConfig(before=3, delay=2), "a strike after 5 points.*history of 4"),
-        (SkipConfig(before=0, known_share=0.5), "known_share=0.5.*simulator"),
-    ):
-        with pytest.raises(UserError, match=said):
-            strike(threat, rmc, images[:4], [skip], images[8:9], labels[8:9], seed=1)
+    with pytest.raises(UserError, match=r"an attack after 5 points.*history of 4"):
+        state_after(rmc, test_rows[0][:4], 5, folder=tmp_path)
 
 
 def test_without_masking_the_answer_is_that_of_the_weights_that_the_history_left(
@@ -253,8 +270,8 @@ def test_without_masking_the_answer_is_that_of_the_weights_that_the_history_left
     assert answer.steps == 0
     assert not _same(answer, rmc.predict(images[1]))
     state = defence.snapshot()
-    masked = answers_from(rmc, state, images[2:3])[0]
-    assert not _same(answers_from(defence, state, images[2:3])[0], masked)
+    masked = _answers_from(rmc, state, images[2:3])[0]
+    assert not _same(_answers_from(defence, state, images[2:3])[0], masked)
     assert _same(rmc.predict(images[2]), masked)  # left as it was found
 
 
@@ -262,21 +279,21 @@ def test_without_masking_the_answer_is_that_of_the_weights_that_the_history_left
 def tuned(
     deployed: Classifier, pgd: AttackConfig, test_rows: Examples, tmp_path: pathlib.Path
 ) -> Any:
-    def of(points: int, examples: int) -> tuple[Classifier, NoTraces]:
-        images, labels = test_rows
-        traces = NoTraces()
-        network = hindsight.train(
+    def of(points: int, examples: int) -> Classifier:
+        history = Stream("clean", *test_rows, np.arange(len(test_rows[1])), "of a test", {})
+        return hindsight.network(
             deployed,
-            images[:points],
-            labels[:points],
+            history,
+            points,
             attack=pgd,
             examples=examples,
             settings=TrainingConfig(batch_size=8, learning_rate=1e-2),
             seed=0,
-            checkpoint=tmp_path / f"{points}.npz",
-            traces=traces,
+            deterministic=True,
+            folder=tmp_path / "train",
+            say=lambda line: None,
+            traces=lambda fingerprint: NoTraces(),
         )
-        return network, traces
 
     return of
 
@@ -286,7 +303,7 @@ def test_hindsight_training_withstands_the_attack_on_the_points_it_was_shown(
 ) -> None:
     images, labels = test_rows
     before = deployed.fingerprint()
-    network, _ = tuned(16, 800)
+    network = tuned(16, 800)
 
     def accuracy(classifier: Classifier) -> float:
         crafted = attacks.build(pgd, classifier)(images[:16], labels[:16], 0)
@@ -324,7 +341,7 @@ def test_hindsight_training_ends_with_the_last_example_it_is_allowed(
 def test_hindsight_training_without_points_leaves_the_network_as_it_was(
     tuned: Any, deployed: Classifier
 ) -> None:
-    assert tuned(0, 100)[0].fingerprint() == deployed.fingerprint()
+    assert tuned(0, 100).fingerprint() == deployed.fingerprint()
 
 
 def test_a_threat_that_is_not_there_or_cannot_is_refused(
@@ -402,9 +419,9 @@ def test_an_ensemble_is_climbed_as_when_it_is_written_out(
         x = np.clip(moved, 0, 1).astype(np.float32)
     expected = np.array(iterates)[np.argmax(values, axis=0), np.arange(6)]
     assert np.mean(np.isclose(found, expected, atol=1e-6)) > 0.99  # a gradient near 0 has no sign
-    assert pgd.tracing_count == 1
+    assert pgd._compiled.experimental_get_tracing_count() == 1
     pgd([weights(deployed)], images[:1], labels[:1], 0)
-    assert pgd.tracing_count == 1
+    assert pgd._compiled.experimental_get_tracing_count() == 1
 
 
 def test_the_best_iterate_is_kept_and_not_the_last(
@@ -470,7 +487,7 @@ def test_whatever_pgd_skip_breaks_gmsa_breaks_too_with_as_many_steps_a_round(
         first, heard = skip.craft(rmc, image, label, number), Heard(rmc)
         chosen = gmsa.craft(heard, image, label, number)
         assert np.array_equal(heard.asked[0], first)  # the first round is PGD-Skip
-        by_skip, by_gmsa = (answers_from(rmc, state, x[None])[0] for x in (first, chosen))
+        by_skip, by_gmsa = (_answers_from(rmc, state, x[None])[0] for x in (first, chosen))
         broken.append((by_skip.label != label, by_gmsa.label != label))
         assert broken[-1][1] or not broken[-1][0]
         assert broken[-1][1] or by_gmsa.probabilities[label] <= by_skip.probabilities[label]
@@ -505,7 +522,7 @@ def test_members_are_the_present_weights_and_those_of_the_simulated_answers(
     threat = _threat(name, weak, deployed, rounds=3, samples=samples)
     threat.craft(heard, images[0], int(labels[0]), 5)
     assert [len(members) for members in ensembles] == sizes
-    assert threat.pgd.tracing_count == 1
+    assert threat.pgd._compiled.experimental_get_tracing_count() == 1
 
     def same(one: Any, other: Any) -> bool:
         return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))

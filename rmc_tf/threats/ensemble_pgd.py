@@ -1,55 +1,19 @@
-"""Projected gradient ascent that keeps the best iterate, and takes several networks at once.
+"""PGD on several sets of weights at once, which keeps the best iterate.
 
-Against a defence that moves, the last iterate may be worse than one before it;
-and the loss to climb is that of an ensemble, or of neighbours, not of one network.
+Against a defence that moves, the last iterate may be worse than one before it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 import tensorflow as tf
-from cleverhans.tf2.utils import optimize_linear
 
-from rmc_tf.attacks.base import order, project, random_start
+from rmc_tf.attacks.ascent import ascend, highest
+from rmc_tf.attacks.base import Batch, start
 from rmc_tf.config import AttackConfig
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import Weights, variables
-
-Climb = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
-"""Images [B, H, W, C] to what is to be maximised [B], and the direction to go [B, H, W, C]."""
-
-
-def start(images: tf.Tensor, config: AttackConfig, seed: tf.Tensor) -> tf.Tensor:
-    """Returns where to begin, [B, H, W, C]: anywhere in A(x), or at x, as the config says."""
-    if not config.random_start:
-        return images
-    return random_start(images, config, seed)
-
-
-def ascend(
-    climb: Climb, images: tf.Tensor, starts: tf.Tensor, steps: tf.Tensor, config: AttackConfig
-) -> tf.Tensor:
-    """Returns the best of all iterates, [B, H, W, C], in A(x) and [0, 1]; compiles.
-
-    Args:
-      climb: the value of an iterate, by which the best is chosen, and the direction from it.
-      images: x, [B, H, W, C].
-      starts: in A(x), [B, H, W, C].
-      steps: scalar int32; values are taken at that many iterates after the start.
-      config: norm, ε and the step size.
-    """
-    adversarial, best = starts, starts
-    highest = tf.fill([tf.shape(images)[0]], -np.inf)
-    for step in tf.range(steps + 1):
-        value, direction = climb(adversarial)
-        higher = value > highest
-        best = tf.where(higher[:, None, None, None], adversarial, best)
-        highest = tf.where(higher, value, highest)
-        if step < steps:
-            moved = adversarial + optimize_linear(direction, config.step_size, order(config.norm))
-            adversarial = project(moved, images, config)
-    return best
 
 
 class EnsemblePGD:
@@ -85,12 +49,6 @@ class EnsemblePGD:
             ],
         )
 
-    @property
-    def tracing_count(self) -> int:
-        """How often TensorFlow has traced the attack; more than once would be our bug."""
-        count: int = self._compiled.experimental_get_tracing_count()
-        return count
-
     def __call__(
         self, members: Sequence[Weights], images: np.ndarray, labels: np.ndarray, seed: int
     ) -> np.ndarray:
@@ -111,22 +69,21 @@ class EnsemblePGD:
         config, members = self._config, tf.shape(stacks[0])[0]
         steps = config.iterations * (members if self._combine == "min" else 1)
 
-        def climb(adversarial: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            value, direction = self._loss(adversarial, labels, [stack[0] for stack in stacks])
+        def loss(iterates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            values, direction = self._loss(iterates, labels, [stack[0] for stack in stacks])
             for number in tf.range(1, members):
                 member = [stack[number] for stack in stacks]
-                losses, gradient = self._loss(adversarial, labels, member)
+                losses, gradient = self._loss(iterates, labels, member)
                 if self._combine == "sum":
-                    value, direction = value + losses, direction + gradient
+                    values, direction = values + losses, direction + gradient
                 else:
-                    lower = losses < value
-                    value = tf.where(lower, losses, value)
+                    lower = losses < values
+                    values = tf.where(lower, losses, values)
                     direction = tf.where(lower[:, None, None, None], gradient, direction)
-            return value, direction
+            return values, direction
 
-        return ascend(
-            climb, images, start(images, config, seed), tf.convert_to_tensor(steps), config
-        )
+        batch = Batch(images, labels, start(images, config, seed))
+        return ascend(loss, batch, config, steps=steps, choice=highest)
 
     def _loss(
         self, images: tf.Tensor, labels: tf.Tensor, member: list

@@ -1,0 +1,159 @@
+"""An attack on one classifier, compiled: NumPy in, NumPy out, and what comes out is checked."""
+
+import functools
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from rmc_tf.attacks.base import Attack, Batch, random_start
+from rmc_tf.common.errors import UserError
+from rmc_tf.common.seeding import generator
+from rmc_tf.config import AttackConfig
+from rmc_tf.data.images import distance
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.devices import operations_at_once
+
+Compiled = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+"""From images [B, H, W, C], labels [B] and starts [B, H, W, C] to images [B, H, W, C]."""
+
+
+def draw_targets(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
+    """Returns a class other than the label for each, [B] int32, uniform over the others."""
+    offsets = generator(seed, "targets").integers(1, num_classes, len(labels))
+    return ((labels + offsets) % num_classes).astype(np.int32)
+
+
+class Craft:
+    """An attack on a classifier's present weights, compiled once for all batch sizes.
+
+    Attributes:
+      config: the attack model.
+      radius: of A(x), in the norm of the config; infinite where nothing bounds it.
+    """
+
+    def __init__(self, attack: Attack, config: AttackConfig, classifier: Classifier) -> None:
+        """Prepares the attack that a config names; it is traced at the first call."""
+        self.config = config
+        self._attack = attack
+        self._num_classes = classifier.num_classes
+        self.radius = attack.radius(config, int(np.prod(classifier.image_shape)))
+
+        def whole(images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
+            return attack.perturb(classifier.logits, config, Batch(images, labels, starts))
+
+        def start(images: tf.Tensor, seed: tf.Tensor, anywhere: tf.Tensor) -> tf.Tensor:
+            elsewhere = random_start(images, config, seed)
+            return tf.where(anywhere[:, None, None, None], elsewhere, images)
+
+        pixels = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
+        batch = [pixels, tf.TensorSpec([None], tf.int32), pixels]
+        by_xla = classifier.jit_compile and attack.by_xla  # starts are drawn as without it
+        self._once = tf.function(whole, batch, jit_compile=by_xla or None)
+        self._parts = 1 if by_xla else operations_at_once()
+        self._together = self._once
+        if self._parts > 1:
+            self._together = tf.function(side_by_side(self._once, self._parts), batch)
+        self._start = tf.function(
+            start, [pixels, tf.TensorSpec([2], tf.int32), tf.TensorSpec([None], tf.bool)]
+        )
+
+    def __call__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        seed: int,
+        *,
+        targets: np.ndarray | None = None,
+        repeated: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Returns adversarial images [B, H, W, C] float32, in [0, 1] and in A(x).
+
+        Args:
+          images: x, [B, H, W, C] float32 in [0, 1].
+          labels: y, [B].
+          seed: of random starts and of target classes.
+          targets: [B] classes to reach, for a targeted attack; if None, those of `targets`.
+          repeated: [B] bool, which images begin anywhere in the ball although the attack begins
+            at x: a deterministic attack on the same x would give the same x' again.
+
+        Raises:
+          UserError: targets for an attack that isn't targeted, or a target that is the label.
+          AssertionError: the attack left its ball or the pixel range, which would be our bug.
+        """
+        if targets is not None:
+            self._check_targets(labels, targets)
+        drawn = self.targets(labels, seed) if targets is None else targets
+        aims = labels if drawn is None else drawn
+        anywhere = np.full(len(images), self._attack.random_start(self.config))
+        if repeated is not None:
+            anywhere |= repeated
+        x = tf.constant(images, tf.float32)
+        starts = x
+        if self._attack.bounded and anywhere.any():
+            starts = self._start(x, [seed, 0], anywhere)
+        compiled = self._traced_once if len(images) < self._parts else self._traced_together
+        adversarial = compiled(x, tf.constant(aims, tf.int32), starts).numpy()
+        furthest = float(distance(adversarial, images, self.config.norm).max(initial=0))
+        inside = furthest <= self.radius + 1e-5
+        if not (inside and adversarial.min(initial=0) >= 0 and adversarial.max(initial=1) <= 1):
+            raise AssertionError(f"{self.config} left its ball or [0, 1]: furthest {furthest}")
+        return np.asarray(adversarial)
+
+    @functools.cached_property
+    def _traced_once(self) -> Compiled:
+        # Called as it is: to find the trace for some tensors takes a third of a millisecond.
+        traced: Compiled = self._once.get_concrete_function()
+        return traced
+
+    @functools.cached_property
+    def _traced_together(self) -> Compiled:
+        traced: Compiled = self._together.get_concrete_function()
+        return traced
+
+    def trace(self) -> None:
+        """Traces the attack now, so that the time of the first call is that of the attack."""
+        _ = self._traced_together
+
+    def targets(self, labels: np.ndarray, seed: int) -> np.ndarray | None:
+        """Returns the classes [B] int32 that images of these labels are moved to with this seed.
+
+        Each is uniform over the classes that aren't the label; None where the attack has none.
+        """
+        return draw_targets(labels, self._num_classes, seed) if self.config.targeted else None
+
+    def _check_targets(self, labels: np.ndarray, targets: np.ndarray) -> None:
+        if not self.config.targeted:
+            raise UserError(f"targets for {self.config.attack}, which isn't; set targeted=True")
+        if targets.shape != labels.shape:
+            raise UserError(f"{len(targets)} targets for {len(labels)} images; give one to each")
+        same = np.flatnonzero(targets == labels)
+        if same.size:
+            raise UserError(
+                f"target {targets[same[0]]} at row {same[0]} is the label itself; choose another"
+            )
+        if targets.min(initial=0) < 0 or targets.max(initial=0) >= self._num_classes:
+            raise UserError(
+                f"targets reach from {targets.min()} to {targets.max()}; there are "
+                f"{self._num_classes} classes"
+            )
+
+
+def side_by_side(compiled: Compiled, parts: int) -> Compiled:
+    """Returns the same attack, which works on so many parts of a batch at once.
+
+    Where each operation has one thread, the other cores would have nothing to do. What an attack
+    does to an image doesn't depend on the others of its batch, which has at least `parts`.
+    """
+
+    def together(images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
+        rows = tf.shape(images)[0]
+        cuts = [rows * part // parts for part in range(parts + 1)]
+        made = [
+            compiled(images[begin:end], labels[begin:end], starts[begin:end])
+            for begin, end in itertools.pairwise(cuts)
+        ]
+        return tf.concat(made, axis=0)
+
+    return together
