@@ -9,8 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.adaptation.loop import Fit
-from rmc_tf.adaptation.on_several_devices import adapting
+from rmc_tf.adaptation.loop import Fit, adapting_a_copy
 from rmc_tf.augmented_set.rows_on_disk import Rows, SearchedSet
 from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError, UserError
@@ -110,7 +109,7 @@ class RMC:
         self._steps = 0
         self._calibration_due = False
         self._training_set = augmented_set.benign_rows
-        self._adaptation = adapting(classifier, config, devices)
+        self._adaptation = adapting_a_copy(classifier, config, devices)
         self._adapted = self._adaptation.classifier  # θ* of Algorithm 1, which moves
         self._shift = tf.function(self._distance_from_static)
 
