@@ -130,13 +130,13 @@ class Search:
                 yield name, _answers(made, self._streams[name], points, name, None)
 
     def _defence(self, rmc: RMCConfig) -> Defence:
-        setting = defences.Setting(
+        parts = defences.Setting(
             dataclasses.replace(self.config, rmc=rmc),
             self._materials.classifier(),
             lambda: self._prepared,
             NoTraces(),
         )
-        return defences.kind("rmc").make(setting)
+        return defences.kind("rmc").make(parts)
 
 
 def _answers(
@@ -153,7 +153,8 @@ def _answers(
                     x = threat.craft(defence, image, int(label), derive_seed(0, what, number))
                 prediction = defence.predict(x)
                 right = bool(prediction.label == label)
-                told.append((right, prediction.steps, prediction.seconds, defence.calibrate()))
+                calibrating = defence.calibrate() or 0.0  # None: nothing was due
+                told.append((right, prediction.steps, prediction.seconds, calibrating))
             advance(1)
     return [_summary(told) for told in kept]
 

@@ -41,7 +41,7 @@ class NonMasking:
             int(probabilities.argmax()), probabilities, seconds=time.perf_counter() - begun
         )
 
-    def calibrate(self) -> float:
+    def calibrate(self) -> float | None:
         """Does what the history has left to do; see `Defence.calibrate`."""
         return self._defence.calibrate()
 

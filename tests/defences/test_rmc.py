@@ -173,10 +173,12 @@ def test_calibration_happens_once_a_prediction(
     make: Make, calls: list[Call], queries: np.ndarray
 ) -> None:
     rmc = make()
-    rmc.calibrate()  # nothing is due yet
+    assert rmc.calibrate() is None  # nothing is due yet
     rmc.predict(queries[0])
-    rmc.calibrate()
-    rmc.calibrate()
+    seconds = rmc.calibrate()
+    assert seconds is not None
+    assert seconds > 0
+    assert rmc.calibrate() is None
     rmc.predict(queries[1])
     assert len(calls) == 3
 
@@ -190,8 +192,9 @@ def test_calibration_may_come_after_every_so_many_predictions(
     for query in np.concatenate([queries, queries[:2]]):
         rmc.predict(query)
         before = len(calls)
-        rmc.calibrate()
+        due = rmc.calibrate() is not None
         fits.append(len(calls) - before)
+        assert due == bool(fits[-1])
     assert fits == [0, 0, 1, 0, 0, 1, 0]
 
 
@@ -262,29 +265,19 @@ def test_a_fused_prediction_is_the_plain_one_and_its_state_can_be_put_back(
     assert state.keys() == plain.snapshot().keys(), "what either saved, the other can go on from"
 
 
-def test_what_answers_depend_on_names_a_later_setting_only_where_it_is_on() -> None:
+def test_answers_depend_on_each_setting_that_is_in_effect_and_on_no_other() -> None:
     def method(**settings: Any) -> dict[str, Any]:
         of = dataclasses.replace(digits_config.experiment(), rmc=RMCConfig(**settings))
         found: dict[str, Any] = defences.kind("rmc").depends_on(of)[0]
         return found
 
     plain = method()
-    assert not {"step", "settled", "micro_batch"} & plain.keys()
-    # What stored results of the faithful profile were made with; it says nothing, and stays.
-    assert plain["fast"] == {
-        "neighbours": 1.0,
-        "rate_factor": 1.0,
-        "batch_size": 32,
-        "max_epochs": 1,
-        "calibration_epochs": 1,
-        "calibrate_every": 1,
-        "frozen_until": "",
-        "trust_radius": 0.0,
-    }
     assert method(step="fused") == {**plain, "step": "fused"}
     assert method(settled=0.1) == {**plain, "settled": 0.1}
+    assert method(micro_batch=16) == {**plain, "micro_batch": 16}
     fast = FastConfig(step="fused", settled=0.2)
     assert method(profile="fast", fast=fast).items() >= {"step": "fused", "settled": 0.2}.items()
+    assert method(fast=fast) == plain, "what the fast profile would do doesn't count without it"
 
 
 def test_the_weights_go_on_to_the_next_query_or_start_over_as_asked(
