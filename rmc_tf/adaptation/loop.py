@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from rmc_tf.adaptation.fused_step import FusedAdam, fold
-from rmc_tf.adaptation.on_several_devices import on_several_devices
-from rmc_tf.adaptation.step import Adapting, on_one_device
+from rmc_tf.adaptation.on_several_devices import SeveralDevices
+from rmc_tf.adaptation.step import OneDevice
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import EarlyStopConfig, RMCConfig
 from rmc_tf.networks.classifier import Classifier
@@ -42,12 +42,10 @@ class Fit:
 
 
 class Inputs(NamedTuple):
-    """What the compiled loop is called with, as tensors; see `Adaptation.fit`."""
+    """What the compiled loop is called with; see `Adaptation.fit`."""
 
-    images: tf.Tensor
-    labels: tf.Tensor
-    validation_images: tf.Tensor
-    validation_labels: tf.Tensor
+    train: tuple[tf.Tensor, tf.Tensor]
+    validation: tuple[tf.Tensor, tf.Tensor]
     seed: tf.Tensor
     patience: tf.Tensor
     max_epochs: tf.Tensor
@@ -115,32 +113,28 @@ class Adaptation:
         self._batch_size = batch_size
         every = classifier.model.variables if may_keep_best else []
         self._best = [tf.Variable(v.value, trainable=False) for v in every]
-        adapting = Adapting(
-            trunk,
-            fold(classifier.model, head) if fused else head,
-            self._weights,
-            self.optimizer,
-            batch_size,
-            micro_batch,
-            batch_norm_training,
-            classifier.jit_compile,
-        )
+        parts = {
+            "trunk": trunk,
+            "head": fold(classifier.model, head) if fused else head,
+            "weights": self._weights,
+            "optimizer": self.optimizer,
+            "batch_size": batch_size,
+            "micro_batch": micro_batch,
+            "batch_norm_training": batch_norm_training,
+            "jit_compile": classifier.jit_compile,
+        }
         strategy = tf.distribute.get_strategy()
         several = strategy.num_replicas_in_sync > 1
-        self._of_rows = (
-            on_several_devices(adapting, strategy) if several else on_one_device(adapting)
-        )
+        self._device = SeveralDevices(**parts, strategy=strategy) if several else OneDevice(**parts)
+        self._step = self._device.make_step()
         images = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
         labels = tf.TensorSpec([None], tf.int32)
-        number = tf.TensorSpec([], tf.int32)
         inputs = Inputs(
-            images=images,
-            labels=labels,
-            validation_images=images,
-            validation_labels=labels,
-            seed=number,
-            patience=number,
-            max_epochs=number,
+            train=(images, labels),
+            validation=(images, labels),
+            seed=tf.TensorSpec([], tf.int32),
+            patience=tf.TensorSpec([], tf.int32),
+            max_epochs=tf.TensorSpec([], tf.int32),
             keep_best=tf.TensorSpec([], tf.bool),
             settled=tf.TensorSpec([], tf.float32),
         )
@@ -176,17 +170,15 @@ class Adaptation:
         if keep_best and not self._best:
             raise ValueError("made without may_keep_best")
         inputs = Inputs(
-            images=train[0],
-            labels=train[1],
-            validation_images=validation[0],
-            validation_labels=validation[1],
+            train=train,
+            validation=validation,
             seed=seed,
             patience=early_stop.patience,
             max_epochs=early_stop.max_epochs,
             keep_best=keep_best,
             settled=settled,
         )
-        with self._of_rows.scope():  # where it was traced; anywhere else it would be again
+        with self._device.scope():  # where it was traced; anywhere else it would be again
             steps, train_losses, validation_losses = self._compiled(inputs)
         return Fit(int(steps), train_losses.numpy(), validation_losses.numpy())
 
@@ -196,23 +188,25 @@ class Adaptation:
             variable.assign(value)
 
     def _fit(self, given: Inputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        rows = tf.shape(given.images)[0]
+        (images, labels), (validation_images, validation_labels) = given.train, given.validation
+        rows = tf.shape(images)[0]
         steps, epoch, without_decrease = 0, 0, 0
         lowest = tf.constant(np.inf, tf.float32)
         before, done = tf.constant(np.inf, tf.float32), False  # the loss of the batch before
         train_losses = tf.TensorArray(tf.float32, 0, dynamic_size=True)
         validation_losses = tf.TensorArray(tf.float32, 0, dynamic_size=True)
-        inputs = self._of_rows.below(given.images)
-        validation_inputs = self._of_rows.below(given.validation_images)
+        inputs = self._device.below(images)
+        validation_inputs = self._device.below(validation_images)
         validated = tf.shape(validation_inputs)[0] > 0
         self._remember()
+        # Lines 13 and 18: repeat … until (16, 21) the early-stop condition holds.
         while without_decrease < given.patience and epoch < given.max_epochs and not done:
             order = tf.random.experimental.stateless_shuffle(
                 tf.range(rows), tf.stack([given.seed, epoch])
             )
             for begin in tf.range(0, rows, self._batch_size):
-                batch = order[begin : begin + self._batch_size]
-                loss = self._of_rows.step(tf.gather(inputs, batch), tf.gather(given.labels, batch))
+                batch = order[begin : begin + self._batch_size]  # lines 14 and 19
+                loss = self._step(tf.gather(inputs, batch), tf.gather(labels, batch))  # 15 and 20
                 train_losses = train_losses.write(steps, loss)
                 steps += 1
                 done = (before + loss) / 2 < given.settled
@@ -220,7 +214,7 @@ class Adaptation:
                 if done:
                     break
             if validated:
-                loss = self._of_rows.mean_loss(validation_inputs, given.validation_labels)
+                loss = self._device.mean_loss(validation_inputs, validation_labels)
                 validation_losses = validation_losses.write(epoch, loss)
                 if loss < lowest:
                     lowest, without_decrease = loss, 0

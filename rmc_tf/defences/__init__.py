@@ -118,11 +118,6 @@ def _non_masking(parts: Setting) -> Defence:
     return NonMasking(_rmc(parts))
 
 
-def _no_settings(config: ExperimentConfig) -> Any:
-    del config
-    return []
-
-
 def _search_settings(config: ExperimentConfig) -> Any:
     return [config.rmc.in_effect.k, config.index.to_dict(), config.seed]
 
@@ -141,7 +136,7 @@ def _hindsight_settings(config: ExperimentConfig) -> Any:
 
 
 DEFENCES: Mapping[str, DefenceSpec] = {
-    "none": DefenceSpec("None", _undefended, _no_settings),
+    "none": DefenceSpec("None", _undefended, lambda config: []),
     "deep_nn": DefenceSpec("DeepNN", _by_outputs, _search_settings, "training_set"),
     "deep_nn_vote": DefenceSpec("DeepNN, label vote", _by_labels, _search_settings, "training_set"),
     "web_nn": DefenceSpec("WebNN", _by_outputs, _search_settings, "augmented_set"),

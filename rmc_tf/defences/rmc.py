@@ -12,12 +12,12 @@ from typing import Literal
 
 import numpy as np
 
-from rmc_tf.adaptation.loop import Fit, adapting_a_copy
+from rmc_tf.adaptation.loop import Examples, Fit, adapting_a_copy
 from rmc_tf.augmented_set.rows_on_disk import Rows, SearchedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.common.traces import NoTraces, Traces
-from rmc_tf.config import RMCConfig
+from rmc_tf.config import EarlyStopConfig, RMCConfig
 from rmc_tf.data.augmentation import augment
 from rmc_tf.data.images import check_images
 from rmc_tf.defences import rmc_state
@@ -126,7 +126,7 @@ class RMC:
 
         # Line 17, θ' = θ*: the weights are θ' until `calibrate` moves them.
         # Line 22: f(x̂; θ').
-        probabilities = self._finite(self._probabilities(x))
+        probabilities = self._probabilities(x)
         clock.lap("answer")
         label = int(probabilities.argmax())
         prediction = Prediction(label, probabilities, fit.steps, clock.total(), neighbours)
@@ -162,14 +162,8 @@ class RMC:
             held_out[random.permutation(nearest)[: max(1, nearest // 4)]] = True
         train = neighbours.images[~held_out], neighbours.labels[~held_out]
         validation = neighbours.images[held_out], neighbours.labels[held_out]
-        self._before_a_fit()
-        return self._adaptation.fit(
-            train,
-            validation,
-            self.config.early_stop,
-            derive_seed(self._state.seed, "adaptation", self.predictions),
-            self.config.settled,
-        )
+        early_stop, settled = self.config.early_stop, self.config.settled
+        return self._fit("adaptation", train, validation, early_stop, settled)
 
     def calibrate(self) -> float | None:
         """Lines 18–21, if they are due; returns the seconds they took, or None."""
@@ -198,29 +192,32 @@ class RMC:
         if calibration.validation_share:
             held_out = min(wanted - 1, max(1, round(wanted * calibration.validation_share)))
         images = augment(rows.images[held_out:], calibration.augmentation, random)
-        self._before_a_fit()
-        self._adaptation.fit(
-            (images, rows.labels[held_out:]),
-            (rows.images[:held_out], rows.labels[:held_out]),
-            calibration.early_stop,
-            derive_seed(self._state.seed, "calibration", self.predictions),
-            0.0,
-        )
+        train = images, rows.labels[held_out:]
+        validation = rows.images[:held_out], rows.labels[:held_out]
+        self._fit("calibration", train, validation, calibration.early_stop, 0.0)
 
-    def _before_a_fit(self) -> None:
+    def _fit(
+        self,
+        phase: str,
+        train: Examples,
+        validation: Examples,
+        early_stop: EarlyStopConfig,
+        settled: float,
+    ) -> Fit:
         if self.config.optimizer_state == "reset":
             self._adaptation.reset_optimizer()
+        seed = derive_seed(self._state.seed, phase, self.predictions)
+        return self._adaptation.fit(train, validation, early_stop, seed, settled)
 
     def _start_over(self) -> None:
         """Discards θ' for the static θ* (the alternative of section 3)."""
         self._adapted.model.set_weights(self._static.model.get_weights())
         self._adaptation.reset_optimizer()
 
-    def _probabilities(self, images: np.ndarray) -> np.ndarray:
-        _, logits = self._adapted.forward(images)
-        return softmax(logits[0])
-
-    def _finite(self, probabilities: np.ndarray) -> np.ndarray:
+    def _probabilities(self, x: np.ndarray) -> np.ndarray:
+        """Returns f(x; θ) by the weights as they are now."""
+        _, logits = self._adapted.forward(x)
+        probabilities = softmax(logits[0])
         if not np.isfinite(probabilities).all():
             raise UserError(
                 f"--config.rmc.rate_share={self.config.rate_share}: the adaptation diverged at "

@@ -7,7 +7,7 @@ import numpy as np
 
 from rmc_tf.adaptation.loop import Adaptation
 from rmc_tf.common import storage
-from rmc_tf.common.errors import ArtefactError, UserError
+from rmc_tf.common.errors import UserError
 from rmc_tf.defences.base import Defence, State
 
 
@@ -71,9 +71,8 @@ def load(defence: Defence, path: str | pathlib.Path) -> None:
     Raises:
       UserError: no such file, or it is truncated, or of another network.
     """
+    state = storage.read_arrays(pathlib.Path(path))
     try:
-        defence.restore(storage.read_arrays(pathlib.Path(path)))
-    except ArtefactError:
-        raise  # it names the file
+        defence.restore(state)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
