@@ -130,13 +130,13 @@ class Search:
                 yield name, _answers(made, self._streams[name], points, name, None)
 
     def _defence(self, rmc: RMCConfig) -> Defence:
-        parts = defences.Setting(
+        parts = defences.Parts(
             dataclasses.replace(self.config, rmc=rmc),
             self._materials.classifier(),
             lambda: self._prepared,
             NoTraces(),
         )
-        return defences.kind("rmc").make(parts)
+        return defences.find("rmc").make(parts)
 
 
 def _answers(

@@ -32,7 +32,7 @@ class Prepared:
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class Parts:
     """What a defence is made from."""
 
     config: ExperimentConfig
@@ -48,7 +48,7 @@ class DefenceSpec:
 
     title: str
     """Of its row in a table."""
-    make: Callable[[Setting], Defence]
+    make: Callable[[Parts], Defence]
     depends_on: Callable[[ExperimentConfig], Any]
     """The settings, as JSON, that change its answers, besides the network and D'."""
     searches: Literal["nothing", "training_set", "augmented_set"] = "nothing"
@@ -61,26 +61,26 @@ class DefenceSpec:
     """Whether it adapts to a query before it answers, as `config.rmc` says."""
 
 
-def _undefended(parts: Setting) -> Defence:
+def _undefended(parts: Parts) -> Defence:
     return Undefended(parts.classifier)
 
 
-def _nearest(parts: Setting, vote: Vote) -> Defence:
+def _nearest(parts: Parts, vote: Vote) -> Defence:
     prepared = parts.prepare()
     labels, outputs = prepared.augmented_set.labels, prepared.static.outputs
     k = min(parts.config.rmc.in_effect.k, len(labels))  # of a D smaller than K, all of it
     return NearestNeighbours(parts.classifier, prepared.index, outputs, labels, k, vote)
 
 
-def _by_outputs(parts: Setting) -> Defence:
+def _by_outputs(parts: Parts) -> Defence:
     return _nearest(parts, "outputs")
 
 
-def _by_labels(parts: Setting) -> Defence:
+def _by_labels(parts: Parts) -> Defence:
     return _nearest(parts, "labels")
 
 
-def _rmc(parts: Setting) -> Defence:
+def _rmc(parts: Parts) -> Defence:
     config, prepared = parts.config, parts.prepare()
     return RMC(
         parts.classifier,
@@ -93,7 +93,7 @@ def _rmc(parts: Setting) -> Defence:
     )
 
 
-def _rmc_plus(parts: Setting) -> Defence:
+def _rmc_plus(parts: Parts) -> Defence:
     """D' changes in memory only: evaluation's checkpoint holds the changes beside the weights.
 
     The index is another than that of `Prepared`, which other defences search.
@@ -114,7 +114,7 @@ def _rmc_plus(parts: Setting) -> Defence:
     )
 
 
-def _non_masking(parts: Setting) -> Defence:
+def _non_masking(parts: Parts) -> Defence:
     return NonMasking(_rmc(parts))
 
 
@@ -152,7 +152,7 @@ DEFENCES: Mapping[str, DefenceSpec] = {
 }
 
 
-def kind(name: str) -> DefenceSpec:
+def find(name: str) -> DefenceSpec:
     """Returns the defence of that name.
 
     Raises:

@@ -1,4 +1,4 @@
-"""PREDICT (Algorithm 1, lines 10–23), step by step."""
+"""PREDICT (Algorithm 1, lines 11–23), step by step."""
 
 import dataclasses
 import pathlib
@@ -268,7 +268,7 @@ def test_a_fused_prediction_is_the_plain_one_and_its_state_can_be_put_back(
 def test_answers_depend_on_each_setting_that_is_in_effect_and_on_no_other() -> None:
     def method(**settings: Any) -> dict[str, Any]:
         of = dataclasses.replace(digits_config.experiment(), rmc=RMCConfig(**settings))
-        found: dict[str, Any] = defences.kind("rmc").depends_on(of)[0]
+        found: dict[str, Any] = defences.find("rmc").depends_on(of)[0]
         return found
 
     plain = method()

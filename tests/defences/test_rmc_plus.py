@@ -335,8 +335,8 @@ def test_by_its_name_it_leaves_what_other_defences_search_as_it_is(
         evaluation=EvaluationConfig(streams=("clean",)),
     )
     prepared = defences.Prepared(d_prime, static, shared)
-    parts = defences.Setting(config, classifier, lambda: prepared, NoTraces())
-    kind, plain = defences.kind("rmc_plus"), defences.kind("rmc")
+    parts = defences.Parts(config, classifier, lambda: prepared, NoTraces())
+    kind, plain = defences.find("rmc_plus"), defences.find("rmc")
     rmc = kind.make(parts)
     assert isinstance(rmc, RMCPlus)
     before = [shared.search(row, 64) for row in static.features[::200]]

@@ -88,7 +88,7 @@ def test_a_cell_that_is_not_varied_is_fingerprinted_as_before_there_were_variati
         materials.stream("pgd", "").fingerprint,
         materials.fingerprint_of("target"),
         materials.features_of("target", ("pgd",)),
-        defences.kind("rmc").depends_on(config),
+        defences.find("rmc").depends_on(config),
         True,
         versions("tensorflow", "keras", "scann"),
     )

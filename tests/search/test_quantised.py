@@ -224,5 +224,5 @@ def test_a_feature_far_into_a_file_that_is_not_finite_is_named(
 def test_answers_depend_on_the_budget(defence: str) -> None:
     config = digits_config.experiment()
     bounded = dataclasses.replace(config, index=IndexConfig(memory_gib=1.0))
-    settings = [defences.kind(defence).depends_on(each) for each in (config, bounded)]
+    settings = [defences.find(defence).depends_on(each) for each in (config, bounded)]
     assert settings[1][1] == settings[0][1] | {"memory_gib": 1.0}
