@@ -1,1 +1,1 @@
-"""How θ is fitted to some rows: local adaptation and calibration (Algorithm 1, 12–15 and 17–21)."""
+"""How θ is fitted to some rows: local adaptation and calibration (Algorithm 1, 13–16 and 18–21)."""

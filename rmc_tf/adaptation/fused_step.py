@@ -36,26 +36,27 @@ class FusedAdam(keras.optimizers.Adam):
         if trainable_variables is not None:
             raise ValueError("moves the weights it was built with, and no others")
         step = tf.cast(self.iterations.value + 1, tf.float32)
-        powers = tf.pow(self.beta_1, step), tf.pow(self.beta_2, step)
-        constants = *powers, self.learning_rate.value, self.beta_1, self.beta_2, self.epsilon
-        moments = zip(self._momentums, self._velocities, strict=True)
-        for weight, (m, v), gradient in zip(self._trainable_variables, moments, grads, strict=True):
+        constants = {
+            "beta1_power": tf.pow(self.beta_1, step),
+            "beta2_power": tf.pow(self.beta_2, step),
+            "lr": self.learning_rate.value,
+            "beta1": self.beta_1,
+            "beta2": self.beta_2,
+            "epsilon": self.epsilon,
+        }
+        for weight, m, v, gradient in zip(
+            self._trainable_variables, self._momentums, self._velocities, grads, strict=True
+        ):
             if gradient is None:
                 continue
             tf.raw_ops.ResourceApplyAdam(
                 var=weight.value.handle,
                 m=m.value.handle,
                 v=v.value.handle,
-                **{
-                    name: tf.cast(value, weight.dtype)
-                    for name, value in zip(_CONSTANTS, constants, strict=True)
-                },
                 grad=tf.cast(gradient, weight.dtype),
+                **{name: tf.cast(value, weight.dtype) for name, value in constants.items()},
             )
         self.iterations.assign_add(1)
-
-
-_CONSTANTS = ("beta1_power", "beta2_power", "lr", "beta1", "beta2", "epsilon")
 
 
 class FoldedConvolution(keras.layers.Layer):

@@ -1,28 +1,32 @@
-"""The one fit loop: local adaptation and calibration (Algorithm 1, lines 12–15 and 17–21).
+"""The one fit loop: local adaptation and calibration (Algorithm 1, lines 13–16 and 18–21).
 
 Batches, gradients, Adam, validation and the early stop all run inside a single
 `tf.function`; Python is entered once a fit. It is traced once, for any number
-of rows, so adaptation and calibration share the trace.
+of rows, so adaptation and calibration share the trace. `adaptation.step` has
+what is computed of a batch.
 
 Where the lower layers are frozen, what they make of each row is computed once a
 fit, and the loop goes over that: the fast profile's largest saving a step.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from rmc_tf.adaptation.fused_step import FusedAdam, fold
+from rmc_tf.adaptation.on_several_devices import SeveralDevices
+from rmc_tf.adaptation.step import OneDevice
 from rmc_tf.common.errors import UserError
-from rmc_tf.config import EarlyStopConfig
+from rmc_tf.config import EarlyStopConfig, RMCConfig
 from rmc_tf.networks.classifier import Classifier
-from rmc_tf.training.losses import cross_entropy
+from rmc_tf.training import replicas
 
-Gradients = list[tf.Tensor | None]
-"""As the weights that adapt; None: the loss doesn't depend on it."""
+Examples = tuple[np.ndarray, np.ndarray]
+"""Images [n, H, W, C] float32 in [0, 1] and labels [n] int32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +41,23 @@ class Fit:
     """[epochs] mean cross entropy over the validation rows, after each epoch; [0] without any."""
 
 
+class Inputs(NamedTuple):
+    """What the compiled loop is called with; see `Adaptation.fit`."""
+
+    train: tuple[tf.Tensor, tf.Tensor]
+    validation: tuple[tf.Tensor, tf.Tensor]
+    seed: tf.Tensor
+    patience: tf.Tensor
+    max_epochs: tf.Tensor
+    keep_best: tf.Tensor
+    settled: tf.Tensor
+
+
 class Adaptation:
     """Adam on a classifier's weights, with early stopping on a validation set.
+
+    Made in the scope of a `tf.distribute` strategy of several devices, in which the classifier was
+    made, too, it shares each batch between them.
 
     Attributes:
       classifier: its weights are θ, and are changed in place.
@@ -78,45 +97,48 @@ class Adaptation:
           UserError: no such layer, or it isn't the only way from the images to the logits.
         """
         self.classifier = classifier
-        self._trunk, self._head = classifier.split(frozen_until)
-        self._weights = self._head.trainable_variables
+        trunk, head = classifier.split(frozen_until)
+        self._weights = head.trainable_variables
         if not self._weights:
             raise UserError(
                 f"--config.rmc.frozen_until={frozen_until}: nothing above it adapts; name a lower "
                 "layer"
             )
         self._trust_radius = trust_radius
-        kept = self._weights if trust_radius else []
-        self._static = [tf.Variable(w.value, trainable=False) for w in kept]
-        if fused:
-            self._head = fold(classifier.model, self._head)
-        kind = FusedAdam if fused else keras.optimizers.Adam
-        self.optimizer = kind(learning_rate)
+        bounded = self._weights if trust_radius else []
+        self._static = [tf.Variable(w.value, trainable=False) for w in bounded]
+        self.optimizer = (FusedAdam if fused else keras.optimizers.Adam)(learning_rate)
         self.optimizer.build(self._weights)
         self._fresh_optimizer = [np.array(v) for v in self.optimizer.variables]
         self._batch_size = batch_size
-        self._micro_batch = micro_batch
-        self._training = batch_norm_training
         every = classifier.model.variables if may_keep_best else []
         self._best = [tf.Variable(v.value, trainable=False) for v in every]
-        # XLA can't compile the loop, whose length isn't known; it can compile each step.
-        self._of_batch: Callable[..., tuple[tf.Tensor, Gradients]] = (
-            self._summed if micro_batch else self._loss_and_gradients
-        )
-        self._take_step = self._step
-        if classifier.jit_compile:
-            self._compile_by_xla()
+        parts = {
+            "trunk": trunk,
+            "head": fold(classifier.model, head) if fused else head,
+            "weights": self._weights,
+            "optimizer": self.optimizer,
+            "batch_size": batch_size,
+            "micro_batch": micro_batch,
+            "batch_norm_training": batch_norm_training,
+            "jit_compile": classifier.jit_compile,
+        }
+        strategy = tf.distribute.get_strategy()
+        several = strategy.num_replicas_in_sync > 1
+        self._device = SeveralDevices(**parts, strategy=strategy) if several else OneDevice(**parts)
+        self._step = self._device.make_step()
         images = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
         labels = tf.TensorSpec([None], tf.int32)
-        scalar = tf.TensorSpec([], tf.int32)
-        self._compiled = tf.function(
-            self._fit,
-            input_signature=[
-                *(images, labels, images, labels),
-                tf.TensorSpec([2], tf.int32),
-                *(scalar, scalar, tf.TensorSpec([], tf.bool), tf.TensorSpec([], tf.float32)),
-            ],
+        inputs = Inputs(
+            train=(images, labels),
+            validation=(images, labels),
+            seed=tf.TensorSpec([], tf.int32),
+            patience=tf.TensorSpec([], tf.int32),
+            max_epochs=tf.TensorSpec([], tf.int32),
+            keep_best=tf.TensorSpec([], tf.bool),
+            settled=tf.TensorSpec([], tf.float32),
         )
+        self._compiled = tf.function(self._fit, input_signature=[inputs])
         self._compiled.get_concrete_function()  # traced now, not while the first query waits
 
     @property
@@ -127,8 +149,8 @@ class Adaptation:
 
     def fit(
         self,
-        train: tuple[np.ndarray, np.ndarray],
-        validation: tuple[np.ndarray, np.ndarray],
+        train: Examples,
+        validation: Examples,
         early_stop: EarlyStopConfig,
         seed: int,
         settled: float = 0.0,
@@ -136,8 +158,8 @@ class Adaptation:
         """Minimises the cross entropy over some rows until the early-stop condition holds.
 
         Args:
-          train: images [n, H, W, C] float32, labels [n] int32; at least one row.
-          validation: the same for the validation rows; of none, the fit runs for `max_epochs`.
+          train: at least one row.
+          validation: the rows of the early stop; of none, the fit runs for `max_epochs`.
           early_stop: patience, the most epochs, and which weights the fit leaves.
           seed: of the order of the rows.
           settled: the fit ends, too, once the mean loss of the last two batches, each before its
@@ -147,11 +169,17 @@ class Adaptation:
         keep_best = early_stop.keep == "best"
         if keep_best and not self._best:
             raise ValueError("made without may_keep_best")
-        epochs = early_stop.most_epochs(-(-len(train[1]) // self._batch_size))
-        steps, train_losses, validation_losses = self._compiled(
-            *(*train, *validation, [seed, 0]),
-            *(early_stop.patience, epochs, keep_best, settled),
+        inputs = Inputs(
+            train=train,
+            validation=validation,
+            seed=seed,
+            patience=early_stop.patience,
+            max_epochs=early_stop.most_epochs(-(-len(train[1]) // self._batch_size)),
+            keep_best=keep_best,
+            settled=settled,
         )
+        with self._device.scope():  # where it was traced; anywhere else it would be again
+            steps, train_losses, validation_losses = self._compiled(inputs)
         return Fit(int(steps), train_losses.numpy(), validation_losses.numpy())
 
     def reset_optimizer(self) -> None:
@@ -159,43 +187,34 @@ class Adaptation:
         for variable, value in zip(self.optimizer.variables, self._fresh_optimizer, strict=True):
             variable.assign(value)
 
-    def _fit(
-        self,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        validation_images: tf.Tensor,
-        validation_labels: tf.Tensor,
-        seed: tf.Tensor,
-        patience: tf.Tensor,
-        max_epochs: tf.Tensor,
-        keep_best: tf.Tensor,
-        settled: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _fit(self, given: Inputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        (images, labels), (validation_images, validation_labels) = given.train, given.validation
         rows = tf.shape(images)[0]
         steps, epoch, without_decrease = 0, 0, 0
         lowest = tf.constant(np.inf, tf.float32)
         before, done = tf.constant(np.inf, tf.float32), False  # the loss of the batch before
         train_losses = tf.TensorArray(tf.float32, 0, dynamic_size=True)
         validation_losses = tf.TensorArray(tf.float32, 0, dynamic_size=True)
-        images = self._below(images)
-        validation_images = self._below(validation_images)
-        validated = tf.shape(validation_images)[0] > 0
+        inputs = self._device.below(images)
+        validation_inputs = self._device.below(validation_images)
+        validated = tf.shape(validation_inputs)[0] > 0
         self._remember()
-        while without_decrease < patience and epoch < max_epochs and not done:
+        # Lines 13 and 18: repeat … until (16, 21) the early-stop condition holds.
+        while without_decrease < given.patience and epoch < given.max_epochs and not done:
             order = tf.random.experimental.stateless_shuffle(
-                tf.range(rows), tf.stack([seed[0], epoch])
+                tf.range(rows), tf.stack([given.seed, epoch])
             )
             for begin in tf.range(0, rows, self._batch_size):
-                batch = order[begin : begin + self._batch_size]
-                loss = self._take_step(tf.gather(images, batch), tf.gather(labels, batch))
+                batch = order[begin : begin + self._batch_size]  # lines 14 and 19
+                loss = self._step(tf.gather(inputs, batch), tf.gather(labels, batch))  # 15 and 20
                 train_losses = train_losses.write(steps, loss)
                 steps += 1
-                done = (before + loss) / 2 < settled
+                done = (before + loss) / 2 < given.settled
                 before = loss
                 if done:
                     break
             if validated:
-                loss = self._validation_loss(validation_images, validation_labels)
+                loss = self._device.mean_loss(validation_inputs, validation_labels)
                 validation_losses = validation_losses.write(epoch, loss)
                 if loss < lowest:
                     lowest, without_decrease = loss, 0
@@ -203,88 +222,10 @@ class Adaptation:
                 else:
                     without_decrease += 1
             epoch += 1
-        if keep_best and validated:
+        if given.keep_best and validated:
             self._recall()
         self._back_to_the_trust_region()
         return steps, train_losses.stack(), validation_losses.stack()
-
-    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Line 14: θ* ← θ* − λ Σ ∇L(θ*, x, y), by Adam; returns the loss before it."""
-        loss, gradients = self._of_batch(images, labels)
-        self.optimizer.apply(gradients)
-        return loss
-
-    def _compile_by_xla(self) -> None:
-        self._take_step = tf.function(self._step, jit_compile=True)
-
-    def _loss_and_gradients(
-        self, images: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, Gradients]:
-        """Of some rows; both times a weight, where there is one."""
-        with tf.GradientTape() as tape:
-            logits = self._logits(images, self._training)
-            loss = cross_entropy(logits, labels)
-            if weight is not None:
-                loss = weight * loss
-        return loss, tape.gradient(loss, [w.value for w in self._weights])
-
-    def _summed(
-        self, images: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, Gradients]:
-        """The same, a micro-batch at a time; each weighs as it has rows."""
-        rows, loss = tf.shape(images)[0], tf.constant(0.0)
-        gradients = [tf.zeros_like(weight.value) for weight in self._weights]
-        for begin in tf.range(0, rows, self._micro_batch):
-            # Else TensorFlow begins several at once, and holds what each needs.
-            tf.autograph.experimental.set_loop_options(parallel_iterations=1)
-            part = labels[begin : begin + self._micro_batch]
-            share = tf.cast(tf.shape(part)[0], tf.float32) / tf.cast(rows, tf.float32)
-            if weight is not None:
-                share = weight * share
-            own, more = self._loss_and_gradients(images[begin : begin + self._micro_batch], part)
-            loss += share * own
-            gradients = _added(gradients, more, share)
-        return loss, gradients
-
-    def _validation_loss(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Mean over all rows."""
-        rows = tf.shape(images)[0]
-        return self._total_loss(images, labels, rows) / tf.cast(rows, tf.float32)
-
-    def _total_loss(self, images: tf.Tensor, labels: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        """Sum over all rows, a batch at a time, so that memory doesn't grow with K."""
-        total = tf.constant(0.0)
-        size = self._micro_batch or self._batch_size
-        at_once = 1 if self._micro_batch else 10  # 10: TensorFlow's own
-        for begin in tf.range(0, rows, size):
-            tf.autograph.experimental.set_loop_options(parallel_iterations=at_once)
-            end = begin + size
-            logits = self._logits(images[begin:end], False)
-            total += tf.reduce_sum(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(
-                    labels=labels[begin:end], logits=logits
-                )
-            )
-        return total
-
-    def _logits(self, below: tf.Tensor, training: bool) -> tf.Tensor:
-        """Returns f(x; θ) from the images, or from what the frozen layers made of them."""
-        return tf.cast(self._head(below, training=training), tf.float32)
-
-    def _below(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns what the frozen layers make of each row; the images, where none are frozen."""
-        return images if self._trunk is None else self._through_the_trunk(images)
-
-    def _through_the_trunk(self, images: tf.Tensor) -> tf.Tensor:
-        rows = tf.shape(images)[0]
-        shape, kind = self._trunk.output.shape, self._trunk.output.dtype  # type: ignore[union-attr]
-        parts = tf.TensorArray(kind, 1, dynamic_size=True, infer_shape=False)
-        parts = parts.write(0, tf.zeros([0, *shape[1:]], kind))  # of no rows, that is all
-        size = self._micro_batch or self._batch_size
-        for begin in tf.range(0, rows, size):
-            part = self._trunk(images[begin : begin + size], training=False)  # type: ignore[misc]
-            parts = parts.write(parts.size(), part)
-        return tf.ensure_shape(parts.concat(), shape)
 
     @tf.autograph.experimental.do_not_convert
     def _back_to_the_trust_region(self) -> None:
@@ -307,10 +248,31 @@ class Adaptation:
             variable.value.assign(best)
 
 
-@tf.autograph.experimental.do_not_convert
-def _added(gradients: list[tf.Tensor], more: Gradients, share: tf.Tensor) -> list[tf.Tensor]:
-    """Returns the sum; a weight that the loss doesn't depend on has no gradient."""
-    pairs = zip(gradients, more, strict=True)
-    return [
-        total if own is None else total + tf.cast(share, own.dtype) * own for total, own in pairs
-    ]
+def adapting_a_copy(
+    classifier: Classifier, config: RMCConfig, devices: Literal["one", "all"]
+) -> Adaptation:
+    """Returns the fit loop over a copy of a classifier.
+
+    Args:
+      classifier: f(·; θ*), which stays as it is.
+      config: λ, batch sizes, what adapts, how far.
+      devices: as in `HardwareConfig`; "all" of one device is "one".
+
+    Raises:
+      UserError: as for `Adaptation`.
+    """
+    strategy = replicas.strategy(devices, looping=True)
+    several = strategy.num_replicas_in_sync > 1
+    with strategy.scope() if several else contextlib.nullcontext():
+        return Adaptation(
+            replicas.mirrored(classifier) if several else classifier.clone(),
+            config.learning_rate,
+            config.batch_size,
+            micro_batch=config.micro_batch,
+            batch_norm_training=config.batch_norm == "training",
+            may_keep_best="best" in (config.early_stop.keep, config.calibration.early_stop.keep),
+            frozen_until=config.frozen_until,
+            trust_radius=config.trust_radius,
+            # On several devices a fused step is taken as a plain one.
+            fused=config.step == "fused" and not several,
+        )

@@ -1,4 +1,4 @@
-"""The fit loop on several devices: each takes its rows of every batch.
+"""What a fit computes of rows, between several devices: each takes its rows of every batch.
 
 `tf.distribute`'s strategy runs within the compiled loop, so nothing of Python comes between the
 steps, and the loop's decisions (the order, the early stop) are taken once, for all. Every device
@@ -6,94 +6,65 @@ has the weights and Adam's moments; Keras' optimizer adds the gradients up befor
 so the weights stay the same everywhere.
 """
 
-from typing import Any, Literal
+import contextlib
+import dataclasses
 
+import keras
 import tensorflow as tf
 
-from rmc_tf.adaptation.loop import Adaptation, Fit
-from rmc_tf.config import RMCConfig
-from rmc_tf.networks.classifier import Classifier
-from rmc_tf.training import replicas
+from rmc_tf.adaptation.step import OneDevice, Step
+from rmc_tf.training.replicas import own_rows
 
 
-def adapting(
-    classifier: Classifier, config: RMCConfig, devices: Literal["one", "all"]
-) -> Adaptation:
-    """Returns the fit loop over a copy of a classifier.
+@dataclasses.dataclass(frozen=True, eq=False)
+class SeveralDevices(OneDevice):
+    """The same as `OneDevice` but for rounding; a micro-batch is what one device holds at once."""
 
-    Args:
-      classifier: f(·; θ*), which stays as it is.
-      config: λ, batch sizes, what adapts, how far.
-      devices: as in `HardwareConfig`; "all" of one device is "one".
+    strategy: tf.distribute.Strategy
+    """In whose scope the weights and the optimizer were made."""
 
-    Raises:
-      UserError: as for `Adaptation`.
-    """
-    settings: dict[str, Any] = {
-        "micro_batch": config.micro_batch,
-        "batch_norm_training": config.batch_norm == "training",
-        "may_keep_best": "best" in (config.early_stop.keep, config.calibration.early_stop.keep),
-        "frozen_until": config.frozen_until,
-        "trust_radius": config.trust_radius,
-    }
-    how = replicas.strategy(devices, looping=True)
-    if how.num_replicas_in_sync == 1:
-        settings["fused"] = config.step == "fused"  # on several devices the same step, but plain
-        return Adaptation(classifier.clone(), config.learning_rate, config.batch_size, **settings)
-    with how.scope():
-        copy = replicas.mirrored(classifier)
-        return SharedAdaptation(copy, config.learning_rate, config.batch_size, **settings)
+    def scope(self) -> contextlib.AbstractContextManager:
+        """The strategy's."""
+        scope: contextlib.AbstractContextManager = self.strategy.scope()
+        return scope
 
+    def make_step(self) -> Step:
+        """Returns the step; XLA compiles what each device does alone."""
+        of_batch = self.loss_and_gradients
+        if self.jit_compile and not self.batch_norm_training:  # batch statistics are of all
+            of_batch = tf.function(of_batch, jit_compile=True)
 
-class SharedAdaptation(Adaptation):
-    """An `Adaptation` between the devices of the strategy in whose scope it is made.
+        def own_step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            rows = tf.shape(inputs)[0]
+            begin, end = own_rows(rows)
+            share = tf.cast(end - begin, tf.float32) / tf.cast(rows, tf.float32)
+            last = tf.maximum(end, begin + 1)  # with fewer rows than devices, one counts for nought
+            # Weighted first: through batch statistics, gradients are of other devices' losses, too.
+            loss, gradients = of_batch(inputs[begin:last], labels[begin:last], share)
+            self.optimizer.apply(gradients)
+            return loss
 
-    The classifier is of the same scope. A step is the step of one device but for rounding; a
-    micro-batch is what one device holds at once.
-    """
+        def step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            losses = self.strategy.run(own_step, args=(inputs, labels))
+            return self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
-        """Traces the loop; as `Adaptation`."""
-        self._how = tf.distribute.get_strategy()
-        super().__init__(*arguments, **settings)
+        return step
 
-    def fit(self, *arguments: Any, **settings: Any) -> Fit:
-        """See `Adaptation.fit`."""
-        with self._how.scope():  # where it was traced; anywhere else it would be again
-            return super().fit(*arguments, **settings)
+    def mean_loss(self, inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Returns the mean loss of any number of rows."""
+        totals = self.strategy.run(self._own_total_loss, args=(inputs, labels))
+        total = self.strategy.reduce(tf.distribute.ReduceOp.SUM, totals, axis=None)
+        return total / tf.cast(tf.shape(inputs)[0], tf.float32)
 
-    def _step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        losses = self._how.run(self._own_step, args=(images, labels))
-        return self._how.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+    def _own_total_loss(self, inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        begin, end = own_rows(tf.shape(inputs)[0])
+        return self.total_loss(inputs[begin:end], labels[begin:end], end - begin)
 
-    def _own_step(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        rows = tf.shape(images)[0]
-        begin, end = replicas.own_rows(rows)
-        share = tf.cast(end - begin, tf.float32) / tf.cast(rows, tf.float32)
-        last = tf.maximum(end, begin + 1)  # with fewer rows than devices, one counts for nought
-        # Weighted first: through batch statistics, gradients are of other devices' losses, too.
-        loss, gradients = self._of_batch(images[begin:last], labels[begin:last], share)
-        self.optimizer.apply(gradients)
-        return loss
+    def through(self, trunk: keras.Model, images: tf.Tensor) -> tf.Tensor:
+        """Returns what the trunk makes of images."""
+        parts = self.strategy.run(self._own_through, args=(trunk, images))
+        return tf.concat(self.strategy.experimental_local_results(parts), 0)
 
-    def _compile_by_xla(self) -> None:
-        """XLA compiles what each device does alone."""
-        if not self._training:  # batch statistics are of all devices
-            self._of_batch = tf.function(self._of_batch, jit_compile=True)
-
-    def _validation_loss(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        totals = self._how.run(self._own_total_loss, args=(images, labels))
-        total = self._how.reduce(tf.distribute.ReduceOp.SUM, totals, axis=None)
-        return total / tf.cast(tf.shape(images)[0], tf.float32)
-
-    def _own_total_loss(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        begin, end = replicas.own_rows(tf.shape(images)[0])
-        return self._total_loss(images[begin:end], labels[begin:end], end - begin)
-
-    def _through_the_trunk(self, images: tf.Tensor) -> tf.Tensor:
-        parts = self._how.run(self._own_through_the_trunk, args=(images,))
-        return tf.concat(self._how.experimental_local_results(parts), 0)
-
-    def _own_through_the_trunk(self, images: tf.Tensor) -> tf.Tensor:
-        begin, end = replicas.own_rows(tf.shape(images)[0])
-        return Adaptation._through_the_trunk(self, images[begin:end])
+    def _own_through(self, trunk: keras.Model, images: tf.Tensor) -> tf.Tensor:
+        begin, end = own_rows(tf.shape(images)[0])
+        return OneDevice.through(self, trunk, images[begin:end])

@@ -50,7 +50,7 @@ class Plan:
 
     def cells(self, network: str, defence: str) -> dict[str, Cell]:
         """Returns what is evaluated of one subject: clean, and every threat that fits it."""
-        kind = defences.kind(defence)
+        kind = defences.find(defence)
         d_prime = self.experiment.augmented_set.attacks
         searched = d_prime if kind.searches == "augmented_set" else ()
         wanted = [CLEAN, *self.inside, *self.beyond]
@@ -213,7 +213,7 @@ def _subjects(config: ExperimentConfig) -> tuple[tuple[str, str], ...]:
         rule = f"known: {', '.join(defences.DEFENCES)}"
         require(name in defences.DEFENCES, "audit.defences", name, rule)
         rule = "what it is comes of a history, and an audit has none; see configs/table7.py"
-        own = defences.kind(name).history == "answers"
+        own = defences.find(name).history == "answers"
         require(own, "audit.defences", name, rule)
     every = dict.fromkeys(("none", *config.audit.defences))
     return tuple((network, defence) for network in networks for defence in every)

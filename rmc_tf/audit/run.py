@@ -124,7 +124,7 @@ class Audit:
         return {
             "network": network,
             "defence": defence,
-            "title": defences.kind(defence).title,
+            "title": defences.find(defence).title,
             "worst_case": summary["worst_case"],
             "interval": summary["interval"],
             "expected": summary["expected"],

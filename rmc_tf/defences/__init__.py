@@ -1,4 +1,4 @@
-"""Defences by name, as the rows of Table 1 call them. A new one is one line below."""
+"""Defences by name, as the rows of Table 1 call them. A new one is one entry of `DEFENCES`."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ from rmc_tf.search.index import FeatureIndex
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """What PREPARE left, from which the defences that search are made: of D' or of D alone."""
+    """What PREPARE left of D' or of D alone, for the defences that search it."""
 
     augmented_set: AugmentedSet
     static: StaticFeatures
@@ -31,47 +31,57 @@ class Prepared:
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class Parts:
     """What a defence is made from."""
 
     config: ExperimentConfig
     classifier: Classifier
     prepare: Callable[[], Prepared]
-    """Called by those that search only."""
+    """Called only by defences that search."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
-    """One row of a table."""
+class DefenceSpec:
+    """What is known of a defence before it is made."""
 
     title: str
-    make: Callable[[Setting], Defence]
-    searches: Literal["nothing", "training_set", "augmented_set"]
-    """What it searches, and is handed as `Prepared`: D, D', or nothing at all."""
+    """Of its row in a table."""
+    make: Callable[[Parts], Defence]
     depends_on: Callable[[ExperimentConfig], Any]
     """The settings, as JSON, that change its answers, besides the network and D'."""
+    searches: Literal["nothing", "training_set", "augmented_set"] = "nothing"
+    """What its `Prepared` is of: D, D', or nothing at all."""
     history: Literal["answers", "rmc", "labels"] = "answers"
-    """What makes it what it is after p points (Tables 5 and 7). "answers": its own to them. "rmc":
-    RMC's. "labels": training on them and their labels. Without points, the latter two are None."""
+    """What makes it what it is after p points (Tables 5 and 7). "answers": its own answers to them.
+    "rmc": RMC's answers. "labels": training on them and their labels. Where p = 0, the latter two
+    are the undefended network."""
     adapts: bool = False
     """Whether it adapts to a query before it answers, as `config.rmc` says."""
 
 
-def _undefended(setting: Setting) -> Defence:
-    return Undefended(setting.classifier)
+def _undefended(parts: Parts) -> Defence:
+    return Undefended(parts.classifier)
 
 
-def _nearest(setting: Setting, vote: Vote) -> Defence:
-    prepared = setting.prepare()
+def _nearest(parts: Parts, vote: Vote) -> Defence:
+    prepared = parts.prepare()
     labels, outputs = prepared.augmented_set.labels, prepared.static.outputs
-    k = min(setting.config.rmc.k, len(labels))  # of a D smaller than K, all of it
-    return NearestNeighbours(setting.classifier, prepared.index, outputs, labels, k, vote)
+    k = min(parts.config.rmc.k, len(labels))  # of a D smaller than K, all of it
+    return NearestNeighbours(parts.classifier, prepared.index, outputs, labels, k, vote)
 
 
-def _rmc(setting: Setting) -> Defence:
-    config, prepared = setting.config, setting.prepare()
+def _by_outputs(parts: Parts) -> Defence:
+    return _nearest(parts, "outputs")
+
+
+def _by_labels(parts: Parts) -> Defence:
+    return _nearest(parts, "labels")
+
+
+def _rmc(parts: Parts) -> Defence:
+    config, prepared = parts.config, parts.prepare()
     return RMC(
-        setting.classifier,
+        parts.classifier,
         prepared.augmented_set,
         prepared.index,
         config.rmc,
@@ -80,16 +90,16 @@ def _rmc(setting: Setting) -> Defence:
     )
 
 
-def _rmc_plus(setting: Setting) -> Defence:
+def _rmc_plus(parts: Parts) -> Defence:
     """D' changes in memory only: evaluation's checkpoint holds the changes beside the weights.
 
     The index is another than that of `Prepared`, which other defences search.
     """
-    config, prepared = setting.config, setting.prepare()
+    config, prepared = parts.config, parts.prepare()
     static, seed = prepared.static.features, derive_seed(config.seed, "index")
     index = FeatureIndex(static, config.index, config.rmc.k, seed=seed)
     return RMCPlus(
-        setting.classifier,
+        parts.classifier,
         RefreshedSet(prepared.augmented_set, index),
         config.rmc,
         config.refresh,
@@ -100,54 +110,45 @@ def _rmc_plus(setting: Setting) -> Defence:
     )
 
 
+def _non_masking(parts: Parts) -> Defence:
+    return NonMasking(_rmc(parts))
+
+
 def _search_settings(config: ExperimentConfig) -> Any:
     return [config.rmc.k, config.index.to_dict(), config.seed]
 
 
 def _rmc_settings(config: ExperimentConfig) -> Any:
-    hardware = config.hardware.of_adaptation()
-    return [config.rmc.to_dict(), config.index.to_dict(), config.seed, hardware]
+    method, index = config.rmc.to_dict(), config.index.to_dict()
+    return [method, index, config.seed, config.hardware.devices]
 
 
 def _rmc_plus_settings(config: ExperimentConfig) -> Any:
-    return [*_rmc_settings(config), config.refresh.to_dict()]
+    return [_rmc_settings(config), config.refresh.to_dict()]
 
 
 def _hindsight_settings(config: ExperimentConfig) -> Any:
     return [config.training.to_dict(), config.augmented_set.adversarial_per_row, config.seed]
 
 
-def _deep_nn(title: str, vote: Vote) -> Kind:
-    return Kind(title, lambda s: _nearest(s, vote), "training_set", _search_settings)
-
-
-def _web_nn(title: str, vote: Vote) -> Kind:
-    return Kind(title, lambda s: _nearest(s, vote), "augmented_set", _search_settings)
-
-
-DEFENCES: Mapping[str, Kind] = {
-    "none": Kind("None", _undefended, "nothing", lambda config: None),
-    "deep_nn": _deep_nn("DeepNN", "outputs"),
-    "deep_nn_vote": _deep_nn("DeepNN, label vote", "labels"),
-    "web_nn": _web_nn("WebNN", "outputs"),
-    "web_nn_vote": _web_nn("WebNN, label vote", "labels"),
-    "rmc": Kind("RMC", _rmc, "augmented_set", _rmc_settings, adapts=True),
-    "rmc_plus": Kind("RMC+", _rmc_plus, "augmented_set", _rmc_plus_settings, adapts=True),
-    "non_masking": Kind(
-        "Non-masking RMC",
-        lambda s: NonMasking(_rmc(s)),
-        "augmented_set",
-        _rmc_settings,
-        "rmc",
-        adapts=True,
+DEFENCES: Mapping[str, DefenceSpec] = {
+    "none": DefenceSpec("None", _undefended, lambda config: []),
+    "deep_nn": DefenceSpec("DeepNN", _by_outputs, _search_settings, "training_set"),
+    "deep_nn_vote": DefenceSpec("DeepNN, label vote", _by_labels, _search_settings, "training_set"),
+    "web_nn": DefenceSpec("WebNN", _by_outputs, _search_settings, "augmented_set"),
+    "web_nn_vote": DefenceSpec("WebNN, label vote", _by_labels, _search_settings, "augmented_set"),
+    "rmc": DefenceSpec("RMC", _rmc, _rmc_settings, "augmented_set", adapts=True),
+    "rmc_plus": DefenceSpec("RMC+", _rmc_plus, _rmc_plus_settings, "augmented_set", adapts=True),
+    "non_masking": DefenceSpec(
+        "Non-masking RMC", _non_masking, _rmc_settings, "augmented_set", "rmc", adapts=True
     ),
-    "hindsight": Kind(
-        "Hindsight adversarial training", _undefended, "nothing", _hindsight_settings, "labels"
+    "hindsight": DefenceSpec(
+        "Hindsight adversarial training", _undefended, _hindsight_settings, history="labels"
     ),
 }
 
 
-def kind(name: str) -> Kind:
+def find(name: str) -> DefenceSpec:
     """Returns the defence of that name.
 
     Raises:

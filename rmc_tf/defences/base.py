@@ -50,10 +50,13 @@ class Defence(Protocol):
           UserError: the image is of another type, shape or range, or holds NaN.
         """
 
-    def calibrate(self) -> float:
-        """Does what may wait until the answer is out, and returns the seconds it took.
+    def calibrate(self) -> float | None:
+        """Does what may wait until the answer is out.
 
         Where it is not called, the next query does it first, with the same result.
+
+        Returns:
+          the seconds that it took; None where nothing was due.
         """
 
     def snapshot(self) -> State:
@@ -95,9 +98,9 @@ def reseeded(state: State, seed: int) -> State:
 class Static:
     """The part of `Defence` that a defence without state has nothing to do for."""
 
-    def calibrate(self) -> float:
-        """Does nothing."""
-        return 0.0
+    def calibrate(self) -> float | None:
+        """Does nothing, since nothing is ever due."""
+        return None
 
     def snapshot(self) -> State:
         """Returns nothing, since nothing changes."""

@@ -4,13 +4,11 @@
 adaptations to those before it stay: "to accumulate the cleansing effect".
 """
 
-import time
-
 import numpy as np
 
-from rmc_tf.data.images import check_images
 from rmc_tf.defences.base import Defence, Prediction, State
-from rmc_tf.networks.classifier import Classifier, softmax
+from rmc_tf.defences.undefended import Undefended
+from rmc_tf.networks.classifier import Classifier
 
 
 class NonMasking:
@@ -24,6 +22,7 @@ class NonMasking:
             moves it, and answering doesn't.
         """
         self._defence = defence
+        self._undefended = Undefended(defence.network)
 
     @property
     def network(self) -> Classifier:
@@ -33,15 +32,9 @@ class NonMasking:
     def predict(self, image: np.ndarray) -> Prediction:
         """Answers one query without adapting to it; see `Defence.predict`."""
         self._defence.calibrate()
-        begun = time.perf_counter()
-        check_images(image[None], self.network.image_shape, "query")
-        _, logits = self.network.forward(image[None])
-        probabilities = softmax(logits[0])
-        return Prediction(
-            int(probabilities.argmax()), probabilities, seconds=time.perf_counter() - begun
-        )
+        return self._undefended.predict(image)
 
-    def calibrate(self) -> float:
+    def calibrate(self) -> float | None:
         """Does what the history has left to do; see `Defence.calibrate`."""
         return self._defence.calibrate()
 

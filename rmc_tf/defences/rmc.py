@@ -1,35 +1,31 @@
-"""Runtime masking and cleansing: PREDICT (Algorithm 1, lines 10–23)."""
+"""Runtime masking and cleansing: PREDICT (Algorithm 1, lines 11–23), read from top to bottom.
+
+Line 22 returns the answer and the calibrated weights at once. Here the answer goes out first:
+`RMC.predict` is lines 12–17 and the answer of line 22, `RMC.calibrate` is lines 18–21. Numbers are
+those by which the paper's text refers to the lines.
+"""
 
 import pathlib
 import threading
 import time
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from rmc_tf.adaptation.loop import Fit
-from rmc_tf.adaptation.on_several_devices import adapting
+from rmc_tf.adaptation.loop import Examples, Fit, adapting_a_copy
 from rmc_tf.augmented_set.rows_on_disk import Rows, SearchedSet
-from rmc_tf.common import storage
-from rmc_tf.common.errors import ArtefactError, UserError
+from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.common.traces import NoTraces, Traces
-from rmc_tf.config import RMCConfig, with_profile
+from rmc_tf.config import EarlyStopConfig, RMCConfig, with_profile
 from rmc_tf.data.augmentation import augment
 from rmc_tf.data.images import check_images
+from rmc_tf.defences import rmc_state
 from rmc_tf.defences.base import Prediction, State
-from rmc_tf.defences.rmc_traces import Clock, trace_prediction
+from rmc_tf.defences.rmc_checks import check_parts
+from rmc_tf.defences.rmc_traces import Clock, distance_between, trace_prediction
 from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.search.index import FeatureIndex
-
-
-class Examples(NamedTuple):
-    """Rows for one fit, split in two."""
-
-    train: tuple[np.ndarray, np.ndarray]
-    validation: tuple[np.ndarray, np.ndarray]
 
 
 class RMC:
@@ -40,8 +36,7 @@ class RMC:
 
     Attributes:
       config: K, λ and the early stop.
-      predictions: how many queries were answered.
-      traces: where predictions are traced.
+      traces: told of every prediction; another may take its place between two of them.
     """
 
     def __init__(
@@ -70,55 +65,28 @@ class RMC:
           UserError: K is larger than D', or D' holds images of another shape.
         """
         config = with_profile(config)
-        if config.k > len(augmented_set):
-            raise UserError(
-                f"--config.rmc.k={config.k}: larger than D', which has {len(augmented_set)} rows; "
-                "lower it, or enlarge D' by --config.augmented_set.adversarial_per_row"
-            )
-        if index.report.rows != len(augmented_set):
-            raise UserError(
-                f"the index holds {index.report.rows} rows, D' {len(augmented_set)}; "
-                "build it over the features of this D'"
-            )
-        if index.report.dimensions != classifier.feature_size:
-            raise UserError(
-                f"the index holds features of {index.report.dimensions} dimensions, "
-                f"{classifier.source} gives {classifier.feature_size}; build it for this network"
-            )
-        if int(augmented_set.labels.max()) >= classifier.num_classes:
-            raise UserError(
-                f"{classifier.source}: returns {classifier.num_classes} outputs, D' has a label "
-                f"{int(augmented_set.labels.max())}; prepare D' for this network"
-            )
-        if not classifier.model.trainable_variables:
-            raise UserError(
-                f"{classifier.source}: all its weights are frozen, so nothing can adapt; set "
-                "model.trainable = True before saving it"
-            )
-        if augmented_set.image_shape != classifier.image_shape:
-            raise UserError(
-                f"{classifier.source}: takes images {list(classifier.image_shape)}, D' holds "
-                f"{list(augmented_set.image_shape)}; prepare D' for this network"
-            )
+        check_parts(classifier, augmented_set, index, config)
         self.config = config
-        self.predictions = 0
         self._static = classifier
         self._augmented_set = augmented_set
         self._index = index
-        self._seed = seed
+        self._training_set = augmented_set.benign_rows
+        self._adaptation = adapting_a_copy(classifier, config, devices)
+        self._adapted = self._adaptation.classifier  # θ* of Algorithm 1, which moves
+        self._state = rmc_state.RMCState(self._adaptation, seed)
+        self._distance_from_static = distance_between(self._adapted, classifier)
         self.traces = traces or NoTraces()
         self._lock = threading.RLock()  # calibrate may be called in the background
-        self._steps = 0
-        self._calibration_due = False
-        self._training_set = augmented_set.benign_rows
-        self._adaptation = adapting(classifier, config, devices)
-        self._adapted = self._adaptation.classifier  # θ* of Algorithm 1, which moves
-        self._shift = tf.function(self._distance_from_static)
 
     @property
     def network(self) -> Classifier:
         """f(·; θ*) as it has become by the queries so far; see `Defence.network`."""
         return self._adapted
+
+    @property
+    def predictions(self) -> int:
+        """How many queries were answered."""
+        return self._state.predictions
 
     def predict(self, image: np.ndarray) -> Prediction:
         """PREDICT for one query, up to the answer; calibration is left for `calibrate`.
@@ -135,154 +103,121 @@ class RMC:
         x = np.asarray(image)[None]
         check_images(x, self._static.image_shape, "query")
         with self._lock:
+            self.calibrate()  # of the query before, where it is still due
             return self._predict(x)
 
     def _predict(self, x: np.ndarray) -> Prediction:
-        self.calibrate()  # of the query before, where it is still due
-        before = self._probabilities(x) if self.traces.enabled else None
+        state, traced = self._state, self.traces.enabled
+        confidence_before = float(self._probabilities(x).max()) if traced else 0.0
         clock = Clock()
         if not self.config.carry_weights:
             self._start_over()
+
+        # Line 12: search D' to get N'(x̂) of size K.
         features, _ = self._static.forward(x)
-        neighbours, _ = self._index.search(features[0], self.config.k)  # line 11: N'(x̂)
+        neighbours, _ = self._index.search(features[0], self.config.k)
         clock.lap("search")
         rows = self._augmented_set.rows(neighbours)
         clock.lap("fetch")
-        fit = self._local_adaptation(rows)  # lines 12–15
+
+        # Lines 13–16: local adaptation.
+        fit = self._local_adaptation(rows)
         clock.lap("adaptation")
-        probabilities = self._finite(x)  # line 22: f(x̂; θ'), where θ' = θ* (line 16)
+
+        # Line 17, θ' = θ*: the weights are θ' until `calibrate` moves them.
+        # Line 22: f(x̂; θ').
+        probabilities = self._probabilities(x)
         clock.lap("answer")
-        prediction = Prediction(
-            int(probabilities.argmax()), probabilities, fit.steps, clock.total(), neighbours
-        )
-        if before is not None:
+        label = int(probabilities.argmax())
+        prediction = Prediction(label, probabilities, fit.steps, clock.total(), neighbours)
+
+        if traced:
             trace_prediction(
                 self.traces,
-                self.predictions,
+                state.predictions,
                 query=x[0],
                 prediction=prediction,
                 neighbours=rows,
                 fit=fit,
-                first_step=self._steps,
+                first_step=state.steps,
                 seconds=clock.laps,
-                confidence_before=float(before.max()),
-                distance_from_static=float(self._shift()),
+                confidence_before=confidence_before,
+                distance_from_static=self._distance_from_static(),
             )
-        self.predictions += 1
-        self._steps += fit.steps
+        state.predictions += 1
+        state.steps += fit.steps
         calibration = self.config.calibration
-        due = calibration.enabled and self.config.carry_weights
-        self._calibration_due = due and self.predictions % calibration.every == 0
+        wanted = calibration.enabled and self.config.carry_weights
+        state.calibration_due = wanted and state.predictions % calibration.every == 0
         return prediction
 
-    def calibrate(self) -> float:
-        """Calibration (lines 17–21), if it is due; returns the seconds it took."""
-        with self._lock:
-            return self._calibrate() if self._calibration_due else 0.0
-
-    def _calibrate(self) -> float:
-        begun = time.perf_counter()
-        calibration = self.config.calibration
-        random = generator(self._seed, "calibration rows", self.predictions)
-        of_d = calibration.source == "training_set"
-        pool = self._training_set if of_d else np.arange(len(self._augmented_set))
-        wanted = min(calibration.rows or self.config.k, len(pool))
-        rows = self._augmented_set.rows(random.choice(pool, wanted, replace=False))  # line 19
-        held_out = 0
-        if calibration.validation_share:
-            held_out = min(wanted - 1, max(1, round(wanted * calibration.validation_share)))
-        images = augment(rows.images[held_out:], calibration.augmentation, random)
-        examples = Examples(
-            (images, rows.labels[held_out:]), (rows.images[:held_out], rows.labels[:held_out])
-        )
-        self._fit(examples, "calibration")
-        self._calibration_due = False
-        seconds = time.perf_counter() - begun
-        self.traces.scalar("seconds/calibration", seconds, self.predictions - 1)
-        return seconds
-
-    def snapshot(self) -> State:
-        """Returns a copy of θ*, the optimizer's state and the random state."""
-        with self._lock:
-            state = {name: np.array(variable) for name, variable in self._variables().items()}
-            random = (self._seed, self.predictions, self._steps, self._calibration_due)
-            return {**state, "random": np.array(random, np.int64)}
-
-    def restore(self, state: State) -> None:
-        """Goes back to a state; the same queries then get the same answers, to the bit.
-
-        Raises:
-          UserError: the state is of another network.
-        """
-        here = {name: tuple(variable.shape) for name, variable in self._variables().items()}
-        if here | {"random": (4,)} != {name: array.shape for name, array in state.items()}:
-            raise UserError(f"this state is of another network than {self._static.source}")
-        with self._lock:
-            for name, variable in self._variables().items():
-                variable.assign(state[name])
-            self._seed, self.predictions, self._steps, due = (int(n) for n in state["random"])
-            self._calibration_due = bool(due)
-
-    def _variables(self) -> dict[str, keras.Variable]:
-        """All that a fit changes: weights, statistics, layers' random state, Adam's moments."""
-        kinds = {
-            "weights": self._adapted.model.variables,
-            "optimizer": [
-                variable
-                for variable in self._adaptation.optimizer.variables
-                if variable is not self._adaptation.optimizer.learning_rate  # a setting
-            ],
-        }
-        return {f"{kind}_{i}": v for kind, every in kinds.items() for i, v in enumerate(every)}
-
-    def save(self, path: str | pathlib.Path) -> None:
-        """Writes the state to a file, durably."""
-        storage.write_arrays(pathlib.Path(path), self.snapshot())
-
-    def load(self, path: str | pathlib.Path) -> None:
-        """Goes back to the state that `save` wrote.
-
-        Raises:
-          UserError: no such file, or it is truncated, or of another network.
-        """
-        try:
-            self.restore(storage.read_arrays(pathlib.Path(path)))
-        except ArtefactError:
-            raise
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-
     def _local_adaptation(self, neighbours: Rows) -> Fit:
-        """Lines 12–15: fits θ* to N'(x̂) without its validation share."""
+        """Lines 13–16: repeats steps on batches of N'(x̂) until its validation share says stop."""
         nearest = self.config.validation_rows
         held_out = np.zeros(len(neighbours.labels), bool)
         if self.config.validation == "nearest":
             held_out[:nearest] = True
         elif self.config.validation == "quarter_of_nearest":
-            random = generator(self._seed, "validation", self.predictions)
+            random = generator(self._state.seed, "validation", self.predictions)
             held_out[random.permutation(nearest)[: max(1, nearest // 4)]] = True
-        images, labels = neighbours.images, neighbours.labels
-        examples = Examples(
-            (images[~held_out], labels[~held_out]), (images[held_out], labels[held_out])
-        )
-        return self._fit(examples, "adaptation")
+        train = neighbours.images[~held_out], neighbours.labels[~held_out]
+        validation = neighbours.images[held_out], neighbours.labels[held_out]
+        early_stop, settled = self.config.early_stop, self.config.settled
+        return self._fit("adaptation", train, validation, early_stop, settled)
 
-    def _fit(self, examples: Examples, phase: str) -> Fit:
+    def calibrate(self) -> float | None:
+        """Lines 18–21, if they are due; returns the seconds they took, or None."""
+        with self._lock:
+            if not self._state.calibration_due:
+                return None
+            begun = time.perf_counter()
+            self._calibration()
+            self._state.calibration_due = False
+            seconds = time.perf_counter() - begun
+            self.traces.scalar("seconds/calibration", seconds, self.predictions - 1)
+            return seconds
+
+    def _calibration(self) -> None:
+        """Lines 18–21: repeats steps on batches of D, or of D', until a validation share says stop.
+
+        Line 19 samples each batch of the whole; ours are batches of K rows that are drawn of it.
+        """
+        calibration = self.config.calibration
+        random = generator(self._state.seed, "calibration rows", self.predictions)
+        of_d = calibration.source == "training_set"
+        pool = self._training_set if of_d else np.arange(len(self._augmented_set))
+        wanted = min(calibration.rows or self.config.k, len(pool))
+        rows = self._augmented_set.rows(random.choice(pool, wanted, replace=False))
+        held_out = 0
+        if calibration.validation_share:
+            held_out = min(wanted - 1, max(1, round(wanted * calibration.validation_share)))
+        images = augment(rows.images[held_out:], calibration.augmentation, random)
+        train = images, rows.labels[held_out:]
+        validation = rows.images[:held_out], rows.labels[:held_out]
+        self._fit("calibration", train, validation, calibration.early_stop, 0.0)
+
+    def _fit(
+        self,
+        phase: str,
+        train: Examples,
+        validation: Examples,
+        early_stop: EarlyStopConfig,
+        settled: float,
+    ) -> Fit:
         if self.config.optimizer_state == "reset":
             self._adaptation.reset_optimizer()
-        local = phase == "adaptation"
-        early_stop = self.config.early_stop if local else self.config.calibration.early_stop
-        seed = derive_seed(self._seed, phase, self.predictions)
-        settled = self.config.settled if local else 0.0
-        return self._adaptation.fit(examples.train, examples.validation, early_stop, seed, settled)
+        seed = derive_seed(self._state.seed, phase, self.predictions)
+        return self._adaptation.fit(train, validation, early_stop, seed, settled)
 
     def _start_over(self) -> None:
         """Discards θ' for the static θ* (the alternative of section 3)."""
         self._adapted.model.set_weights(self._static.model.get_weights())
         self._adaptation.reset_optimizer()
 
-    def _finite(self, images: np.ndarray) -> np.ndarray:
-        probabilities = self._probabilities(images)
+    def _probabilities(self, x: np.ndarray) -> np.ndarray:
+        """Returns f(x; θ) by the weights as they are now."""
+        _, logits = self._adapted.forward(x)
+        probabilities = softmax(logits[0])
         if not np.isfinite(probabilities).all():
             raise UserError(
                 f"--config.rmc.rate_share={self.config.rate_share}: the adaptation diverged at "
@@ -290,15 +225,24 @@ class RMC:
             )
         return probabilities
 
-    def _probabilities(self, images: np.ndarray) -> np.ndarray:
-        _, logits = self._adapted.forward(images)
-        return softmax(logits[0])
+    def snapshot(self) -> State:
+        """Returns a copy of θ*, the optimizer's state and the random state."""
+        with self._lock:
+            return self._state.snapshot()
 
-    def _distance_from_static(self) -> tf.Tensor:
-        """‖θ − θ₀‖ over the weights that adapt."""
-        pairs = zip(
-            self._adapted.model.trainable_variables,
-            self._static.model.trainable_variables,
-            strict=True,
-        )
-        return tf.linalg.global_norm([moved.value - static.value for moved, static in pairs])
+    def restore(self, state: State) -> None:
+        """Goes back to a state; the same queries then get the same answers, to the bit.
+
+        Raises:
+          UserError: the state is of another network.
+        """
+        with self._lock:
+            self._state.restore(state)
+
+    def save(self, path: str | pathlib.Path) -> None:
+        """Writes the state to a file, durably."""
+        rmc_state.save(self, path)
+
+    def load(self, path: str | pathlib.Path) -> None:
+        """Goes back to the state that `save` wrote; see `rmc_state.load`."""
+        rmc_state.load(self, path)

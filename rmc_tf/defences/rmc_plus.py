@@ -66,7 +66,10 @@ class RMCPlus(RMC):
           UserError: as for RMC, or D' holds examples of an attack that isn't in `attack_models`.
         """
         super().__init__(
-            *(classifier, refreshed_set, refreshed_set.index, config),
+            classifier,
+            refreshed_set,
+            refreshed_set.index,
+            config,
             seed=seed,
             traces=traces,
             devices=devices,
@@ -91,7 +94,7 @@ class RMCPlus(RMC):
         self._due = np.empty(0, np.int64)  # rows that are to be recomputed
 
     def _predict(self, x: np.ndarray) -> Prediction:
-        prediction = super()._predict(x)  # begins with `calibrate`, where it is due
+        prediction = super()._predict(x)
         self._due = self._chosen(prediction.neighbours)
         return prediction
 
@@ -101,12 +104,12 @@ class RMCPlus(RMC):
         The paper says how many, not which.
         """
         adversarial = np.sort(neighbours[self._set.sources[neighbours] > 0])
-        random = generator(self._seed, "refresh", self.predictions)
+        random = generator(self._state.seed, "refresh", self.predictions)
         wanted = round(self.refresh.share * len(adversarial))
         return np.sort(random.choice(adversarial, wanted, replace=False))
 
-    def calibrate(self) -> float:
-        """Calibration (line 5) and the update of D' (line 6), if due; returns their seconds.
+    def calibrate(self) -> float | None:
+        """Calibration (line 5) and the update of D' (line 6), if due; see `Defence.calibrate`.
 
         θ' of line 6 are the weights that gave the answer (line 4), before calibration moves
         them; so the examples are made first. D' gets them afterwards, since calibration may
@@ -114,19 +117,20 @@ class RMCPlus(RMC):
         """
         with self._lock:
             rows, self._due = self._due, np.empty(0, np.int64)
+            if not len(rows):
+                return super().calibrate()
             begun = time.perf_counter()
             images, features = self._recomputed(rows)
             seconds = time.perf_counter() - begun
             calibration = super().calibrate()
             begun = time.perf_counter()
-            if len(rows):
-                self._set.update(rows, images, features)
-                index = self._set.index
-                if index.moved_rows > self.refresh.rebalance_share * len(self._set):
-                    index.rebalance()
-                seconds += time.perf_counter() - begun
-                self.traces.scalar("seconds/refresh", seconds, self.predictions - 1)
-            return calibration + seconds
+            self._set.update(rows, images, features)
+            index = self._set.index
+            if index.moved_rows > self.refresh.rebalance_share * len(self._set):
+                index.rebalance()
+            seconds += time.perf_counter() - begun
+            self.traces.scalar("seconds/refresh", seconds, self.predictions - 1)
+            return seconds + (calibration or 0.0)
 
     def _recomputed(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns x' against θ' in the stored form, and its static features, for some rows."""
@@ -142,7 +146,7 @@ class RMCPlus(RMC):
                     craft,
                     base.stored_images(base.origins[numbers]),
                     base.labels[numbers],
-                    derive_seed(self._seed, "recompute", self.predictions, code, begin),
+                    derive_seed(self._state.seed, "recompute", self.predictions, code, begin),
                     targets=base.targets[numbers] if craft.config.targeted else None,
                     repeated=self._repeated[numbers],
                 )
@@ -152,7 +156,7 @@ class RMCPlus(RMC):
     def snapshot(self) -> State:
         """Returns a copy of RMC's state, of the rows of D' that changed, and of what is due."""
         with self._lock:
-            changes = {f"{_PREFIX}{n}": array for n, array in self._set.snapshot().items()}
+            changes = {f"{_PREFIX}{name}": a for name, a in self._set.snapshot().items()}
             return {**super().snapshot(), **changes, _DUE: self._due.copy()}
 
     def restore(self, state: State) -> None:

@@ -2,14 +2,16 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import tensorflow as tf
 
 from rmc_tf.adaptation.loop import Fit
 from rmc_tf.augmented_set.rows_on_disk import Rows
 from rmc_tf.common.traces import Traces
 from rmc_tf.defences.base import Prediction
+from rmc_tf.networks.classifier import Classifier
 
 
 @dataclasses.dataclass
@@ -28,6 +30,19 @@ class Clock:
         now = time.perf_counter()
         self.laps[name] = now - self.begun
         self.begun = now
+
+
+def distance_between(adapted: Classifier, static: Classifier) -> Callable[[], float]:
+    """Returns a function to ‖θ − θ₀‖, over the weights that adapt, at the time of its call."""
+
+    @tf.function
+    def distance() -> tf.Tensor:
+        pairs = zip(
+            adapted.model.trainable_variables, static.model.trainable_variables, strict=True
+        )
+        return tf.linalg.global_norm([moved.value - first.value for moved, first in pairs])
+
+    return lambda: float(distance())
 
 
 def trace_prediction(

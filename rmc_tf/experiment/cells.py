@@ -126,7 +126,7 @@ def lay_out(config: ExperimentConfig) -> Layout:
     if not rows:
         chosen = config.evaluation
         rows = [
-            RowConfig(title=defences.kind(name).title, defence=name, d_prime="given")
+            RowConfig(title=defences.find(name).title, defence=name, d_prime="given")
             for name in chosen.defences
         ]
         columns = [ColumnConfig(title=name, stream=name) for name in chosen.streams]
@@ -202,7 +202,7 @@ def _cells(
 
 def _check(row: RowConfig, column: ColumnConfig, config: ExperimentConfig) -> None:
     """Refuses a place whose threat can't attack when it says, or must say and doesn't."""
-    learns_from = defences.kind(row.defence).history
+    learns_from = defences.find(row.defence).history
     threat = config.threats.get(column.stream)
     if threat is None or threat.before is None:
         if learns_from != "answers":
@@ -232,7 +232,7 @@ def _d_prime(
     row: RowConfig, attack: str, attacks: tuple[str, ...], config: ExperimentConfig
 ) -> tuple[str, ...]:
     """Returns the attacks whose examples D' holds, against a stream by `attack`."""
-    if defences.kind(row.defence).searches != "augmented_set":
+    if defences.find(row.defence).searches != "augmented_set":
         return ()
     return {
         "given": config.augmented_set.attacks,

@@ -40,7 +40,7 @@ def of(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
     if cell.d_prime:
         found["d_prime"] = ", ".join(cell.d_prime)
         found["adversarial_per_row"] = config.augmented_set.adversarial_per_row
-    kind = defences.kind(cell.defence)
+    kind = defences.find(cell.defence)
     if kind.searches != "nothing":
         found["k"] = config.rmc.k
     if kind.adapts:

@@ -80,7 +80,7 @@ def felt(
 
 def _depends_on(defence: str, stream: str, config: ExperimentConfig) -> list[Any]:
     """Returns the settings that the cells of a defence and a stream depend on."""
-    kind, threat = defences.kind(defence), config.threats.get(stream)
+    kind, threat = defences.find(defence), config.threats.get(stream)
     threat_searches = threat is not None and threats.find(threat).searches
     searched = threat_searches or kind.searches == "augmented_set"
     return [

@@ -116,7 +116,7 @@ class Pipeline:
 
     def prepare_all(self) -> list[pathlib.Path]:
         """PREPARE for every D' of the table; returns their folders."""
-        searching = [c for c in self.table.cells if defences.kind(c.defence).searches != "nothing"]
+        searching = [c for c in self.table.cells if defences.find(c.defence).searches != "nothing"]
         wanted = dict.fromkeys(cell.searched for cell in searching)
         if not wanted:
             wanted = {Searched("target", self.config.augmented_set.attacks): None}
@@ -157,7 +157,7 @@ class Pipeline:
     ) -> dict[str, Any]:
         """Asks a cell's defence; traces are told of its answers where these have a course."""
         details = {
-            "title": defences.kind(cell.defence).title,
+            "title": defences.find(cell.defence).title,
             "network": cell.network,
             "d_prime": list(cell.d_prime),
             "source": cell.source,
@@ -203,7 +203,7 @@ class Pipeline:
 
     def _index_of(self, cell: Cell) -> str | None:
         """How the rows are found that a cell searches, for the report."""
-        if defences.kind(cell.defence).searches == "nothing":
+        if defences.find(cell.defence).searches == "nothing":
             return None
         return str(self.sides.prepared(cell.searched).index.report)
 

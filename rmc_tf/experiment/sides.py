@@ -66,12 +66,12 @@ class Sides:
         if key not in self._defences:
             while len(self._defences) >= _KEPT:
                 self._defences.popitem(last=False)
-            setting = defences.Setting(
+            setting = defences.Parts(
                 self.settings(cell, role),
                 self._artefacts.classifier(cell.network),
                 lambda: self.prepared(cell.searched),
             )
-            made = defences.kind(cell.defence).make(setting)
+            made = defences.find(cell.defence).make(setting)
             self._defences[key] = made, made.snapshot()
         self._defences.move_to_end(key)
         return self._defences[key]
@@ -84,7 +84,7 @@ class Sides:
         others = [
             key
             for key in self._defences
-            if key[0].searched != searched and defences.kind(key[0].defence).searches != "nothing"
+            if key[0].searched != searched and defences.find(key[0].defence).searches != "nothing"
         ]
         for key in others:
             del self._defences[key]
@@ -94,7 +94,7 @@ class Sides:
 
     def made_from(self, cell: Cell, role: Role = Role.DEFENDER) -> list[Any]:
         """Returns all that a cell's defence is made from, as JSON, without making it."""
-        kind = defences.kind(cell.defence)
+        kind = defences.find(cell.defence)
         return [
             self._artefacts.fingerprint_of(cell.network),
             kind.searches != "nothing" and self._artefacts.features_of(cell.searched),

@@ -98,7 +98,7 @@ class SkipCells:
 
     def _after(self, cell: Cell, count: int, history: Stream) -> tuple[Defence, State]:
         """Returns what answers after some points, and its state."""
-        if defences.kind(cell.defence).history == "labels":
+        if defences.find(cell.defence).history == "labels":
             return Undefended(self._tuned(cell, count, history)), {}
         state = self._state(cell, count, history.images, history.fingerprint)
         return self._sides.defence(cell)[0], state
@@ -112,7 +112,7 @@ class SkipCells:
         role: Role = Role.DEFENDER,
     ) -> State:
         """Returns a state of a history, which is run as far as it wasn't before."""
-        if defences.kind(cell.defence).history == "rmc":
+        if defences.find(cell.defence).history == "rmc":
             cell = replace(cell, defence="rmc")
         defence, first = self._sides.defence(cell, role)
         defence.restore(first)

@@ -53,7 +53,7 @@ class Costs:
             made[(cell.network, cell.d_prime)] = _PREPARING * len(cell.d_prime)
         first = sum(cost for what, cost in made.items() if what not in self._made)
         self._made |= {key, *made}
-        guess = _ADAPTING.get(cell.defence, _SECONDS_A_POINT[defences.kind(cell.defence).searches])
+        guess = _ADAPTING.get(cell.defence, _SECONDS_A_POINT[defences.find(cell.defence).searches])
         if cell.stream in config.threats:
             guess += _THREAT
         known = self._known.get(

@@ -88,7 +88,7 @@ def undisturbed(defence: Defence) -> Iterator[State]:
     """
     found = defence.snapshot()
     try:
-        yield defence.snapshot() if defence.calibrate() else found
+        yield found if defence.calibrate() is None else defence.snapshot()
     finally:
         defence.restore(found)
 

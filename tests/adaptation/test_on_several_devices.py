@@ -23,7 +23,7 @@ PROGRAM = """
     from rmc_tf.config import EarlyStopConfig, IndexConfig, RMCConfig
     from rmc_tf.defences.rmc import RMC
     from rmc_tf.search.index import FeatureIndex
-    from rmc_tf.adaptation.on_several_devices import SharedAdaptation, adapting
+    from rmc_tf.adaptation.loop import adapting_a_copy
 
     model, d_prime, features, folder = sys.argv[1:]
     d_prime, found = AugmentedSet.open(d_prime), {}
@@ -47,8 +47,7 @@ PROGRAM = """
     for case, (start, config) in cases.items():
         found[f"{case} before"] = np.concatenate([w.ravel() for w in start.model.get_weights()])
         for devices in ("one", "all"):
-            adaptation = adapting(start, config, devices)
-            assert isinstance(adaptation, SharedAdaptation) == (devices == "all")
+            adaptation = adapting_a_copy(start, config, devices)
             # Batches of 16, 16 and 1, so that one device has nothing of the last; then of 16 and 9.
             losses = []
             for rows, seed in ((33, 0), (25, 1)):
@@ -56,6 +55,8 @@ PROGRAM = """
                 fit = adaptation.fit(train, validation, config.early_stop, seed)
                 losses += [[fit.steps], fit.train_losses, fit.validation_losses]
             state = [*adaptation.classifier.model.variables, *adaptation.optimizer.variables]
+            mirrored = [isinstance(v.value, tf.distribute.DistributedValues) for v in state]
+            assert mirrored == [devices == "all"] * len(state)
             found[f"{case} {devices} losses"] = np.concatenate(losses)
             weights = adaptation.classifier.model.get_weights()
             found[f"{case} {devices} weights"] = np.concatenate([w.ravel() for w in weights])

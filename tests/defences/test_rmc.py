@@ -1,4 +1,4 @@
-"""PREDICT (Algorithm 1, lines 10–23), step by step."""
+"""PREDICT (Algorithm 1, lines 11–23), step by step."""
 
 import dataclasses
 import pathlib
@@ -174,10 +174,12 @@ def test_calibration_happens_once_a_prediction(
     make: Make, calls: list[Call], queries: np.ndarray
 ) -> None:
     rmc = make()
-    rmc.calibrate()  # nothing is due yet
+    assert rmc.calibrate() is None  # nothing is due yet
     rmc.predict(queries[0])
-    rmc.calibrate()
-    rmc.calibrate()
+    seconds = rmc.calibrate()
+    assert seconds is not None
+    assert seconds > 0
+    assert rmc.calibrate() is None
     rmc.predict(queries[1])
     assert len(calls) == 3
 
@@ -191,8 +193,9 @@ def test_calibration_may_come_after_every_so_many_predictions(
     for query in np.concatenate([queries, queries[:2]]):
         rmc.predict(query)
         before = len(calls)
-        rmc.calibrate()
+        due = rmc.calibrate() is not None
         fits.append(len(calls) - before)
+        assert due == bool(fits[-1])
     assert fits == [0, 0, 1, 0, 0, 1, 0]
 
 
@@ -268,7 +271,7 @@ def test_answers_depend_on_what_a_profile_comes_to_and_not_on_how_it_was_said() 
     def depends_on(**settings: Any) -> Any:
         of = dataclasses.replace(digits_config.experiment(), rmc=RMCConfig(**settings))
         of = dataclasses.replace(of, rmc=with_profile(of.rmc))
-        return defences.kind("rmc").depends_on(of)
+        return defences.find("rmc").depends_on(of)
 
     assert depends_on(fast=FastConfig(settled=0.2)) == depends_on()
     for other in ({"step": "fused"}, {"settled": 0.1}, {"micro_batch": 8}, {"profile": "fast"}):

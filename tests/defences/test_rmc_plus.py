@@ -103,7 +103,8 @@ def test_the_share_of_the_adversarial_neighbours_is_made_again_and_nothing_else(
     rmc = make(share)
     neighbours = rmc.predict(queries[0]).neighbours
     assert not len(refreshed(rmc).changed_rows)  # only after the answer
-    rmc.calibrate()
+    assert rmc.calibrate() is not None
+    assert rmc.calibrate() is None
     changed = refreshed(rmc).changed_rows
     adversarial = neighbours[d_prime.sources[neighbours] > 0]
     assert 10 < len(adversarial) < 64
@@ -333,9 +334,9 @@ def test_by_its_name_it_leaves_what_other_defences_search_as_it_is(
         evaluation=EvaluationConfig(streams=("clean",)),
     )
     prepared = defences.Prepared(d_prime, static, shared)
-    setting = defences.Setting(config, classifier, lambda: prepared)
-    kind, plain = defences.kind("rmc_plus"), defences.kind("rmc")
-    rmc = kind.make(setting)
+    parts = defences.Parts(config, classifier, lambda: prepared)
+    kind, plain = defences.find("rmc_plus"), defences.find("rmc")
+    rmc = kind.make(parts)
     assert isinstance(rmc, RMCPlus)
     before = [shared.search(row, 64) for row in static.features[::200]]
     for query in queries[:2]:

@@ -92,7 +92,7 @@ def test_a_result_is_stored_under_all_that_it_was_made_from(
         artefacts.stream("pgd", "").fingerprint,
         artefacts.fingerprint_of("target"),
         artefacts.features_of(cell.searched),
-        defences.kind("rmc").depends_on(pipeline.config),
+        defences.find("rmc").depends_on(pipeline.config),
         True,
         versions("tensorflow", "keras", "scann"),
     )

@@ -19,7 +19,7 @@ from rmc_tf.attacks.base import Batch
 from rmc_tf.attacks.craft import side_by_side
 from rmc_tf.config import AttackConfig, EarlyStopConfig, HardwareConfig, ModelConfig
 from rmc_tf.data.datasets import Dataset
-from rmc_tf.defences import kind
+from rmc_tf.defences import find
 from rmc_tf.networks import devices
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.mixed_precision import mixed
@@ -149,7 +149,7 @@ def test_answers_of_several_devices_are_not_taken_for_those_of_one() -> None:
     several = dataclasses.replace(one, hardware=HardwareConfig(devices="all"))
     compiled = dataclasses.replace(one, hardware=HardwareConfig(jit_compile=True))  # the network's
     for name in ("rmc", "rmc_plus", "non_masking"):
-        depends_on = kind(name).depends_on
+        depends_on = find(name).depends_on
         assert depends_on(several) != depends_on(one) == depends_on(compiled)
 
 

@@ -108,12 +108,12 @@ class SideBySide:
                 yield name, _answers(made, self._streams[name], points, name, None)
 
     def _defence(self, rmc: RMCConfig) -> Defence:
-        setting = defences.Setting(
+        setting = defences.Parts(
             dataclasses.replace(self.config, rmc=rmc),
             self._artefacts.classifier(),
             lambda: self._prepared,
         )
-        return defences.kind("rmc").make(setting)
+        return defences.find("rmc").make(setting)
 
 
 class _Answer(NamedTuple):
@@ -137,7 +137,7 @@ def _answers(
                     x = threat.craft(defence, image, int(label), derive_seed(0, what, number))
                 prediction = defence.predict(x)
                 right = bool(prediction.label == label)
-                calibrating = defence.calibrate()
+                calibrating = defence.calibrate() or 0.0
                 own.append(_Answer(right, prediction.steps, prediction.seconds, calibrating))
             advance(1)
     return [_summary(own) for own in answers]
