@@ -1,16 +1,14 @@
 """A claim of the paper, held against what was measured here.
 
 A claim is a direction: this is larger than that, or not smaller, or about the same. It
-is decided by one or more differences, each with its 95 % interval. A new one is a
-function that finds the differences by titles of rows and columns.
+is decided by one or more differences, each with its 95 % interval.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from rmc_tf.report.tables import ResultTable, mean_accuracy
+from rmc_tf.report.tables import ResultTable
 
 
 class Share(NamedTuple):
@@ -173,10 +171,6 @@ class Verdict(NamedTuple):
         return f"{least.what}: {value:+.1f} {least.unit} ({low:+.1f} to {high:+.1f})"
 
 
-WEB_NN = ("WebNN", "WebNN, label vote")
-"""WebNN by the average of the neighbours' outputs, as the paper says, and by the majority of their
-labels, as its authors' code does: both decide wherever WebNN is spoken of."""
-
 VERDICTS = ("holds", "holds, within the interval", "not seen", "does not hold")
 
 WORDS = (
@@ -225,70 +219,6 @@ def claims_of(needs: str, source: str, decided_by: Mapping[str, Differences]) ->
 def untestable(text: str, source: str, needs: str, why: str) -> Claim:
     """Returns a claim that nothing here can test."""
     return Claim(text, source, (needs,), lambda *_: iter(()), untested=why)
-
-
-class Places:
-    """The places of a table by row and column title, of one block of its rows."""
-
-    def __init__(self, table: ResultTable, block: str | None = None) -> None:
-        """Finds the rows of a block; by default of the whole table, whose titles then differ."""
-        self.columns = list(table.columns)
-        self.rows = {row.title: row for row in table.rows if block in (None, row.block)}
-        self._before = f"{block}, " if block else ""
-
-    def has(self, row: str, *columns: str) -> bool:
-        """Says if there is such a row, and if there are such columns."""
-        return row in self.rows and all(column in self.columns for column in columns)
-
-    def share(self, row: str, *columns: str) -> Share:
-        """Returns the accuracy of a row in a column, or on average over some."""
-        cells = [self.rows[row].cells[self.columns.index(column)] for column in columns]
-        value, (low, high), _ = mean_accuracy([result for cell in cells for result in cell])
-        return Share(value, low, high)
-
-    def larger(
-        self, what: str, one: Sequence[str], other: Sequence[str], margin: float = 0.0
-    ) -> Iterator[Difference]:
-        """Yields the difference of two places, a row and its column or columns each.
-
-        Nothing where there isn't one of them.
-        """
-        if self.has(*one) and self.has(*other):
-            yield compared(f"{self._before}{what}", self.share(*one), self.share(*other), margin)
-
-    def in_column(
-        self, column: str, larger: str, smaller: str, margin: float = 0.0
-    ) -> Iterator[Difference]:
-        """Yields the difference of two rows in a column, where there are both."""
-        what = f"{column}: {larger} − {smaller}"
-        return self.larger(what, (larger, column), (smaller, column), margin)
-
-
-def compared(
-    what: str, first: Share, second: Share, margin: float = 0.0, both_sides: bool = False
-) -> Difference:
-    """Returns the difference of two accuracies."""
-    parts = f"{100 * first.value:.1f} against {100 * second.value:.1f}"
-    return Difference(what, parts, first - second, margin, both_sides)
-
-
-def in_row(row: str, larger: str, smaller: str) -> Differences:
-    """A row has more in one column than in another."""
-    what = f"{row}: {larger} − {smaller}"
-    return lambda table: Places(table).larger(what, (row, larger), (row, smaller))
-
-
-def in_column(
-    columns: Sequence[str], larger: Sequence[str], smaller: Sequence[str], margin: float = 0.0
-) -> Differences:
-    """In each column each of some rows has more than each of others, or not less by a margin."""
-
-    def differences(table: ResultTable) -> Iterator[Difference]:
-        places = Places(table)
-        for column, one, other in itertools.product(columns, larger, smaller):
-            yield from places.in_column(column, one, other, margin)
-
-    return differences
 
 
 def judged_by(

@@ -1,6 +1,7 @@
 """What section 6 says of Figures 2, 3 and 4: how RMC goes on, and what K and |D'| do."""
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean, pvariance
 
@@ -9,14 +10,13 @@ from rmc_tf.report.claims.base import (
     Claim,
     Course,
     Difference,
+    Differences,
     Point,
     Share,
     claims_of,
-    compared,
-    in_column,
     untestable,
 )
-from rmc_tf.report.tables import ResultTable
+from rmc_tf.report.claims.comparisons import compared, every, in_columns
 
 _WARM = 30
 """Ours, for "about tens of instances" (section 6): from here on RMC counts as warmed up."""
@@ -28,6 +28,8 @@ _STABLE = 0.25
 _ABOUT = 0.1
 """Ours, for "relatively stable": by how many hundredths an accuracy may change."""
 _Z = 1.959963984540054
+
+_seconds, _steps = operator.attrgetter("seconds"), operator.attrgetter("steps")
 
 
 def _right(points: Sequence[Point]) -> Share:
@@ -42,8 +44,8 @@ def _change(
     second: Sequence[float],
     margin: float = 0.0,
     both_sides: bool = False,
-) -> Difference:
-    """Returns by what share of the second's mean the first's is larger.
+) -> Iterator[Difference]:
+    """Yields by what share of the second's mean the first's is larger.
 
     Its 95 % interval is as if the values were independent and the second's mean were known.
     """
@@ -52,61 +54,60 @@ def _change(
     base = max(abs(other), 1e-12)
     value, half = (one - other) / base, _Z * error / base
     parts = f"{one:.3g} against {other:.3g} {unit}"
-    return Difference(
-        what, parts, Share(value, value - half, value + half), margin, both_sides, "%"
+    share = Share(value, value - half, value + half)
+    yield Difference(what, parts, share, margin, both_sides, "%")
+
+
+Points = Sequence[Point]
+Compare = Callable[[str, Points, Points], Iterator[Difference]]
+"""Yields by how much some points are above others; its words come first."""
+
+
+def _right_more(margin: float = 0.0, both_sides: bool = False) -> Compare:
+    return lambda what, one, other: compared(what, _right(one), _right(other), margin, both_sides)
+
+
+def _more(
+    field: Callable[[Point], float], unit: str, margin: float = 0.0, both_sides: bool = False
+) -> Compare:
+    return lambda what, one, other: _change(
+        what, unit, [*map(field, one)], [*map(field, other)], margin, both_sides
     )
 
 
-def _halves(course: Course) -> Iterator[tuple[str, Sequence[Point], Sequence[Point]]]:
-    """Yields each line that is long enough, and what comes after its warm-up in two halves."""
-    for line, points in course.items():
-        warm = points[_WARM:]
-        middle = len(warm) // 2
-        if middle >= _FIRST:
-            yield line, warm[:middle], warm[middle:]
-
-
-def _steady(field: Callable[[Point], float], unit: str) -> Callable[[Course], Iterator[Difference]]:
-    """Of each line the second half after the warm-up is about as the first."""
+def _in_each_line(
+    what: str, split: Callable[[Points], tuple[Points, Points]], least: int, compare: Compare
+) -> Differences:
+    """Of each line one part against another, where each has some points at least."""
 
     def differences(course: Course) -> Iterator[Difference]:
-        for line, earlier, later in _halves(course):
-            what = f"{line}: second half − first, warmed up"
-            after, before = list(map(field, later)), list(map(field, earlier))
-            yield _change(what, unit, after, before, _STABLE, both_sides=True)
+        for line, points in course.items():
+            one, other = split(points)
+            if min(len(one), len(other)) >= least:
+                yield from compare(f"{line}: {what}", one, other)
 
     return differences
 
 
-def _slower_with_k(course: Course) -> Iterator[Difference]:
-    lines = list(course)
-    if len(lines) > 1 and all(len(points) >= 2 * _FIRST for points in course.values()):
-        ends = (lines[0], lines[-1])
-        small, large = ([p.seconds for p in course[line][_FIRST:]] for line in ends)
-        yield _change(f"delay: {lines[-1]} − {lines[0]}", "s", large, small)
+def _by_half(what: str, compare: Compare) -> Differences:
+    """Of each line what comes after its warm-up: the second half against the first."""
+
+    def split(points: Points) -> tuple[Points, Points]:
+        warm = points[_WARM:]
+        return warm[len(warm) // 2 :], warm[: len(warm) // 2]
+
+    return _in_each_line(f"{what}second half − first, warmed up", split, _FIRST, compare)
 
 
-def _warms_up(course: Course) -> Iterator[Difference]:
-    for line, points in course.items():
-        if len(points) >= 2 * _WARM:
-            what = f"{line}: right from point {_WARM + 1} on − before"
-            yield compared(what, _right(points[_WARM:]), _right(points[:_WARM]))
-
-
-def _first_cost_most(course: Course) -> Iterator[Difference]:
-    for line, points in course.items():
-        if len(points) >= 2 * _FIRST:
-            first, rest = ([p.steps for p in part] for part in (points[:_FIRST], points[_FIRST:]))
-            yield _change(f"{line}: steps of the first {_FIRST} − the rest", "steps", first, rest)
-
-
-def _later(margin: float = 0.0, both_sides: bool = False) -> Callable[..., Iterator[Difference]]:
-    """Of each line the second half after the warm-up is above the first, or about as high."""
+def _with_k(
+    what: str, least: int, part: Callable[[Points], Points], compare: Compare
+) -> Differences:
+    """A part of the line of the largest K against that of the smallest."""
 
     def differences(course: Course) -> Iterator[Difference]:
-        for line, earlier, later in _halves(course):
-            what = f"{line}: right in the second half − first, warmed up"
-            yield compared(what, _right(later), _right(earlier), margin, both_sides)
+        if len(course) > 1 and min(map(len, course.values())) >= least:
+            first, *_, last = course
+            yield from compare(f"{what}: {last} − {first}", part(course[last]), part(course[first]))
 
     return differences
 
@@ -123,13 +124,6 @@ def _quicker_with_k(course: Course) -> Iterator[Difference]:
         yield Difference(what, " against ".join(values), small - large)
 
 
-def _higher_with_k(course: Course) -> Iterator[Difference]:
-    lines = list(course)
-    if len(lines) > 1:
-        small, large = (_right(_end(course[line])) for line in (lines[0], lines[-1]))
-        yield compared(f"second half: {lines[-1]} − {lines[0]}", large, small)
-
-
 def _saturates(course: Course) -> Iterator[Difference]:
     lines = list(course)
     if len(lines) > 2:
@@ -141,15 +135,8 @@ def _saturates(course: Course) -> Iterator[Difference]:
         yield Difference(what, values, twice - low - high)
 
 
-def _end(points: Sequence[Point]) -> Sequence[Point]:
+def _end(points: Points) -> Points:
     return points[len(points) // 2 :]
-
-
-def _more_is_better(table: ResultTable) -> Iterator[Difference]:
-    """The largest D' against the smallest, under each attack."""
-    sizes = [row.title for row in table.rows]
-    if len(sizes) > 1:
-        yield from in_column(table.columns, sizes[-1:], sizes[:1])(table)
 
 
 CLAIMS = (
@@ -163,21 +150,36 @@ CLAIMS = (
         "The delay is about stable as more test points are seen (± 25 %)",
         "Figure 2",
         ("figure2",),
-        _steady(lambda point: point.seconds, "s"),
+        _by_half("", _more(_seconds, "s", _STABLE, both_sides=True)),
     ),
-    Claim("A large K costs delay", "section 6", ("figure2",), _slower_with_k),
+    Claim(
+        "A large K costs delay",
+        "section 6",
+        ("figure2",),
+        _with_k("delay", 2 * _FIRST, lambda points: points[_FIRST:], _more(_seconds, "s")),
+    ),
     *claims_of(
         "figure3",
         "section 6, Figure 3",
         {
-            "RMC takes tens of points to warm up (30 here)": _warms_up,
-            "The very first points take more steps of local adaptation": _first_cost_most,
-            "Once warmed up, robustness is relatively stable (± 10 points)": _later(
-                _ABOUT, both_sides=True
+            "RMC takes tens of points to warm up (30 here)": _in_each_line(
+                f"right from point {_WARM + 1} on − before",
+                lambda points: (points[_WARM:], points[:_WARM]),
+                _WARM,
+                _right_more(),
             ),
-            "Once warmed up, robustness slightly grows": _later(),
-            "Once warmed up, the steps are about stable (± 25 %)": _steady(
-                lambda point: float(point.steps), "steps"
+            "The very first points take more steps of local adaptation": _in_each_line(
+                f"steps of the first {_FIRST} − the rest",
+                lambda points: (points[:_FIRST], points[_FIRST:]),
+                _FIRST,
+                _more(_steps, "steps"),
+            ),
+            "Once warmed up, robustness is relatively stable (± 10 points)": _by_half(
+                "right in the ", _right_more(_ABOUT, both_sides=True)
+            ),
+            "Once warmed up, robustness slightly grows": _by_half("right in the ", _right_more()),
+            "Once warmed up, the steps are about stable (± 25 %)": _by_half(
+                "", _more(_steps, "steps", _STABLE, both_sides=True)
             ),
         },
     ),
@@ -186,7 +188,9 @@ CLAIMS = (
         "section 6, Figure 4(a)",
         {
             "A larger K takes less time to warm up": _quicker_with_k,
-            "A larger K converges to higher robustness": _higher_with_k,
+            "A larger K converges to higher robustness": _with_k(
+                "second half", 1, _end, _right_more()
+            ),
             "The benefit of a larger K saturates": _saturates,
         },
     ),
@@ -200,6 +204,10 @@ CLAIMS = (
         "Robustness grows with |D'|, under every attack",
         "section 6, Figure 4(b)",
         ("figure4b",),
-        _more_is_better,
+        in_columns(
+            every,  # the largest D' against the smallest
+            lambda places, _: list(places.rows)[-1:],
+            lambda places, _: list(places.rows)[:1],
+        ),
     ),
 )

@@ -1,86 +1,15 @@
 """What section 4 says of Tables 1, 2 and 3."""
 
-from collections.abc import Callable, Iterator, Sequence
-
-from rmc_tf.report.claims.base import (
-    WEB_NN,
-    Claim,
-    Difference,
-    Places,
-    claims_of,
-    in_column,
-    untestable,
-)
-from rmc_tf.report.tables import ResultTable
+from rmc_tf.report.claims.base import Claim, claims_of, untestable
+from rmc_tf.report.claims.comparisons import WEB_NN, attacks, best, in_columns, worst
 
 _SEARCHING = ("DeepNN", *WEB_NN)
 _BASELINES = ("None", *_SEARCHING)
+_RMC = ("RMC",)
+_NONE = ("None",)
 
-
-def _attacks(table: ResultTable) -> list[str]:
-    return [column for column in table.columns if column != "clean"]
-
-
-def _blocks(table: ResultTable) -> list[Places]:
-    """Returns the rows of each trained network."""
-    return [Places(table, block) for block in table.blocks]
-
-
-def _chosen(choose: Callable[..., str], places: Places, rows: Sequence[str], *columns: str) -> str:
-    """Returns the row, of those that there are, with the highest accuracy (max) or the lowest."""
-    there = [row for row in rows if places.has(row, *columns)]
-    return choose(there, key=lambda row: places.share(row, *columns).value, default="")
-
-
-def _best_everywhere(table: ResultTable) -> Iterator[Difference]:
-    """RMC against the best of the others, in each combination of a network and an attack."""
-    for places in _blocks(table):
-        for column in _attacks(table):
-            other = _chosen(max, places, _BASELINES, column)
-            yield from places.in_column(column, "RMC", other)
-
-
-def _worst_without(table: ResultTable) -> Iterator[Difference]:
-    """The worst of the runtime defences against none."""
-    for places in _blocks(table):
-        for column in _attacks(table):
-            other = _chosen(min, places, (*_SEARCHING, "RMC"), column)
-            yield from places.in_column(column, other, "None")
-
-
-def _neighbours_help(table: ResultTable) -> Iterator[Difference]:
-    """Each defence by neighbours against none, on average over the attacks."""
-    attacks = _attacks(table)
-    for places in _blocks(table):
-        for row in _SEARCHING:
-            what = f"all attacks: {row} − None"
-            yield from places.larger(what, (row, *attacks), ("None", *attacks))
-
-
-def _neighbours_not_enough(table: ResultTable) -> Iterator[Difference]:
-    """RMC against the better of the defences by neighbours, on average over the attacks."""
-    attacks = _attacks(table)
-    for places in _blocks(table):
-        other = _chosen(max, places, _SEARCHING, *attacks)
-        what = f"all attacks: RMC − {other}"
-        yield from places.larger(what, ("RMC", *attacks), (other, *attacks))
-
-
-def _clean_stays(table: ResultTable) -> Iterator[Difference]:
-    """RMC against none on clean points."""
-    for places in _blocks(table):
-        yield from places.in_column("clean", "RMC", "None", margin=0.05)
-
-
-def _above_baselines(table: ResultTable) -> Iterator[Difference]:
-    """RMC against each of the others, under each attack."""
-    return in_column(_attacks(table), ["RMC"], _BASELINES)(table)
-
-
-def _denoised(table: ResultTable) -> Iterator[Difference]:
-    """RMC against the denoising block, under the larger radius."""
-    return Places(table).in_column(table.columns[-1], "RMC", "DB", margin=0.05)
-
+_above_baselines = in_columns(attacks, _RMC, _BASELINES)
+_clean_stays = in_columns(["clean"], _RMC, _NONE, margin=0.05)
 
 CLAIMS = (
     *claims_of(
@@ -88,28 +17,36 @@ CLAIMS = (
         "section 4.1",
         {
             "RMC is significantly better than all other defences, on every trained network and "
-            "under every attack (against the best of the others)": _best_everywhere,
+            "under every attack (against the best of the others)": in_columns(
+                attacks, _RMC, best(*_BASELINES)
+            ),
             "Networks without a runtime defence have the worst robustness "
-            "(the worst of the defences against None)": _worst_without,
-            "DeepNN and WebNN improve robustness": _neighbours_help,
-            "DeepNN and WebNN are not on par with RMC "
-            "(against the better of them)": _neighbours_not_enough,
+            "(the worst of the defences against None)": in_columns(
+                attacks, worst(*_SEARCHING, "RMC"), _NONE
+            ),
+            "DeepNN and WebNN improve robustness": in_columns(
+                attacks, _SEARCHING, _NONE, mean=True
+            ),
+            "DeepNN and WebNN are not on par with RMC (against the better of them)": in_columns(
+                attacks, _RMC, best(*_SEARCHING), mean=True
+            ),
             "RMC's clean accuracy is high in all cases "
             "(not more than 5 points below None's)": _clean_stays,
         },
     ),
-    Claim(
-        "Under targeted attacks RMC masks and cleanses strongly (it is more robust than None, "
-        "DeepNN and WebNN)",
+    *claims_of(
+        "table2",
         "section 4.1",
-        ("table2",),
-        _above_baselines,
+        {
+            "Under targeted attacks RMC masks and cleanses strongly (it is more robust than None, "
+            "DeepNN and WebNN)": _above_baselines
+        },
     ),
     Claim(
         "RMC is as robust as the denoising block, if not more (not more than 5 points below)",
         "section 4.1",
         ("table2",),
-        _denoised,
+        in_columns(lambda columns: columns[-1:], _RMC, ["DB"], margin=0.05),  # the larger radius
         without="DB is not trained here: `configs/denoising.py`",
     ),
     *claims_of(
@@ -117,9 +54,9 @@ CLAIMS = (
         "section 4.1",
         {
             "RMC has significantly higher clean accuracy than the other defences "
-            "of Table 2": in_column(["clean"], ["RMC"], [*_SEARCHING, "Adv. Trained", "DB"]),
+            "of Table 2": in_columns(["clean"], _RMC, [*_SEARCHING, "Adv. Trained", "DB"]),
             "With a D' that is not of web scale WebNN does not perform well "
-            "(its clean accuracy is below None's)": in_column(["clean"], ["None"], WEB_NN),
+            "(its clean accuracy is below None's)": in_columns(["clean"], _NONE, WEB_NN),
             "RMC does not need a D' of web scale "
             "(its clean accuracy is not more than 5 points below None's)": _clean_stays,
         },
@@ -130,11 +67,12 @@ CLAIMS = (
         "table2",
         "the paper leaves the numbers to its supplementary file",
     ),
-    Claim(
-        "RMC still performs well under gray- and black-box attacks (it is more robust than None, "
-        "DeepNN and WebNN)",
+    *claims_of(
+        "table3",
         "section 4.2",
-        ("table3",),
-        _above_baselines,
+        {
+            "RMC still performs well under gray- and black-box attacks (it is more robust than "
+            "None, DeepNN and WebNN)": _above_baselines
+        },
     ),
 )
