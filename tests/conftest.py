@@ -1,11 +1,27 @@
-"""Real data and a real, small, trained network, made once for all tests of a session."""
+"""Real data and a real, small, trained network, made once for all tests of a session.
 
+Two variables of the environment show that no test hangs on how one processor rounds:
+
+  RMC_TF_TEST_SEED     the session's networks and D' are made with this seed; by default 0
+  RMC_TF_TEST_THREADS  so many threads compute one operation, and as many operations run at
+                       once; by default 1
+"""
+
+import atexit
 import os
 import pathlib
 import resource
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers, and all that tests start, inherit it
+    # AutoGraph's files and Ray's, which a process that is killed leaves behind, go with the
+    # session; pytest's own folders stay where they always are.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="rmc_tf_")
+    atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
 
 import keras
 import numpy as np
@@ -28,10 +44,13 @@ from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.training import loop
 
+SEED = int(os.environ.get("RMC_TF_TEST_SEED", "0"))
+THREADS = int(os.environ.get("RMC_TF_TEST_THREADS", "1"))
+
 tf.config.experimental.enable_op_determinism()  # as the program does, before any test
 # Several tests run at once, and their images are small: more threads would wait for each other.
-tf.config.threading.set_intra_op_parallelism_threads(1)
-tf.config.threading.set_inter_op_parallelism_threads(1)
+tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+tf.config.threading.set_inter_op_parallelism_threads(THREADS)
 
 
 @pytest.fixture(scope="session")
@@ -66,14 +85,14 @@ def trained(
     folder = tmp_path_factory.mktemp("trained")
     rows = digits.train.arrays()
     sample = to_float(rows.images)
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(SEED)
     classifier = Classifier(_network(digits.image_shape, sample.mean(), sample.var()))
     loop.train(
         classifier,
         rows.images,
         rows.labels,
         TrainingConfig(epochs=15, batch_size=64, learning_rate=1e-2),
-        seed=0,
+        seed=SEED,
         checkpoint=folder / "checkpoint.npz",
         traces=NoTraces(),
     )
@@ -91,7 +110,7 @@ def classifier(trained: tuple[pathlib.Path, str]) -> Classifier:
 @pytest.fixture(scope="session")
 def network() -> Classifier:
     """A small smooth network, untrained: it compiles quickly, and attacks on it are attacks."""
-    keras.utils.set_random_seed(2)
+    keras.utils.set_random_seed(2 + SEED)
     layers = keras.layers
     stack = [layers.Conv2D(4, 3, activation="tanh"), layers.BatchNormalization()]
     head = [layers.Flatten(name="features"), layers.Dense(10)]
@@ -124,7 +143,7 @@ def d_prime(
         Classifier.load(*trained),
         {"pgd": pgd},
         AugmentedSetConfig(attacks=("pgd",), adversarial_per_row=1.0, shard_rows=600),
-        seed=0,
+        seed=SEED,
         folder=tmp_path_factory.mktemp("d_prime"),
     )
 
