@@ -2,7 +2,8 @@
 
 Two variables of the environment show that no test hangs on how one processor rounds:
 
-  RMC_TF_TEST_SEED     the session's networks and D' are made with this seed; by default 0
+  RMC_TF_TEST_SEED     the session's networks and D' are made with this seed; by default with 0,
+                       and the trained network then is the stored one, which 0 had made
   RMC_TF_TEST_THREADS  so many threads compute one operation, and as many operations run at
                        once; by default 1
 """
@@ -44,6 +45,8 @@ from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.training import loop
 
+WEIGHTS = pathlib.Path(__file__).parent / "trained.npz"
+"""Of the network below, in its order: trained here with seed 0, by NumPy's `savez`."""
 SEED = int(os.environ.get("RMC_TF_TEST_SEED", "0"))
 THREADS = int(os.environ.get("RMC_TF_TEST_THREADS", "1"))
 
@@ -81,21 +84,28 @@ def _network(shape: tuple[int, int, int], mean: float, variance: float) -> keras
 def trained(
     digits: datasets.Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[pathlib.Path, str]:
-    """A `.keras` file of a small network that knows most digits, and its feature layer."""
+    """A `.keras` file of a small network that knows most digits, and its feature layer.
+
+    Its weights are stored: rounding would train it otherwise on another processor.
+    """
     folder = tmp_path_factory.mktemp("trained")
     rows = digits.train.arrays()
     sample = to_float(rows.images)
     keras.utils.set_random_seed(SEED)
     classifier = Classifier(_network(digits.image_shape, sample.mean(), sample.var()))
-    loop.train(
-        classifier,
-        rows.images,
-        rows.labels,
-        TrainingConfig(epochs=15, batch_size=64, learning_rate=1e-2),
-        seed=SEED,
-        checkpoint=folder / "checkpoint.npz",
-        traces=NoTraces(),
-    )
+    if SEED:
+        loop.train(
+            classifier,
+            rows.images,
+            rows.labels,
+            TrainingConfig(epochs=15, batch_size=64, learning_rate=1e-2),
+            seed=SEED,
+            checkpoint=folder / "checkpoint.npz",
+            traces=NoTraces(),
+        )
+    else:
+        with np.load(WEIGHTS) as stored:
+            classifier.model.set_weights([stored[name] for name in stored.files])
     path = folder / "digits.keras"
     classifier.save(path)
     return path, "features"
@@ -105,6 +115,22 @@ def trained(
 def classifier(trained: tuple[pathlib.Path, str]) -> Classifier:
     """A fresh copy of the trained network: a test may change it."""
     return Classifier.load(*trained)
+
+
+@pytest.fixture(scope="session")
+def templates(digits: datasets.Dataset) -> Classifier:
+    """A network that is computed and not trained: it answers the class of the nearest mean digit.
+
+    Its logits are 4 · (c·x − c·c / 2) for the mean c of each class, so an attack on it meets the
+    same planes on every processor. It knows nine digits of ten, most by a wide margin.
+    """
+    rows = digits.train.arrays()
+    pixels = rows.images.reshape(len(rows.images), -1) / 255.0
+    means = np.stack([pixels[rows.labels == label].mean(axis=0) for label in range(10)])
+    layers = [keras.layers.Flatten(name="features"), keras.layers.Dense(10, name="logits")]
+    model = keras.Sequential([keras.Input(digits.image_shape), *layers])
+    model.layers[-1].set_weights([4 * means.T, -2 * (means**2).sum(axis=1)])
+    return Classifier(model)
 
 
 @pytest.fixture(scope="session")
