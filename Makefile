@@ -3,7 +3,7 @@ PYTHONS := python3.13 python3.12 python3.11
 ifndef PYTHON
 # The newest that is here and can make an environment: some are there by name alone.
 PYTHON := $(shell for each in $(PYTHONS); do \
-	$$each -c 'import ensurepip, venv' 2>/dev/null && echo $$each && break; done)
+	$$each -c 'import ensurepip, venv' >/dev/null 2>&1 && echo $$each && break; done)
 endif
 VERSION := $(if $(PYTHON),$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])'))
 VENV := .venv
