@@ -52,8 +52,8 @@ def test_every_requirement_is_pinned_exactly_and_installed_so() -> None:
 
 def _make(folder: pathlib.Path, works: dict[str, bool], *given: str) -> tuple[int, str]:
     """Returns the status and what is said of a `make run` where these Pythons are, not run."""
-    shutil.copy(ROOT / "Makefile", folder)
-    (folder / "requirements.txt").touch()
+    for name in ("Makefile", "requirements.txt"):
+        shutil.copy2(ROOT / name, folder)
     for name in ("python3.11", "python3.12", "python3.13"):
         answer = f"echo {name[-4:]}" if works.get(name) else "exit 127"
         (folder / name).write_text(f"#!/bin/sh\n{answer}\n")
