@@ -160,7 +160,7 @@ def test_every_file_of_an_artefact_is_on_the_disk_before_it_is_committed(
 def test_what_a_killed_run_left_is_no_part_of_the_artefact(tmp_path: Path) -> None:
     path = tmp_path / "shard"
     code = (
-        "import os, pathlib, sys; from rmc_tf import storage\n"
+        "import os, pathlib, sys; from rmc_tf.common import storage\n"
         "with storage.committing(pathlib.Path(sys.argv[1]), kind='a', fingerprint='b') as new:\n"
         "    (new / 'half').write_bytes(b'written'); os._exit(9)"
     )
