@@ -54,6 +54,8 @@ tf.config.experimental.enable_op_determinism()  # as the program does, before an
 # Several tests run at once, and their images are small: more threads would wait for each other.
 tf.config.threading.set_intra_op_parallelism_threads(THREADS)
 tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+for kind in ("INTRAOP", "INTEROP"):  # of what tests start: the same arithmetic as here
+    os.environ.setdefault(f"TF_NUM_{kind}_THREADS", str(THREADS))
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ TINY = (
     "--config.evaluation.points=6",
     "--config.evaluation.checkpoint_seconds=0.0",
     "--config.traces.image_every=3",
+    "--config.hardware.threads_per_operation=0",  # a process that a test starts: as many as here
 )
 Run = Callable[..., tuple[int, str, str]]
 
