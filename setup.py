@@ -16,6 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)],
     packages=[*find_packages(include=["rmc_tf", "rmc_tf.*"]), "rmc_tf.configs"],
     package_dir={"rmc_tf.configs": "configs"},
     package_data={"rmc_tf": ["py.typed", "*/*.json", "*/*.css"]},

@@ -1,11 +1,28 @@
-"""Real data and a real, small, trained network, made once for all tests of a session."""
+"""Real data and a real, small, trained network, made once for all tests of a session.
 
+Two variables of the environment show that no test hangs on how one processor rounds:
+
+  RMC_TF_TEST_SEED     the session's networks and D' are made with this seed; by default with 0,
+                       and the trained network then is the stored one, which 0 had made
+  RMC_TF_TEST_THREADS  so many threads compute one operation, and as many operations run at
+                       once; by default 1
+"""
+
+import atexit
 import os
 import pathlib
 import resource
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers, and all that tests start, inherit it
+    # AutoGraph's files and Ray's, which a process that is killed leaves behind, go with the
+    # session; pytest's own folders stay where they always are.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="rmc_tf_")
+    atexit.register(shutil.rmtree, tempfile.tempdir, ignore_errors=True)
 
 import keras
 import numpy as np
@@ -28,10 +45,17 @@ from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.training import loop
 
+WEIGHTS = pathlib.Path(__file__).parent / "trained.npz"
+"""Of the network below, in its order: trained here with seed 0, by NumPy's `savez`."""
+SEED = int(os.environ.get("RMC_TF_TEST_SEED", "0"))
+THREADS = int(os.environ.get("RMC_TF_TEST_THREADS", "1"))
+
 tf.config.experimental.enable_op_determinism()  # as the program does, before any test
 # Several tests run at once, and their images are small: more threads would wait for each other.
-tf.config.threading.set_intra_op_parallelism_threads(1)
-tf.config.threading.set_inter_op_parallelism_threads(1)
+tf.config.threading.set_intra_op_parallelism_threads(THREADS)
+tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+for kind in ("INTRAOP", "INTEROP"):  # of what tests start: the same arithmetic as here
+    os.environ.setdefault(f"TF_NUM_{kind}_THREADS", str(THREADS))
 
 
 @pytest.fixture(scope="session")
@@ -62,21 +86,28 @@ def _network(shape: tuple[int, int, int], mean: float, variance: float) -> keras
 def trained(
     digits: datasets.Dataset, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[pathlib.Path, str]:
-    """A `.keras` file of a small network that knows most digits, and its feature layer."""
+    """A `.keras` file of a small network that knows most digits, and its feature layer.
+
+    Its weights are stored: rounding would train it otherwise on another processor.
+    """
     folder = tmp_path_factory.mktemp("trained")
     rows = digits.train.arrays()
     sample = to_float(rows.images)
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(SEED)
     classifier = Classifier(_network(digits.image_shape, sample.mean(), sample.var()))
-    loop.train(
-        classifier,
-        rows.images,
-        rows.labels,
-        TrainingConfig(epochs=15, batch_size=64, learning_rate=1e-2),
-        seed=0,
-        checkpoint=folder / "checkpoint.npz",
-        traces=NoTraces(),
-    )
+    if SEED:
+        loop.train(
+            classifier,
+            rows.images,
+            rows.labels,
+            TrainingConfig(epochs=15, batch_size=64, learning_rate=1e-2),
+            seed=SEED,
+            checkpoint=folder / "checkpoint.npz",
+            traces=NoTraces(),
+        )
+    else:
+        with np.load(WEIGHTS) as stored:
+            classifier.model.set_weights([stored[name] for name in stored.files])
     path = folder / "digits.keras"
     classifier.save(path)
     return path, "features"
@@ -89,9 +120,25 @@ def classifier(trained: tuple[pathlib.Path, str]) -> Classifier:
 
 
 @pytest.fixture(scope="session")
+def templates(digits: datasets.Dataset) -> Classifier:
+    """A network that is computed and not trained: it answers the class of the nearest mean digit.
+
+    Its logits are 4 · (c·x − c·c / 2) for the mean c of each class, so an attack on it meets the
+    same planes on every processor. It knows nine digits of ten, most by a wide margin.
+    """
+    rows = digits.train.arrays()
+    pixels = rows.images.reshape(len(rows.images), -1) / 255.0
+    means = np.stack([pixels[rows.labels == label].mean(axis=0) for label in range(10)])
+    layers = [keras.layers.Flatten(name="features"), keras.layers.Dense(10, name="logits")]
+    model = keras.Sequential([keras.Input(digits.image_shape), *layers])
+    model.layers[-1].set_weights([4 * means.T, -2 * (means**2).sum(axis=1)])
+    return Classifier(model)
+
+
+@pytest.fixture(scope="session")
 def network() -> Classifier:
     """A small smooth network, untrained: it compiles quickly, and attacks on it are attacks."""
-    keras.utils.set_random_seed(2)
+    keras.utils.set_random_seed(2 + SEED)
     layers = keras.layers
     stack = [layers.Conv2D(4, 3, activation="tanh"), layers.BatchNormalization()]
     head = [layers.Flatten(name="features"), layers.Dense(10)]
@@ -124,7 +171,7 @@ def d_prime(
         Classifier.load(*trained),
         {"pgd": pgd},
         AugmentedSetConfig(attacks=("pgd",), adversarial_per_row=1.0, shard_rows=600),
-        seed=0,
+        seed=SEED,
         folder=tmp_path_factory.mktemp("d_prime"),
     )
 

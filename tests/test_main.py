@@ -34,6 +34,7 @@ TINY = (
     "--config.evaluation.points=6",
     "--config.evaluation.checkpoint_seconds=0.0",
     "--config.traces.image_every=3",
+    "--config.hardware.threads_per_operation=0",  # a process that a test starts: as many as here
 )
 Run = Callable[..., tuple[int, str, str]]
 
@@ -154,20 +155,39 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
         ("prepare", signal.SIGTERM, 143),
         ("evaluate/rmc-clean*checkpoint*", signal.SIGKILL, -9),
     )
+    temporary = tmp_path.parent / f"{tmp_path.name}_temporary"
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary)}
+
+    def generated() -> set[str]:
+        """What AutoGraph has written, which only SIGKILL may leave behind."""
+        return {path.name for path in temporary.glob("__autograph*")}
+
+    left: set[str] = set()
     for landmark, kill, status in kills:
         with subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         ) as process:
             while not list(tmp_path.glob(landmark)) and process.poll() is None:
                 time.sleep(0.05)
             process.send_signal(kill)
             _, err = process.communicate()
         assert process.returncode == status
-        if kill == signal.SIGTERM:
+        if kill == signal.SIGKILL:
+            left = generated()
+        else:
+            assert generated() == left
             assert err.endswith("stopped; the same command goes on from here\n")
             assert "Traceback" not in err
             assert not list(tmp_path.rglob("*.partial"))
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert left, "or nothing is tested"
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    assert generated() == left
     assert _table(tmp_path) == _table(finished)
     assert not list(tmp_path.rglob("*.partial"))
 

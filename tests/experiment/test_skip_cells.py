@@ -35,7 +35,7 @@ def get_config(dataset="digits"):
             "skip": config.ThreatConfig(threat="pgd_skip"),
             "gmsa": config.ThreatConfig(threat="gmsa_avg", rounds=1),
         },
-        augmented_set=config.AugmentedSetConfig(adversarial_per_row=0.2),
+        augmented_set=config.AugmentedSetConfig(adversarial_per_row=0.5),
         rmc=config.RMCConfig(
             k=32,
             rate_share=1,

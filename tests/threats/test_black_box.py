@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import pathlib
 import sys
 from typing import Any
 
@@ -27,6 +26,7 @@ class Heard:
     def __init__(self, defence: Defence, label_only: bool = False) -> None:
         self._defence, self._label_only = defence, label_only
         self.asked: list[np.ndarray] = []
+        self.labels: list[int] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._defence, name)
@@ -34,14 +34,16 @@ class Heard:
     def predict(self, image: np.ndarray) -> Prediction:
         self.asked.append(image)
         answer = self._defence.predict(image)
+        self.labels.append(answer.label)
         if self._label_only:
             return Prediction(answer.label, np.full_like(answer.probabilities, np.nan))
         return answer
 
 
 @pytest.fixture(scope="module")
-def deployed(trained: tuple[pathlib.Path, str]) -> Classifier:
-    return Classifier.load(*trained)
+def deployed(templates: Classifier) -> Classifier:
+    """Of planes that are the same on every processor, where a search ends at a boundary."""
+    return templates
 
 
 def _threat(name: str, attack: AttackConfig, classifier: Classifier, queries: int) -> Any:
@@ -91,7 +93,7 @@ def test_hop_skip_jump_submits_the_nearest_wrong_image_it_saw_and_keeps_to_its_b
         assert len(asked) <= queries
         assert len({x.tobytes() for x in asked}) == len(asked)
         assert distance(crafted[None], images[number][None], norm)[0] <= attack.epsilon + 1e-5
-        wrong = deployed.forward(asked)[1].argmax(1) != labels[number]
+        wrong = np.array(heard.labels) != labels[number]
         if not wrong.any():
             continue
         reach = distance(asked, np.repeat(images[number][None], len(asked), 0), norm)
@@ -107,7 +109,7 @@ def test_hop_skip_jump_submits_the_nearest_wrong_image_it_saw_and_keeps_to_its_b
             else:
                 expected = images[number] + shift * attack.epsilon / np.linalg.norm(shift)
             np.testing.assert_allclose(crafted, expected, atol=1e-5)
-    assert inside + outside > 0
+    assert outside > 0 and (inside > 0 or queries == 8)
 
 
 def test_hop_skip_jump_gets_nearer_the_more_it_may_ask(
@@ -175,7 +177,7 @@ def test_noise_submits_the_worst_answered_of_its_draws_and_stops_at_a_wrong_one(
         worst = asked[-1] if misread[-1] else asked[chances.argmin()]
         assert np.array_equal(crafted, worst)
         wrong += misread[-1]
-    assert wrong < 6 or norm == "l2"
+    assert 0 < wrong < 6 or norm == "l2"
 
 
 def test_black_boxes_that_cannot_are_refused(
