@@ -18,18 +18,14 @@ import abc
 import functools
 import itertools
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rmc_tf.common import storage
-from rmc_tf.common.errors import ArtefactError, UserError
+from rmc_tf.common.errors import ArtefactError
 from rmc_tf.data import images as pixels
-from rmc_tf.data.tfds_store import store
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 _MANIFEST = "augmented_set.json"
 _SHARD = "augmented set shard"
@@ -205,45 +201,6 @@ class AugmentedSet(SearchedSet):
             mapped = self._mapped(self._shards[shard])
             images[chosen] = mapped[numbers[chosen] - self._begins[shard]]
         return images
-
-    def batches(self, batch_size: int) -> Iterator[Rows]:
-        """Yields all rows in order."""
-        for begin in range(0, len(self), batch_size):
-            yield self.rows(np.arange(begin, min(begin + batch_size, len(self))))
-
-    def as_tf_dataset(self, batch_size: int) -> "tf.data.Dataset":
-        """Returns all rows in order, as a `tf.data.Dataset` of the fields of `Rows`."""
-        import tensorflow as tf
-
-        signature = (
-            tf.TensorSpec([None, *self.image_shape], tf.float32),
-            tf.TensorSpec([None], tf.int32),
-            tf.TensorSpec([None], tf.uint8),
-            tf.TensorSpec([None], tf.int64),
-        )
-        return tf.data.Dataset.from_generator(
-            lambda: map(tuple, self.batches(batch_size)), output_signature=signature
-        ).prefetch(tf.data.AUTOTUNE)
-
-    def export_tfds(self, name: str, data_dir: str, class_names: tuple[str, ...]) -> pathlib.Path:
-        """Writes D' as a TFDS data set, one split per source, and returns its folder.
-
-        Raises:
-          UserError: the pixels are not 8-bit, or the data set exists.
-        """
-        if self.pixel_type != np.uint8:
-            raise UserError(
-                f"{self.folder}: pixels are {self.pixel_type}; only 8-bit pixels are "
-                "exported; prepare D' with --config.augmented_set.pixels=uint8"
-            )
-        splits = {}
-        for code, source in enumerate(self.source_names):
-            numbers = np.flatnonzero(self.sources == code)
-            splits[source] = (self.stored_images(numbers), self.labels[numbers])
-        description = f"Augmented set of {', '.join(self.source_names)} examples."
-        return store(
-            name, splits, class_names=class_names, data_dir=data_dir, description=description
-        )
 
 
 def _images_of(shard: pathlib.Path) -> np.ndarray:
