@@ -43,11 +43,13 @@ def _imported(path: pathlib.Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    ours = {name.removeprefix("rmc_tf.") for name in found if name.startswith("rmc_tf.")}
-    return ours & FILES.keys() - {_name(path)}
+            found |= {alias.name.removeprefix("rmc_tf.") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rmc_tf"):
+            module = str(node.module).removeprefix("rmc_tf").removeprefix(".")
+            inside = {f"{module}.{alias.name}".removeprefix(".") for alias in node.names}
+            files = inside & FILES.keys()
+            found |= files if len(files) == len(inside) else files | {module}
+    return found & FILES.keys() - {"", _name(path)}
 
 
 def _folder(module: str) -> str:
