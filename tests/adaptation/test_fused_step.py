@@ -91,8 +91,10 @@ def _by_hand(**convolution: object) -> tuple[keras.Model, np.ndarray]:
     ],
 )
 def test_a_convolution_is_folded_only_where_that_changes_nothing(
-    convolution: dict[str, object], folds: bool
+    convolution: dict[str, object], folds: bool, request: pytest.FixtureRequest
 ) -> None:
+    if convolution.get("dtype") == "mixed_bfloat16":
+        request.getfixturevalue("bfloat16")
     model, images = _by_hand(**convolution)
     folded = fold(model, model)
     assert [layer.name for layer in folded.layers if isinstance(layer, FoldedConvolution)] == (

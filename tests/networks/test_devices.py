@@ -80,6 +80,7 @@ def test_an_adaptation_by_xla_ends_at_nearly_the_same_weights(
         np.testing.assert_allclose(other, one, atol=1e-5)
 
 
+@pytest.mark.usefixtures("bfloat16")
 def test_mixed_precision_is_near_to_eight_bits_and_keeps_weights_and_logits_in_float32(
     network: Classifier, test_rows: Rows, plain: tuple[Fit, list[np.ndarray]]
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_network_within_a_network_is_mixed_too() -> None:
     assert {layer.dtype_policy.name for layer in rest} == {"float32"}
 
 
+@pytest.mark.usefixtures("bfloat16")
 def test_a_users_own_network_gets_what_the_config_says(
     digits: Dataset, trained_path: str, tmp_path: pathlib.Path
 ) -> None:
