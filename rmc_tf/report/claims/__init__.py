@@ -1,7 +1,7 @@
 """What the paper says of its tables and figures, held against those that were measured here.
 
 Every empirical claim of sections 4 to 6 is in claims.json, in the order of the paper, with the
-name of what decides it; that is in a module a section.
+name of what decides it; that is in a module a section. A new one is an entry of both.
 """
 
 import json
