@@ -33,11 +33,7 @@ class Check:
 
 
 def gradients(slopes: np.ndarray) -> Check:
-    """Looks for gradients that lead nowhere.
-
-    Args:
-      slopes: the gradient of the loss of y at each clean point, [M, H, W, C].
-    """
+    """Looks for gradients that lead nowhere, of the loss of y at clean points, [M, H, W, C]."""
     flat = slopes.reshape(len(slopes), -1)
     finite = np.isfinite(flat).all(axis=1)
     zero = (flat == 0).all(axis=1)
@@ -59,10 +55,8 @@ def gradients(slopes: np.ndarray) -> Check:
 def outputs(logits: np.ndarray) -> Check:
     """Looks for probabilities where logits are expected: a second softmax flattens the loss.
 
-    Also for a multiple of them, as after a temperature: what is 0 or more and has one sum.
-
-    Args:
-      logits: what the network returns for each clean point, [M, classes].
+    Also for a multiple of them, as after a temperature: what is 0 or more and has one sum. The
+    logits, [M, classes], are those of clean points.
     """
     sums = logits.sum(axis=1)
     one_sum = bool(np.allclose(sums, sums.mean(), rtol=1e-3, atol=0))
@@ -101,15 +95,17 @@ def black_box(right: Mapping[str, np.ndarray], black: Sequence[str], margin: flo
     return Check(name, _judged(bad), found, numbers)
 
 
-def noise(clean: np.ndarray, noisy: np.ndarray, white: Mapping[str, np.ndarray]) -> Check:
+def noise(clean: np.ndarray, noisy: np.ndarray | None, white: Mapping[str, np.ndarray]) -> Check:
     """Looks for random points of the ball that do as much harm as any attack by gradients.
 
     Args:
       clean: whether each clean point was answered rightly, [M] bool.
-      noisy: the same under noise.
+      noisy: the same under noise; None where that was left out.
       white: the same for each attack by gradients.
     """
     name = "noise as strong as gradients"
+    if noisy is None:
+        return Check(name, "not run", "noise was left out")
     if not white:
         return Check(name, "not run", "no attack by gradients")
     strongest = min(float(own.mean()) for own in white.values())
@@ -139,18 +135,18 @@ def larger(by_radius: Sequence[tuple[str, float]], margin: float) -> Check:
     return Check(name, _judged(bad), found, dict(by_radius))
 
 
-def more_steps(few: np.ndarray, many: np.ndarray, margin: float) -> Check:
-    """Looks for an attack that more and smaller steps make weaker.
+def more_steps(few: np.ndarray | None, many: np.ndarray | None, margin: float) -> Check:
+    """Looks for an attack that more and smaller steps make weaker, by more than a margin.
 
-    Args:
-      few: whether each point was answered rightly under few steps, [M] bool.
-      many: the same under many.
-      margin: by how much of the points.
+    Both say whether each point was answered rightly, [M] bool; None where it was left out.
     """
+    name = "more steps weaker"
+    if few is None or many is None:
+        return Check(name, "not run", "PGD-Skip was left out")
     numbers = {"few": float(few.mean()), "many": float(many.mean())}
     found = f"few steps {_percent(numbers['few'])}, many {_percent(numbers['many'])}"
     bad = numbers["many"] > numbers["few"] + margin
-    return Check("more steps weaker", _judged(bad), found, numbers)
+    return Check(name, _judged(bad), found, numbers)
 
 
 def randomness(answers: np.ndarray, margin: float) -> Check:

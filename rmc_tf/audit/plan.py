@@ -51,12 +51,12 @@ class Plan:
     def cells(self, network: str, defence: str) -> dict[str, Cell]:
         """Returns what is evaluated of one subject: clean, and every threat that fits it."""
         kind = defences.find(defence)
-        d_prime = self.experiment.augmented_set.attacks
-        searched = d_prime if kind.searches == "augmented_set" else ()
-        wanted = [CLEAN, *self.inside, *self.beyond]
+        searched = self.experiment.augmented_set.attacks
+        if kind.searches != "augmented_set":
+            searched = ()
         return {
             stream: Cell(network, defence, searched, stream, "")
-            for stream in wanted
+            for stream in (CLEAN, *self.inside, *self.beyond)
             if stream == CLEAN or searched or not threats.find(self._threat(stream)).searches
         }
 
@@ -87,15 +87,20 @@ class Plan:
         own = suite(self.experiment.audit, self.given, self.model(name).norm)
         return title if name in own else f"{title} ({name})"
 
-    def budget(self, name: str) -> dict[str, Any]:
-        """Returns what a threat may spend, as JSON; only what it reads."""
+    def described(self, name: str) -> dict[str, Any]:
+        """Returns a threat and what it may spend, as JSON; of its settings only what it reads."""
         config, model = self._threat(name), self.model(name)
         kind = threats.find(config)
-        spent = {field: getattr(config, field) for field in kind.settings}
-        if not kind.black_box:
-            steps = {f: getattr(model, f) for f in ("attack", "step_size", "iterations")}
-            spent = {**steps, **spent}
-        return {"norm": model.norm, "epsilon": model.epsilon, **spent}
+        steps = () if kind.black_box else ("attack", "step_size", "iterations")
+        return {
+            "name": name,
+            "title": self.title(name),
+            "worst_case": name in self.inside,
+            "norm": model.norm,
+            "epsilon": model.epsilon,
+            **{field: getattr(model, field) for field in steps},
+            **{field: getattr(config, field) for field in kind.settings},
+        }
 
 
 def plan(config: ExperimentConfig) -> Plan:
@@ -138,25 +143,20 @@ def plan(config: ExperimentConfig) -> Plan:
 def suite(audit: AuditConfig, given: str, norm: str) -> dict[str, ThreatConfig]:
     """Returns the audit's own threats: one of each kind that the protocol asks for.
 
-    Args:
-      audit: rounds and queries.
-      given: the name of the config's own attack model.
-      norm: of its ball.
+    They search the ball of the config's own attack model `given`, in its norm.
     """
-    simulating = {
-        name: ThreatConfig(threat=name, attack=_PATIENT, rounds=audit.rounds)
-        for name in ("fpa", "gmsa_avg", "gmsa_min")
-    }
-    black_box = "square" if norm == "linf" else "hop_skip_jump"  # ART's Square under L2 crashes
+    simulating = ("fpa", "gmsa_avg", "gmsa_min")
+    rounds, queries = audit.rounds, audit.queries
+    # ART's Square under L2 crashes.
+    searching = ("noise", "square" if norm == "linf" else "hop_skip_jump")
     return {
         "transfer": ThreatConfig(threat="transfer", attack=_PATIENT),
         "pgd_nn": ThreatConfig(threat="pgd_nn", attack=_PATIENT),
         "pgd_nn_labels": ThreatConfig(threat="pgd_nn", attack=_PATIENT, vote="labels"),
         SHORT: ThreatConfig(threat="pgd_skip", attack=given),
         "pgd_skip": ThreatConfig(threat="pgd_skip", attack=_PATIENT),
-        **simulating,
-        "noise": ThreatConfig(threat="noise", attack=_PATIENT, queries=audit.queries),
-        black_box: ThreatConfig(threat=black_box, attack=_PATIENT, queries=audit.queries),
+        **{n: ThreatConfig(threat=n, attack=_PATIENT, rounds=rounds) for n in simulating},
+        **{n: ThreatConfig(threat=n, attack=_PATIENT, queries=queries) for n in searching},
     }
 
 

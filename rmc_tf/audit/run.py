@@ -41,11 +41,7 @@ class Audit:
         self._workdir, self._say = workdir, say
 
     def write(self, command: str) -> tuple[pathlib.Path, str]:
-        """Writes audit.md, audit.json and provenance.json.
-
-        Returns:
-          the path of audit.md, and its verdicts.
-        """
+        """Writes audit.md, audit.json and provenance.json; returns audit.md and its verdicts."""
         folder = self._workdir / "audit"
         found = self.run()
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,8 +54,8 @@ class Audit:
 
     def run(self) -> dict[str, Any]:
         """Returns all numbers of the audit as JSON."""
-        chosen = self._plan
         self._check_points()
+        chosen = self._plan
         subjects = []
         for number, (network, defence) in enumerate(chosen.subjects, start=1):
             self._say(f"audit {number} of {len(chosen.subjects)}: {defence} of {network}")
@@ -70,15 +66,7 @@ class Audit:
             "title": f"Audit on {self._pipeline.artefacts.dataset.name}",
             "points": settings.points,
             "retests": settings.retests,
-            "threats": [
-                {
-                    "name": name,
-                    "title": chosen.title(name),
-                    "worst_case": name in chosen.inside,
-                    **chosen.budget(name),
-                }
-                for name in (*chosen.inside, *chosen.beyond)
-            ],
+            "threats": [chosen.described(name) for name in (*chosen.inside, *chosen.beyond)],
             "left_out": list(chosen.left_out),
             "subjects": subjects,
             "revision": revision(),
@@ -93,41 +81,40 @@ class Audit:
     def _subject(self, network: str, defence: str) -> dict[str, Any]:
         """Returns what was found of one defence of one network."""
         cells = self._plan.cells(network, defence)
-        inside = {n: cell for n, cell in cells.items() if n not in self._plan.beyond}
+        inside = [name for name in cells if name not in self._plan.beyond]
         results = {name: self._pipeline.result(cell) for name, cell in cells.items()}
-        attacked = {name: self._right(cell) for name, cell in cells.items()}
-        answers = {name: self._retested(cell) for name, cell in inside.items()}
+        attacked = {name: self._right(cells[name]) for name in inside}
+        answers = {name: self._retested(cells[name]) for name in inside}
         clean = self._pipeline.finished(cells[CLEAN])
-        labels = clean.asked.labels
+        images, labels = clean.asked.images, clean.asked.labels
         clean.defence.restore(clean.first_state)
-        _, logits = clean.defence.network.forward(clean.asked.images)
+        _, logits = clean.defence.network.forward(images)
         signs = [
-            checks.gradients(slopes(clean.defence.network, clean.asked.images, labels)),
+            checks.gradients(slopes(clean.defence.network, images, labels)),
             checks.outputs(logits),
             *self._compared(attacked, results),
             checks.randomness(np.concatenate(list(answers.values())), self._margin),
         ]
-        right = {name: attacked[name] for name in inside}
-        threats = {}
+        right, threats = {}, {}
         for name in inside:
-            replayed = None
+            replayed, seen = None, [attacked[name]]
             if name != CLEAN:
-                replayed = self._pipeline.result(_replay(inside[name]))
-                right[name] = np.column_stack([right[name], self._right(_replay(inside[name]))])
+                replay = dataclasses.replace(cells[name], replay=True)
+                replayed = self._pipeline.result(replay)
+                seen.append(self._right(replay))
             again = answers[name] == labels[:, None]
-            right[name] = np.column_stack([right[name], again])
-            threats[name] = _numbers(results[name], replayed, again)
+            right[name] = np.column_stack([*seen, again])
+            threats[name] = {
+                **_numbers(results[name], replayed, again),
+                "always_right": float(right[name].all(axis=1).mean()),
+            }
         worst = WorstCase(right)
         summary = worst.summary()
-        for name, own in summary["threats"].items():
-            threats[name]["always_right"] = own["always_right"]
         return {
             "network": network,
             "defence": defence,
             "title": defences.find(defence).title,
-            "worst_case": summary["worst_case"],
-            "interval": summary["interval"],
-            "expected": summary["expected"],
+            **{name: summary[name] for name in ("worst_case", "interval", "expected")},
             "right": worst.points.tolist(),
             "threats": threats,
             "checks": [vars(sign) for sign in signs],
@@ -138,27 +125,23 @@ class Audit:
         return self._plan.experiment.audit.margin
 
     def _compared(
-        self, attacked: Mapping[str, np.ndarray], results: Mapping[str, Mapping[str, Any]]
+        self, right: Mapping[str, np.ndarray], results: Mapping[str, Mapping[str, Any]]
     ) -> list[checks.Check]:
-        """Returns the checks that compare threats while they attacked."""
-        inside = {n: r for n, r in attacked.items() if n in self._plan.inside}
-        black = [name for name in inside if self._plan.is_black_box(name)]
-        white = {n: r for n, r in inside.items() if n not in black}
-        found = [
-            checks.black_box(inside, black, self._margin),
-            checks.Check("noise as strong as gradients", "not run", "noise was left out"),
-            checks.Check("more steps weaker", "not run", "PGD-Skip was left out"),
-        ]
-        if "noise" in inside:
-            found[1] = checks.noise(attacked[CLEAN], inside["noise"], white)
-        if SHORT in inside and "pgd_skip" in inside:
-            found[2] = checks.more_steps(inside[SHORT], inside["pgd_skip"], self._margin)
-        smallest = [n for n in ("gmsa_avg", "pgd_skip") if n in inside][:1]
+        """Returns the checks that compare threats in the ball, while they attacked, and larger."""
+        threats = {name: right[name] for name in right if name != CLEAN}
+        black = [name for name in threats if self._plan.is_black_box(name)]
+        smallest = [n for n in ("gmsa_avg", "pgd_skip") if n in threats][:1]
         by_radius = [
             (self._plan.title(name), float(results[name]["accuracy"]))
             for name in (*smallest, *self._plan.beyond)
         ]
-        return [*found, checks.larger(by_radius, self._margin)]
+        white = {name: threats[name] for name in threats if name not in black}
+        return [
+            checks.black_box(threats, black, self._margin),
+            checks.noise(right[CLEAN], threats.get("noise"), white),
+            checks.more_steps(threats.get(SHORT), threats.get("pgd_skip"), self._margin),
+            checks.larger(by_radius, self._margin),
+        ]
 
     def _right(self, cell: Cell) -> np.ndarray:
         """Returns whether each point of a finished cell was answered rightly, [M] bool."""
@@ -174,9 +157,8 @@ class Audit:
         if not storage.is_committed(path):
             made = self._pipeline.finished(cell)
             made.defence.restore(made.first_state)
-            seeds = [
-                derive_seed(config.seed, "retest", number) for number in range(config.audit.retests)
-            ]
+            numbers = range(config.audit.retests)
+            seeds = [derive_seed(config.seed, "retest", number) for number in numbers]
             answers = retest(made.defence, made.asked.images, seeds)
             with storage.committing(path, kind=_KIND, fingerprint=fingerprint) as beside:
                 np.save(beside / "answers.npy", answers)
@@ -184,25 +166,20 @@ class Audit:
         return np.asarray(np.load(path / "answers.npy"))
 
 
-def _replay(cell: Cell) -> Cell:
-    return dataclasses.replace(cell, replay=True)
-
-
 def _numbers(
     result: Mapping[str, Any], replayed: Mapping[str, Any] | None, again: np.ndarray
 ) -> dict[str, Any]:
-    """Returns what is known of a threat to a defence, as JSON."""
+    """Returns what is known of a threat to a defence, as JSON; again is [M, retests] bool."""
     shares = again.mean(axis=0)
+    retested = float(shares.mean()) if len(shares) else None
     return {
         "attacking": result["accuracy"],
         "interval": result["interval"],
         "replayed": replayed and replayed["accuracy"],
         "replayed_interval": replayed and replayed["interval"],
-        "retested": float(shares.mean()) if len(shares) else None,
-        "spread": float(shares.std()) if len(shares) else None,
-        "retested_interval": list(wilson(float(shares.mean()), len(again)))
-        if len(shares)
-        else None,
+        "retested": retested,
+        "spread": None if retested is None else float(shares.std()),
+        "retested_interval": None if retested is None else list(wilson(retested, len(again))),
         "seconds": result["median_seconds"],
         "attack_seconds": result.get("median_attack_seconds"),
     }

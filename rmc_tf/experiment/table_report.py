@@ -12,7 +12,7 @@ from rmc_tf.experiment.neighbourhood import neighbourhood
 from rmc_tf.experiment.pipeline import Pipeline
 from rmc_tf.report import claims, paper, tables
 from rmc_tf.report.figures import figure1
-from rmc_tf.report.figures.course import Measured, Record
+from rmc_tf.report.figures.courses import Measured, Record
 from rmc_tf.report.figures.of_records import FIGURES
 
 
@@ -92,5 +92,5 @@ def _illustrate(pipeline: Pipeline, folder: pathlib.Path) -> str:
             own = cell.settings(pipeline.config)
             size = preparation.size(train, own.augmented_set) / train.num_rows
             answers = _records_of(pipeline, cell)
-            measured.append(Measured(row.title, column, own.rmc.k, size, answers))
-    return FIGURES[layout.name](folder, measured, dataset)
+            measured.append(Measured(row.title, column, size, answers))
+    return FIGURES[layout.name].draw(folder, measured, dataset)

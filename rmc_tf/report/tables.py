@@ -11,13 +11,12 @@ from rmc_tf.common import storage
 from rmc_tf.common.intervals import wilson
 from rmc_tf.report import page
 from rmc_tf.report.figures import style
+from rmc_tf.report.figures.courses import Record
 from rmc_tf.report.page import Block, Grid, Heading, Items, Paragraph, Picture
 from rmc_tf.report.paper import PrintedRow, PrintedTable
 
 Result = Mapping[str, Any]
 """What `evaluation.evaluate` returns for one defence on one stream."""
-Record = Mapping[str, Any]
-"""What it keeps of one test point."""
 
 
 class ResultRow(NamedTuple):

@@ -22,8 +22,20 @@ from rmc_tf.report.paper import PrintedTable
 from rmc_tf.reproduction import gather, layout, plan
 
 Results = Mapping[str, Any]
-TABLES = ("table1", "table2", "table3", "table4", "table5a", "table5b", "table6", "table7")
-"""In the order of the paper."""
+TABLES = sorted(plan.TABLES)  # in the order of the paper
+_SEVERAL = (
+    "A claim about several places has a difference for each; what is shown is the least "
+    "favourable, and a claim holds if all of them do; one of most cases, if most do."
+)
+_PLACES = (
+    "Each place of a table has what was measured here, its 95 % interval and the number of points "
+    'n; below it, after the word "paper", what the paper prints. No number here says that a '
+    "defence is safe."
+)
+_FILES = (
+    "every number: [results.json](results.json); every setting: [provenance.json]"
+    "(provenance.json); as Markdown: [report.md](report.md)"
+)
 _FEW = 20
 """Ours: at so many points an interval is still some 40 points wide."""
 
@@ -47,13 +59,7 @@ def blocks(results: Results, provenance: Mapping[str, Any]) -> list[Block]:
         Heading(2, "Claims"),
         *claim_list(results, judged),
         Heading(2, "What produced this"),
-        Items(
-            [
-                *made_by(provenance),
-                "every number: [results.json](results.json); every setting: "
-                "[provenance.json](provenance.json); as Markdown: [report.md](report.md)",
-            ]
-        ),
+        Items([*made_by(provenance), _FILES]),
     ]
 
 
@@ -72,18 +78,10 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
         f"**How long:** {how_long(results['runs'])}",
         f"**Claims:** {len(judged)} empirical ones of sections 4 to 6. {counts}.",
     ]
-    for each in results["skipped"]:
-        items.append(f"**Not run:** {_short(each['name'])}: {each['reason']}.")
+    items += [f"**Not run:** {_short(s['name'])}: {s['reason']}." for s in results["skipped"]]
     if others := not_asked_for(results):
         items.append(f"**Not asked for:** {', '.join(map(_short, others))}.")
-    said: list[Block] = [
-        Items(items),
-        Paragraph(
-            "Each place of a table has what was measured here, its 95 % interval and the number of "
-            'points n; below it, after the word "paper", what the paper prints. No number here '
-            "says that a defence is safe."
-        ),
-    ]
+    said: list[Block] = [Items(items), Paragraph(_PLACES)]
     points = min((result["points"] for result in found), default=_FEW)
     if points < _FEW:
         warning = "An interval is wide then, and a verdict says next to nothing."
@@ -168,19 +166,15 @@ def _tables(results: Results) -> list[Block]:
     return found or [Paragraph("None was run.")]
 
 
-def _notes(printed: PrintedTable, dataset: str, from_folder: bool) -> list[Block]:
-    found: list[Block] = []
+def _notes(printed: PrintedTable, dataset: str, from_folder: bool) -> list[Paragraph]:
+    found = [Paragraph(f"[{n}] {text}", note=True) for n, text in enumerate(printed.footnotes, 1)]
     # A name of TFDS may go on with its config and its version: "cifar10:3.0.2".
     if from_folder or dataset.partition("/")[0].partition(":")[0] != printed.tfds:
-        found.append(
-            Paragraph(
-                f"The paper's values are for another data set ({printed.dataset}) and can't be "
-                f"put beside those of {dataset}; what can is in [the claims](#claims).",
-                note=True,
-            )
+        other = (
+            f"The paper's values are for another data set ({printed.dataset}) and can't be put "
+            f"beside those of {dataset}; what can is in [the claims](#claims)."
         )
-    for number, text in enumerate(printed.footnotes, start=1):
-        found.append(Paragraph(f"[{number}] {text}", note=True))
+        found.insert(0, Paragraph(other, note=True))
     return found
 
 
@@ -203,10 +197,8 @@ def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
 
     Where only a part of the paper was asked for, those that it tests come first.
     """
-    shown, others = list(judged), []
-    if not_asked_for(results):
-        shown = [verdict for verdict in judged if verdict.differences]
-        others = [verdict for verdict in judged if not verdict.differences]
+    others = [v for v in judged if not v.differences] if not_asked_for(results) else []
+    shown = [verdict for verdict in judged if verdict not in others]
     title = "Every empirical claim of sections 4 to 6"
     if others:
         title = "The claims of sections 4 to 6 that this run tests"
@@ -219,12 +211,7 @@ def claim_list(results: Results, judged: Sequence[Verdict]) -> list[Block]:
             numbers.append(Folded(f"{text}: {count} differences", [grid]))
     found: list[Block] = [
         _claims(title, shown, results),
-        Paragraph(
-            f"{LEGEND} A claim about several places has a difference for each; what is "
-            "shown is the least favourable, and a claim holds if all of them do; one of most "
-            "cases, if most do.",
-            note=True,
-        ),
+        Paragraph(f"{LEGEND} {_SEVERAL}", note=True),
         Folded("The differences of each claim about several places", numbers),
     ]
     if others:

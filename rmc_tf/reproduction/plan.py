@@ -54,7 +54,8 @@ def experiments(
             f"--config={given or base.table.name}: --mode=reproduce runs every table by itself; "
             "leave --config out, or give the config of a data set"
         )
-    names = (*TABLES, *FIGURES, *_more())
+    more = [n for n in shipped.names() if n.startswith("figure") and n not in FIGURES]
+    names = (*TABLES, *FIGURES, *more)
     for name in only:
         if name not in names:
             parts = [one for one in names if one.startswith(name)]
@@ -70,21 +71,13 @@ def experiments(
             skipped.append(Skipped(name, f"there is no configs/{name}.py yet"))
             continue
         try:
-            wanted.append(Experiment(name, _with(shipped.made_of(name, base), points)))
+            config = shipped.made_of(name, base)
+            evaluation = config.evaluation
+            if points is not None:
+                evaluation = dataclasses.replace(evaluation, points=points)
+            wanted.append(Experiment(name, dataclasses.replace(config, evaluation=evaluation)))
         except UserError as error:  # it can't be made of this data set's
             skipped.append(Skipped(name, str(error)))
     if not wanted:
         raise UserError(skipped[0].reason)
     return wanted, skipped
-
-
-def _more() -> list[str]:
-    """Returns the figures that there are besides."""
-    return [n for n in shipped.names() if n.startswith("figure") and n not in FIGURES]
-
-
-def _with(config: ExperimentConfig, points: int | None) -> ExperimentConfig:
-    if points is None:
-        return config
-    evaluation = dataclasses.replace(config.evaluation, points=points)
-    return dataclasses.replace(config, evaluation=evaluation)

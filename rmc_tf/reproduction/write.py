@@ -40,9 +40,7 @@ def write(
     results = {**results, "shown": shown}
     claims = [
         {
-            "text": verdict.claim.text,
-            "source": verdict.claim.source,
-            "needs": verdict.claim.needs,
+            **{field: getattr(verdict.claim, field) for field in ("text", "source", "needs")},
             "verdict": verdict.word,
             "differences": verdict.differences,
         }

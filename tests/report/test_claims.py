@@ -158,6 +158,12 @@ def test_every_claim_is_decided_by_something_or_says_why_not(claim: Claim) -> No
     assert claim.text and claim.source and claim.needs
 
 
+def test_all_that_decides_is_of_a_claim_and_the_rest_says_why_it_is_not_decided() -> None:
+    deciding = [claim.differences for claim in claims.CLAIMS if claim.differences]
+    assert all(decides in deciding for decides in claims.DECIDERS.values())
+    assert all(bool(claim.differences) != bool(claim.untested) for claim in claims.CLAIMS)
+
+
 UNLIKE_ITS_WORDS = {
     # DeepNN 21.0 against None 20.6 under BIM, for one.
     "Networks without a runtime defence": "holds, within the interval",

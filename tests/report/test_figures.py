@@ -14,19 +14,11 @@ import pytest
 
 from rmc_tf.common.intervals import wilson
 from rmc_tf.report import tables
-from rmc_tf.report.figures import (
-    course,
-    figure1,
-    figure2,
-    figure3,
-    figure4a,
-    figure4b,
-    style,
-)
-from rmc_tf.report.figures.course import Measured
+from rmc_tf.report.figures import courses, figure1, figure4b, style
+from rmc_tf.report.figures.courses import Measured
 from rmc_tf.report.figures.of_records import FIGURES
 
-COURSES: dict[str, Any] = {"figure2": figure2, "figure3": figure3, "figure4a": figure4a}
+COURSES = ("figure2", "figure3", "figure4a")
 
 
 def records(seed: int, points: int = 24) -> list[dict[str, Any]]:
@@ -47,8 +39,8 @@ def records(seed: int, points: int = 24) -> list[dict[str, Any]]:
 @pytest.fixture
 def measured() -> list[Measured]:
     return [
-        Measured(f"|D'|/|D| = {size}", attack, k, size, records(10 * size + i))
-        for size, k in ((2, 64), (5, 128))
+        Measured(f"|D'|/|D| = {size}", attack, size, records(10 * size + i))
+        for size in (2, 5)
         for i, attack in enumerate(("FGSM", "PGD"))
     ]
 
@@ -69,7 +61,7 @@ def read(path: pathlib.Path) -> list[dict[str, str]]:
 def test_a_figure_is_a_picture_in_two_forms_its_data_and_a_caption(
     name: str, measured: list[Measured], tmp_path: pathlib.Path
 ) -> None:
-    caption = FIGURES[name](tmp_path, one_stream(name, measured), "digits")
+    caption = FIGURES[name].draw(tmp_path, one_stream(name, measured), "digits")
     assert {path.name for path in tmp_path.iterdir()} == {
         "figure.png",
         "figure.svg",
@@ -90,7 +82,7 @@ def test_the_same_data_gives_the_same_bytes(
     name: str, measured: list[Measured], tmp_path: pathlib.Path
 ) -> None:
     for folder in ("one", "other"):
-        FIGURES[name](tmp_path / folder, one_stream(name, measured), "digits")
+        FIGURES[name].draw(tmp_path / folder, one_stream(name, measured), "digits")
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "other" / path.name).read_bytes(), path.name
 
@@ -100,12 +92,12 @@ def test_lines_and_csv_are_those_of_the_records(
     name: str, measured: list[Measured], tmp_path: pathlib.Path
 ) -> None:
     measured = one_stream(name, measured)
-    FIGURES[name](tmp_path, measured, "digits")
+    FIGURES[name].draw(tmp_path, measured, "digits")
     rows = read(tmp_path / "figure.csv")
     lines = [place.column if name == "figure3" else place.row for place in measured]
     assert list(dict.fromkeys(row["line"] for row in rows)) == lines
     drawn = {}
-    picture = COURSES[name].picture(COURSES[name].rows(measured))
+    picture: Any = FIGURES[name].picture(FIGURES[name].rows(measured))
     for axes in picture.axes:
         for line in axes.get_lines():
             if line.get_label() in lines:
@@ -141,7 +133,7 @@ def test_lines_and_csv_are_those_of_the_records(
 def test_robustness_by_size_is_drawn_where_its_data_says(
     measured: list[Measured], tmp_path: pathlib.Path
 ) -> None:
-    FIGURES["figure4b"](tmp_path, measured, "digits")
+    FIGURES["figure4b"].draw(tmp_path, measured, "digits")
     rows = read(tmp_path / "figure.csv")
     for row, place in zip(rows, measured, strict=True):
         right = sum(r["label"] == r["prediction"] for r in place.records)
@@ -291,5 +283,5 @@ def test_a_slow_prediction_among_the_last_ten_is_no_delay_of_them() -> None:
         {"prediction": 1, "label": 1, "steps": 1, "seconds": s}
         for s in [9.0] + [1.0] * 9 + [3.0] * 6
     ]
-    seen = course.course("K", records)
+    seen = courses.course("K", records)
     assert [row.recent_seconds for row in seen[9:]] == [1, 1, 1, 1, 1, 2, 3]

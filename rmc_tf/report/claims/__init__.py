@@ -1,22 +1,29 @@
 """What the paper says of its tables and figures, held against those that were measured here.
 
-Every empirical claim of sections 4 to 6 is listed, in the order of the paper, with
-what decides it; a module a section.
+Every empirical claim of sections 4 to 6 is in claims.json, in the order of the paper, with the
+name of what decides it; that is in a module a section. A new one is an entry of both.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
 
 from rmc_tf.report.claims import figures, section4, section5, section6
 from rmc_tf.report.claims.base import LEGEND, Claim, Course, Verdict, judged_by, number_table
 from rmc_tf.report.page import Block, Grid, Line, Paragraph, Place
 from rmc_tf.report.tables import ResultTable
 
-CLAIMS: Sequence[Claim] = [
-    *section4.CLAIMS,
-    *section5.CLAIMS,
-    *figures.CLAIMS,
-    *section6.CLAIMS,
-]
+DECIDERS = {**section4.DECIDERS, **section5.DECIDERS, **figures.DECIDERS, **section6.DECIDERS}
+
+
+def _claims() -> Iterator[Claim]:
+    path = pathlib.Path(__file__).with_name("claims.json")
+    for each in json.loads(path.read_text(encoding="utf-8")):
+        name, needs = each.pop("decided_by", None), tuple(each.pop("needs"))
+        yield Claim(**each, needs=needs, differences=None if name is None else DECIDERS[name])
+
+
+CLAIMS: Sequence[Claim] = list(_claims())
 
 
 def judged(name: str, table: ResultTable) -> list[Verdict]:

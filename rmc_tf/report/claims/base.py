@@ -99,8 +99,8 @@ class Claim(NamedTuple):
     """Where it is said."""
     needs: tuple[str, ...]
     """The tables or figures that decide it, by the names of their configs."""
-    differences: Differences
-    """Is given what it needs: filled tables, or a `Course`."""
+    differences: Differences | None
+    """Is given what it needs: filled tables, or a `Course`. None where nothing here can test it."""
     untested: str = ""
     """Why nothing here can test it; empty where something can."""
     without: str = ""
@@ -205,27 +205,11 @@ def number_table(differences: Sequence[Difference]) -> list[list[str]]:
     return rows
 
 
-def claims_of(needs: str, source: str, decided_by: Mapping[str, Differences]) -> list[Claim]:
-    """Returns the claims of one source that one table or figure decides.
-
-    Args:
-      needs: the name of its config.
-      source: where all of them are said.
-      decided_by: each sentence, and what finds its differences.
-    """
-    return [Claim(text, source, (needs,), finds) for text, finds in decided_by.items()]
-
-
-def untestable(text: str, source: str, needs: str, why: str) -> Claim:
-    """Returns a claim that nothing here can test."""
-    return Claim(text, source, (needs,), lambda *_: iter(()), untested=why)
-
-
 def judged_by(
     claim: Claim, tables: Mapping[str, ResultTable], courses: Mapping[str, Course]
 ) -> Verdict:
     """Returns how a claim stands by those tables and figures that there are."""
     given: Mapping[str, object] = courses if claim.courses else tables
-    if claim.untested or any(name not in given for name in claim.needs):
+    if claim.differences is None or any(name not in given for name in claim.needs):
         return Verdict(claim, [])
     return Verdict(claim, list(claim.differences(*(given[name] for name in claim.needs))))

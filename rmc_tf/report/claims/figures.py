@@ -2,20 +2,11 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean, pvariance
 
 from rmc_tf.common.intervals import wilson
-from rmc_tf.report.claims.base import (
-    Claim,
-    Course,
-    Difference,
-    Differences,
-    Point,
-    Share,
-    claims_of,
-    untestable,
-)
+from rmc_tf.report.claims.base import Course, Difference, Differences, Point, Share
 from rmc_tf.report.claims.comparisons import compared, every, in_columns
 
 _WARM = 30
@@ -139,75 +130,32 @@ def _end(points: Points) -> Points:
     return points[len(points) // 2 :]
 
 
-CLAIMS = (
-    untestable(
-        "RMC delays an answer by about 1 s on CIFAR-10 and by 20 to 40 s on ImageNet",
-        "section 6, Figure 2",
-        "figure2",
-        "that is of an NVIDIA V100; Figure 2 shows what this machine takes",
+DECIDERS: Mapping[str, Differences] = {
+    "steady_delay": _by_half("", _more(_seconds, "s", _STABLE, both_sides=True)),
+    "slower_with_k": _with_k(
+        "delay", 2 * _FIRST, lambda points: points[_FIRST:], _more(_seconds, "s")
     ),
-    Claim(
-        "The delay is about stable as more test points are seen (± 25 %)",
-        "Figure 2",
-        ("figure2",),
-        _by_half("", _more(_seconds, "s", _STABLE, both_sides=True)),
+    "warms_up": _in_each_line(
+        f"right from point {_WARM + 1} on − before",
+        lambda points: (points[_WARM:], points[:_WARM]),
+        _WARM,
+        _right_more(),
     ),
-    Claim(
-        "A large K costs delay",
-        "section 6",
-        ("figure2",),
-        _with_k("delay", 2 * _FIRST, lambda points: points[_FIRST:], _more(_seconds, "s")),
+    "first_cost_most": _in_each_line(
+        f"steps of the first {_FIRST} − the rest",
+        lambda points: (points[:_FIRST], points[_FIRST:]),
+        _FIRST,
+        _more(_steps, "steps"),
     ),
-    *claims_of(
-        "figure3",
-        "section 6, Figure 3",
-        {
-            "RMC takes tens of points to warm up (30 here)": _in_each_line(
-                f"right from point {_WARM + 1} on − before",
-                lambda points: (points[_WARM:], points[:_WARM]),
-                _WARM,
-                _right_more(),
-            ),
-            "The very first points take more steps of local adaptation": _in_each_line(
-                f"steps of the first {_FIRST} − the rest",
-                lambda points: (points[:_FIRST], points[_FIRST:]),
-                _FIRST,
-                _more(_steps, "steps"),
-            ),
-            "Once warmed up, robustness is relatively stable (± 10 points)": _by_half(
-                "right in the ", _right_more(_ABOUT, both_sides=True)
-            ),
-            "Once warmed up, robustness slightly grows": _by_half("right in the ", _right_more()),
-            "Once warmed up, the steps are about stable (± 25 %)": _by_half(
-                "", _more(_steps, "steps", _STABLE, both_sides=True)
-            ),
-        },
+    "steady_robustness": _by_half("right in the ", _right_more(_ABOUT, both_sides=True)),
+    "grows_later": _by_half("right in the ", _right_more()),
+    "steady_steps": _by_half("", _more(_steps, "steps", _STABLE, both_sides=True)),
+    "quicker_with_k": _quicker_with_k,
+    "higher_with_k": _with_k("second half", 1, _end, _right_more()),
+    "saturates": _saturates,
+    "more_is_better": in_columns(  # the largest D' against the smallest
+        every,
+        lambda places, _: list(places.rows)[-1:],
+        lambda places, _: list(places.rows)[:1],
     ),
-    *claims_of(
-        "figure4a",
-        "section 6, Figure 4(a)",
-        {
-            "A larger K takes less time to warm up": _quicker_with_k,
-            "A larger K converges to higher robustness": _with_k(
-                "second half", 1, _end, _right_more()
-            ),
-            "The benefit of a larger K saturates": _saturates,
-        },
-    ),
-    untestable(
-        "On ImageNet, K does the same",
-        "section 6",
-        "figure4a",
-        "the paper leaves the numbers to its supplementary file",
-    ),
-    Claim(
-        "Robustness grows with |D'|, under every attack",
-        "section 6, Figure 4(b)",
-        ("figure4b",),
-        in_columns(
-            every,  # the largest D' against the smallest
-            lambda places, _: list(places.rows)[-1:],
-            lambda places, _: list(places.rows)[:1],
-        ),
-    ),
-)
+}

@@ -1,9 +1,9 @@
 """What section 5 says of Tables 4 and 5, and of PGD-Skip."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from rmc_tf.report.claims.base import Claim, Difference, Differences, claims_of, untestable
+from rmc_tf.report.claims.base import Difference, Differences
 from rmc_tf.report.claims.comparisons import WEB_NN, Places, compared, in_columns, in_row
 from rmc_tf.report.tables import ResultTable
 
@@ -89,91 +89,19 @@ def _above_none(table7: ResultTable, table1: ResultTable) -> Iterator[Difference
         yield from compared(what, Places(table7).share("RMC", column), regular)
 
 
-_HELD = "Under PGD-Skip RMC is still better than no defence"
-
-CLAIMS = (
-    Claim(
-        "DeepNN and WebNN fail under PGD-NN (they are not more than 5 points above None)",
-        "section 5.1",
-        ("table4",),
-        in_columns(["PGD-NN"], ["None"], ["DeepNN", *WEB_NN], margin=0.05),
-    ),
-    Claim(
-        "PGD-NN hurts WebNN most",
-        "Table 4",
-        ("table4",),
-        _less_hurt(WEB_NN, ("None", "DeepNN", "RMC")),
-    ),
-    *claims_of(
-        "table4",
-        "section 5.1",
-        {
-            "RMC, too, is degraded by PGD-NN": in_row("RMC", [("PGD", "PGD-NN")]),
-            "RMC loses much less by PGD-NN than the other defences": _less_hurt(
-                ("DeepNN", *WEB_NN), ("RMC",)
-            ),
-        },
-    ),
-    untestable(
-        "Under PGD-NN N'(x̂) holds fewer examples of the right label, but still adversarial ones",
-        "section 5.1",
-        "table4",
-        "what is kept of an answer doesn't say what its neighbours were",
-    ),
-    Claim(
-        "RMC withstands PGD-NN (it is more robust than None)",
-        "section 5.1",
-        ("table4",),
-        in_columns(["PGD-NN"], ["RMC"], ["None"]),
-    ),
-    untestable(
-        "How RMC stands against a variant of PGD-NN",
-        "footnote 4",
-        "table4",
-        "the paper leaves the variant and the numbers to its supplementary file",
-    ),
-    Claim(
-        "PGD-Skip defeats RMC",
-        "section 5.2",
-        ("table7",),
-        # Before any point, when an attacker can know none, against after some.
-        in_row("RMC", lambda columns: [(columns[0], later) for later in columns[1:]]),
-    ),
-    Claim(_HELD, "section 5.2", ("table7", "table1"), _above_none),
-    untestable(
-        "A larger learning rate of the local adaptation, too, defends against PGD-Skip",
-        "section 5.2",
-        "table5a",
-        "the paper prints no number for it, and chooses the other way, RMC+",
-    ),
-    Claim(
-        "RMC+ recovers once the attack comes q ≥ 50 points later",
-        "section 5.2",
-        ("table5a",),
-        _recovers,
-    ),
-    Claim(
-        "RMC+ withstands an attacker who knows less than 70 % of the points (against one who knows "
-        "all)",
-        "section 5.2",
-        ("table5b", "table5a"),
-        _partly_known,
-    ),
-    Claim(
-        "In most of the success cases (q ≥ 50, less than 70 % known) RMC+ is as good as "
-        "adversarial training or better (not more than 5 points below)",
-        "section 5.2",
-        ("table5a", "table5b", "table1"),
-        _as_adversarial_training,
-        mostly=True,
-    ),
+DECIDERS: Mapping[str, Differences] = {
+    "fail_under_pgd_nn": in_columns(["PGD-NN"], ["None"], ["DeepNN", *WEB_NN], margin=0.05),
+    "web_nn_hurt_most": _less_hurt(WEB_NN, ("None", "DeepNN", "RMC")),
+    "degraded_by_pgd_nn": in_row("RMC", [("PGD", "PGD-NN")]),
+    "less_hurt": _less_hurt(("DeepNN", *WEB_NN), ("RMC",)),
+    "withstands_pgd_nn": in_columns(["PGD-NN"], ["RMC"], ["None"]),
+    # Before any point, when an attacker can know none, against after some.
+    "defeated": in_row("RMC", lambda columns: [(columns[0], later) for later in columns[1:]]),
+    "held_after_skip": _above_none,
+    "recovers": _recovers,
+    "partly_known": _partly_known,
+    "as_adversarial_training": _as_adversarial_training,
     # Of our own table of threats, where the same is seen at every query.
-    *claims_of(
-        "threats",
-        "section 5.2",
-        {
-            "PGD-Skip defeats RMC": in_row("RMC", [("transfer", "PGD-Skip")]),
-            _HELD: in_columns(["PGD-Skip"], ["RMC"], ["None"]),
-        },
-    ),
-)
+    "defeated_at_each_query": in_row("RMC", [("transfer", "PGD-Skip")]),
+    "held_at_each_query": in_columns(["PGD-Skip"], ["RMC"], ["None"]),
+}

@@ -1,4 +1,4 @@
 """The paper's figures, each from plain data to PNG, SVG and CSV. Needs no TensorFlow.
 
-A new one is one file here and one line of `of_records`.
+A new one is one function that draws it and one entry of `of_records`.
 """

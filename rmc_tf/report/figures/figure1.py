@@ -83,22 +83,18 @@ def embedded(around: Neighbourhood) -> list[Embedded]:
 
     A row that is in N(x̂) and in N'(x̂) is projected once, and listed under both.
     """
-    members = [("x", around.row, around.label, True, around.features)]
+    members = [("x", around.row, around.label, True)]
     for name, own in around.sets.items():
-        each = zip(own.rows, own.labels, own.adversarial, own.features, strict=True)
-        members += [(name, int(row), int(y), bool(made), at) for row, y, made, at in each]
+        each = zip(own.rows, own.labels, own.adversarial, strict=True)
+        members += [(name, int(row), int(label), bool(made)) for row, label, made in each]
+    features = np.vstack([around.features, *(own.features for own in around.sets.values())])
     same = {"x": "x", "naive": "naive", "N": "row", "N'": "row"}
     keys = [f"{same[name]} {row}" for name, row, *_ in members]
-    features = np.stack([at for *_, at in members])
-    _, first, place = np.unique(keys, return_index=True, return_inverse=True)
-    where = project(features[first], around.seed)[place]
+    _, first, back = np.unique(keys, return_index=True, return_inverse=True)
+    where = project(features[first], around.seed)[back]
     distances = np.linalg.norm(features - around.features, axis=1)
-    return [
-        Embedded(name, row, label, adversarial, float(distance), float(x), float(y))
-        for (name, row, label, adversarial, _), distance, (x, y) in zip(
-            members, distances, where, strict=True
-        )
-    ]
+    placed = zip(members, distances.tolist(), where.tolist(), strict=True)
+    return [Embedded(*own, distance, x, y) for own, distance, (x, y) in placed]
 
 
 def project(features: np.ndarray, seed: int) -> np.ndarray:
@@ -147,31 +143,23 @@ def picture(
 
 
 def _map(axes: style.Axes, points: Sequence[Embedded]) -> None:
-    looks = {
-        "N'": ("N'(x̂) of Algorithm 1", "s", 34),
-        "naive": ("examples made from N(x̂)", "^", 16),
-        "N": ("N(x̂), benign", "o", 12),
-        "x": ("x̂", "*", 220),
+    # Frames, to be seen around what is in N(x̂), too.
+    framed = {"facecolors": "none", "edgecolors": _COLOURS["N'"], "linewidths": 1.2}
+    naive, nearest = ({"c": _COLOURS[name], "linewidths": 0} for name in ("naive", "N"))
+    query = {"c": _COLOURS["x"], "edgecolors": "black", "zorder": 3}
+    looks: Mapping[str, Mapping[str, Any]] = {
+        "N'": {"label": "N'(x̂) of Algorithm 1", "marker": "s", "s": 34, **framed},
+        "naive": {"label": "examples made from N(x̂)", "marker": "^", "s": 16, **naive},
+        "N": {"label": "N(x̂), benign", "marker": "o", "s": 12, **nearest},
+        "x": {"label": "x̂", "marker": "*", "s": 220, **query},
     }
-    for name, (label, marker, size) in looks.items():
+    for name, look in looks.items():
         own = [point for point in points if point.set == name]
-        look: dict[str, Any] = {"c": _COLOURS[name], "linewidths": 0}
-        if name == "N'":  # frames, for what is in N(x̂), too
-            look = {"facecolors": "none", "edgecolors": _COLOURS[name], "linewidths": 1.2}
-        elif name == "x":
-            look = {"c": _COLOURS[name], "edgecolors": "black", "zorder": 3}
-        first, second = [p.first for p in own], [p.second for p in own]
-        axes.scatter(first, second, s=size, marker=marker, label=label, **look)
+        axes.scatter([p.first for p in own], [p.second for p in own], **look)
     axes.set(title="(a) t-SNE of the features", xlabel="first dimension, no unit")
     axes.set(ylabel="second dimension, no unit", xticks=[], yticks=[])
-    axes.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.5, -0.08),
-        ncols=2,
-        markerscale=1.3,
-        columnspacing=1,
-        handletextpad=0.2,
-    )
+    below: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.08), "ncols": 2}
+    axes.legend(**below, markerscale=1.3, columnspacing=1, handletextpad=0.2)
 
 
 def _bars(axes: style.Axes, around: Neighbourhood, bars: Sequence[Count]) -> None:
@@ -191,8 +179,7 @@ def _bars(axes: style.Axes, around: Neighbourhood, bars: Sequence[Count]) -> Non
     for tick, bar in zip(axes.get_xticklabels(), shown, strict=True):
         if bar.label in (around.label, around.answer):
             tick.set_fontweight("bold")
-            right = bar.label == around.label
-            tick.set_color(_COLOURS["x"] if not right else "black")
+            tick.set_color("black" if bar.label == around.label else _COLOURS["x"])
     axes.set(ylabel="examples", xlabel=f"label (right {around.label}, answered {around.answer})")
     axes.grid(axis="x", visible=False)
 
@@ -214,15 +201,17 @@ def _samples(
 
 def caption_of(around: Neighbourhood, dataset: str) -> str:
     """Returns what the figure shows, on a data set of some name."""
-    nearest, augmented = around.sets["N"], around.sets["N'"]
-    share = 100 * float((augmented.labels == np.bincount(augmented.labels).argmax()).mean())
-    most = 100 * float((nearest.labels == np.bincount(nearest.labels).argmax()).mean())
+    k = len(around.sets["N'"].rows)
+    most, share = (
+        100 * np.bincount(around.sets[name].labels).max() / len(around.sets[name].labels)
+        for name in ("N", "N'")
+    )
     attack = around.attack.upper()
     which = f"the first test point that {attack} moves to a wrong answer"
     if not around.moved:
         which = f"the first test point, attacked by {attack}, which moves none to a wrong answer"
     return (
-        f"Figure 1: the K = {len(augmented.rows)} nearest neighbours of x̂ on {dataset}, {which}: "
+        f"Figure 1: the K = {k} nearest neighbours of x̂ on {dataset}, {which}: "
         f"row {around.row} of the test set, label {around.label}, answered {around.answer} by the "
         "static network. (a) t-SNE of the feature space in which they are searched: x̂, N(x̂) in D, "
         "the examples that naive online adversarial training makes from N(x̂), with the labels "

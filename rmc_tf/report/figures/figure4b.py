@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from rmc_tf.common.intervals import wilson
 from rmc_tf.report.figures import style
-from rmc_tf.report.figures.course import Measured
+from rmc_tf.report.figures.courses import Measured
 
 
 class Sized(NamedTuple):
@@ -58,14 +58,3 @@ def picture(data: Sequence[Sized]) -> style.Picture:
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
     style.legend(figure, axes)
     return figure
-
-
-def caption(measured: Sequence[Measured], dataset: str) -> str:
-    """Returns what the figure shows, on a data set of some name."""
-    points = min(len(place.records) for place in measured)
-    return (
-        f"Figure 4(b): robustness under each attack by the size of D', with 95 % intervals; "
-        f"{dataset}, n = {points} a point, D' of the attacker's attack. "
-        "The marks of a size stand side by side. The paper's figure shows on CIFAR-10 that "
-        "robustness grows with |D'|, under every attack."
-    )

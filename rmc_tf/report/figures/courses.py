@@ -1,4 +1,4 @@
-"""What the figures are drawn from: RMC's records, and what becomes of them point by point."""
+"""Figures 2, 3 and 4(a): how RMC does as it sees more test points, from its records."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rmc_tf.common.intervals import wilson
-from rmc_tf.report.figures.style import Axes, Look
+from rmc_tf.report.figures import style
+from rmc_tf.report.figures.style import Axes, Picture
 
 RECENT = 10
 """Ours: a delay is the median of so many, so that the first, which compiles, counts for nothing."""
@@ -22,7 +23,6 @@ class Measured(NamedTuple):
     """Title of the row."""
     column: str
     """Title of the column."""
-    k: int
     size: float
     """|D'|/|D|."""
     records: Sequence[Record]
@@ -75,32 +75,75 @@ def course(line: str, records: Sequence[Record]) -> list[Seen]:
     return found
 
 
-def lines_of(rows: Sequence[Seen]) -> dict[str, list[Seen]]:
-    """Returns the rows of each line of a figure."""
+def by_row(measured: Sequence[Measured]) -> list[Seen]:
+    """Returns the data behind a figure that has a line for each row of its table."""
+    return [seen for place in measured for seen in course(place.row, place.records)]
+
+
+def by_column(measured: Sequence[Measured]) -> list[Seen]:
+    """Returns the data behind a figure that has a line for each column of its table."""
+    return [seen for place in measured for seen in course(place.column, place.records)]
+
+
+def figure2(data: Sequence[Seen]) -> Picture:
+    """Returns Figure 2: the delay of an answer, for several K."""
+    lines = _lines_of(data)
+    figure, (axes,) = style.new(1, (7, 5))
+    whole = {name: rows[RECENT - 1 :] or rows for name, rows in lines.items()}
+    _draw_lines(axes, whole, "recent_seconds")
+    axes.set(xlabel="test instances seen", ylabel="delay of an answer, s", ylim=(0, None))
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside right center", handlelength=2.6)
+    return figure
+
+
+def figure3(data: Sequence[Seen]) -> Picture:
+    """Returns Figure 3: robustness and steps of local adaptation, under each attack."""
+    lines = _lines_of(data)
+    figure, (robustness, steps) = style.new(2, (7, 9), sharex=True)
+    _draw_robustness(robustness, lines)
+    robustness.set(title="(a) robustness")
+    _draw_lines(steps, lines, "mean_steps")
+    steps.set(title="(b) cost", ylabel="steps a prediction, mean so far", ylim=(0, None))
+    steps.set_xlabel("test instances seen")
+    style.legend(figure, robustness)
+    return figure
+
+
+def figure4a(data: Sequence[Seen]) -> Picture:
+    """Returns Figure 4(a): robustness, for several K."""
+    figure, (axes,) = style.new(1, (7, 5.5))
+    _draw_robustness(axes, _lines_of(data))
+    axes.set(xlabel="test instances seen")
+    style.legend(figure, axes)
+    return figure
+
+
+def _lines_of(rows: Sequence[Seen]) -> dict[str, list[Seen]]:
     return {name: [row for row in rows if row.line == name] for name, *_ in rows}
 
 
-def draw_lines(
-    axes: Axes, lines: Mapping[str, Sequence[Seen]], looks: Sequence[Look], field: str
-) -> None:
+def _draw_lines(axes: Axes, lines: Mapping[str, Sequence[Seen]], field: str) -> None:
     """Draws a field of each line over the number of test instances, with a few markers."""
-    for (name, rows), look in zip(lines.items(), looks, strict=True):
+    for (name, rows), look in zip(lines.items(), style.looks(len(lines)), strict=True):
         values = [getattr(row, field) for row in rows]
         every = max(1, len(rows) // 6)
-        style = {**look._asdict(), "label": name, "markevery": (every - 1, every)}
-        axes.plot([row.seen for row in rows], values, **style)
+        look_of_it = {**look._asdict(), "label": name, "markevery": (every - 1, every)}
+        axes.plot([row.seen for row in rows], values, **look_of_it)
 
 
-def draw_intervals(axes: Axes, lines: Mapping[str, Sequence[Seen]], looks: Sequence[Look]) -> None:
-    """Draws the 95 % interval of each line's last point, right of all lines, one beside another.
+def _draw_robustness(axes: Axes, lines: Mapping[str, Sequence[Seen]]) -> None:
+    """Draws what share was right so far, and right of all lines the 95 % intervals of their ends.
 
     Bands around lines that cross each other would hide them; the data has the interval of each.
     """
+    _draw_lines(axes, lines, "robustness")
     longest = max(len(rows) for rows in lines.values())
     axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= longest])
-    for i, (rows, look) in enumerate(zip(lines.values(), looks, strict=True)):
+    for i, (rows, look) in enumerate(zip(lines.values(), style.looks(len(lines)), strict=True)):
         last, place = rows[-1], longest * (1.04 + 0.03 * i)
         ends = [[last.robustness - last.low], [last.high - last.robustness]]
         axes.errorbar(
             [place], [last.robustness], ends, color=look.color, marker=look.marker, capsize=3
         )
+    axes.set(ylabel="right so far, %", ylim=(0, 102))
