@@ -110,11 +110,7 @@ def find(config: ThreatConfig) -> Entry:
 
 
 def check(config: ThreatConfig, attack_models: Mapping[str, AttackConfig]) -> Entry:
-    """Returns the threat that a config names, if it can be made.
-
-    Args:
-      config: which, and its settings.
-      attack_models: where `config.attack` is found.
+    """Returns the threat that a config names, if it can be made of one of the attack models.
 
     Raises:
       UserError: no threat or attack model has that name, or the threat can't do what is asked.
@@ -132,13 +128,7 @@ def build(
     classifier: Classifier,
     searched: Searched | None = None,
 ) -> Threat:
-    """Returns a threat to any defence of a classifier.
-
-    Args:
-      config: which, and its settings.
-      attack_models: where `config.attack` is found.
-      classifier: f(·; θ*), as it was deployed.
-      searched: the rows that the defence searches, for those threats that use them.
+    """Returns a threat to any defence of a classifier, f(·; θ*) as it was deployed.
 
     Raises:
       UserError: see `check`; or there are no rows for a threat that uses them.
