@@ -25,7 +25,7 @@ def draw_targets(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
 
 
 class Craft:
-    """An attack on a classifier's present weights; traced once, at the first call.
+    """An attack on a classifier's present weights, compiled once for all batch sizes.
 
     Attributes:
       config: the attack model.

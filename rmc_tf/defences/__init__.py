@@ -60,11 +60,19 @@ class DefenceSpec:
     """Whether it adapts to a query before it answers, as `config.rmc` says."""
 
 
+def _undefended(parts: Parts) -> Defence:
+    return Undefended(parts.classifier)
+
+
 def _nearest(parts: Parts, vote: Vote) -> Defence:
     prepared = parts.prepare()
     labels, outputs = prepared.augmented_set.labels, prepared.static.outputs
     k = min(parts.config.rmc.k, len(labels))  # of a D smaller than K, all of it
     return NearestNeighbours(parts.classifier, prepared.index, outputs, labels, k, vote)
+
+
+_by_outputs = functools.partial(_nearest, vote="outputs")
+_by_labels = functools.partial(_nearest, vote="labels")
 
 
 def _rmc(parts: Parts) -> Defence:
@@ -99,6 +107,10 @@ def _rmc_plus(parts: Parts) -> Defence:
     )
 
 
+def _non_masking(parts: Parts) -> Defence:
+    return NonMasking(_rmc(parts))
+
+
 def _search_settings(config: ExperimentConfig) -> Any:
     return [config.rmc.k, config.index.to_dict(), config.seed]
 
@@ -114,18 +126,6 @@ def _rmc_plus_settings(config: ExperimentConfig) -> Any:
 
 def _hindsight_settings(config: ExperimentConfig) -> Any:
     return [config.training.to_dict(), config.augmented_set.adversarial_per_row, config.seed]
-
-
-def _undefended(parts: Parts) -> Defence:
-    return Undefended(parts.classifier)
-
-
-_by_outputs = functools.partial(_nearest, vote="outputs")
-_by_labels = functools.partial(_nearest, vote="labels")
-
-
-def _non_masking(parts: Parts) -> Defence:
-    return NonMasking(_rmc(parts))
 
 
 DEFENCES: Mapping[str, DefenceSpec] = {

@@ -50,7 +50,7 @@ class GMSA:
 
     def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
         """Returns the best x' of all rounds; see `Threat.craft`."""
-        best, harm = image, (-1.0, -1.0)  # any candidate does more
+        best, most = image, (-1.0, -1.0)  # any candidate does more
         labels = np.array([label], np.int32)
         with undisturbed(defence) as ready:
             members = [weights(defence.network)]
@@ -59,10 +59,10 @@ class GMSA:
                 if number:
                     round_seed = derive_seed(seed, number)
                     candidate = self.pgd(members, image[None], labels, round_seed)[0]
-                done, adapted = self._simulate(defence, ready, candidate, label, seed)
-                if done > harm:
-                    best, harm = candidate, done
-                if done[0] == 1:
+                harm, adapted = self._simulate(defence, ready, candidate, label, seed)
+                if harm > most:
+                    best, most = candidate, harm
+                if harm[0] == 1:
                     break
                 members = adapted if self._newest_only else members + adapted
         return best
