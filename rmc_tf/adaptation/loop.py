@@ -244,6 +244,8 @@ def adapting_a_copy(
 ) -> Adaptation:
     """Returns the fit loop over a copy of a classifier, which stays as it is itself.
 
+    Devices are as in `HardwareConfig`; "all" of one device is "one".
+
     Raises:
       UserError: as for `Adaptation`.
     """

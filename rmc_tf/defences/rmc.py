@@ -85,7 +85,13 @@ class RMC:
         return self._state.predictions
 
     def predict(self, image: np.ndarray) -> Prediction:
-        """PREDICT for one query x̂, up to the answer f(x̂; θ'); see `Defence.predict`."""
+        """PREDICT for x̂, [H, W, C] float32 in [0, 1], up to the answer, f(x̂; θ').
+
+        Calibration is left for `calibrate`.
+
+        Raises:
+          UserError: the image is of another type, shape or range, or holds NaN.
+        """
         x = np.asarray(image)[None]
         check_images(x, self._static.image_shape, "query")
         with self._lock:
