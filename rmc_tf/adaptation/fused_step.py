@@ -27,11 +27,9 @@ class FusedAdam(keras.optimizers.Adam):
         grads: Sequence[tf.Tensor | None],
         trainable_variables: Sequence[keras.Variable] | None = None,
     ) -> None:
-        """Moves the weights that it was built with.
+        """Moves the weights that it was built with, and by no gradient those that have none.
 
-        Args:
-          grads: one for each of them; None: the loss doesn't depend on it, and it stays.
-          trainable_variables: not taken; for the sake of Keras' signature.
+        Other `trainable_variables` aren't taken; they are for the sake of Keras' signature.
         """
         if trainable_variables is not None:
             raise ValueError("moves the weights it was built with, and no others")
@@ -60,12 +58,14 @@ class FusedAdam(keras.optimizers.Adam):
 
 
 class FoldedConvolution(keras.layers.Layer):
-    """A convolution and the batch normalisation after it, in inference mode, as one convolution."""
+    """A convolution and the batch normalisation after it, in inference mode, as one convolution.
+
+    The weights are those of the two layers.
+    """
 
     def __init__(
         self, convolution: keras.layers.Conv2D, normalization: keras.layers.BatchNormalization
     ) -> None:
-        """Takes both layers, whose weights it shares."""
         super().__init__(name=convolution.name)
         self.convolution = convolution
         self.normalization = normalization
@@ -98,15 +98,10 @@ class _Passed(keras.layers.Layer):
 
 
 def fold(network: keras.Model, head: keras.Model) -> keras.Model:
-    """Returns a part of a network with each batch normalisation in the convolution before it.
+    """Returns a network's head with each batch normalisation in the convolution before it.
 
-    Args:
-      network: the whole; says which layer's output goes where.
-      head: the network, or the part of it above some layer; it isn't changed.
-
-    Returns:
-      a network for inference mode with the weights of `head`, which are shared. What isn't a
-      plain convolution that goes to nothing but its batch normalisation stays as it is.
+    It is for inference mode, and shares the weights of `head`. What isn't a plain convolution that
+    goes to nothing but its batch normalisation, in the whole network, stays as it is.
     """
     names = {layer.name for layer in head.layers}
     pairs = {

@@ -20,8 +20,8 @@ import tensorflow as tf
 from rmc_tf.adaptation.fused_step import FusedAdam, fold
 from rmc_tf.adaptation.on_several_devices import SeveralDevices
 from rmc_tf.adaptation.step import OneDevice
-from rmc_tf.common.errors import UserError
 from rmc_tf.config import EarlyStopConfig, RMCConfig
+from rmc_tf.config.section import require
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.training import replicas
 
@@ -99,11 +99,8 @@ class Adaptation:
         self.classifier = classifier
         trunk, head = classifier.split(frozen_until)
         self._weights = head.trainable_variables
-        if not self._weights:
-            raise UserError(
-                f"--config.rmc.frozen_until={frozen_until}: nothing above it adapts; name a lower "
-                "layer"
-            )
+        rule = "nothing above it adapts; name a lower layer"
+        require(bool(self._weights), "rmc.frozen_until", frozen_until, rule)
         self._trust_radius = trust_radius
         bounded = self._weights if trust_radius else []
         self._static = [tf.Variable(w.value, trainable=False) for w in bounded]
@@ -128,16 +125,10 @@ class Adaptation:
         self._device = SeveralDevices(**parts, strategy=strategy) if several else OneDevice(**parts)
         self._step = self._device.make_step()
         images = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
-        labels = tf.TensorSpec([None], tf.int32)
-        inputs = Inputs(
-            train=(images, labels),
-            validation=(images, labels),
-            seed=tf.TensorSpec([], tf.int32),
-            patience=tf.TensorSpec([], tf.int32),
-            max_epochs=tf.TensorSpec([], tf.int32),
-            keep_best=tf.TensorSpec([], tf.bool),
-            settled=tf.TensorSpec([], tf.float32),
-        )
+        rows = images, tf.TensorSpec([None], tf.int32)
+        integer = tf.TensorSpec([], tf.int32)
+        keep_best, settled = tf.TensorSpec([], tf.bool), tf.TensorSpec([], tf.float32)
+        inputs = Inputs(rows, rows, integer, integer, integer, keep_best, settled)
         self._compiled = tf.function(self._fit, input_signature=[inputs])
         self._compiled.get_concrete_function()  # traced now, not while the first query waits
 
@@ -251,12 +242,9 @@ class Adaptation:
 def adapting_a_copy(
     classifier: Classifier, config: RMCConfig, devices: Literal["one", "all"]
 ) -> Adaptation:
-    """Returns the fit loop over a copy of a classifier.
+    """Returns the fit loop over a copy of a classifier, which stays as it is itself.
 
-    Args:
-      classifier: f(·; θ*), which stays as it is.
-      config: λ, batch sizes, what adapts, how far.
-      devices: as in `HardwareConfig`; "all" of one device is "one".
+    Devices are as in `HardwareConfig`; "all" of one device is "one".
 
     Raises:
       UserError: as for `Adaptation`.

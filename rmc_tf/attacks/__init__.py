@@ -57,11 +57,7 @@ def draws_at_random(config: AttackConfig) -> bool:
 
 
 def build(config: AttackConfig, classifier: Classifier) -> Craft:
-    """Returns an attack on a classifier's present weights.
-
-    Raises:
-      UserError: no attack has that name, or it can't do what the config asks for.
-    """
+    """Returns an attack on a classifier's present weights; refuses what `find` does."""
     return Craft(find(config), config, classifier)
 
 
@@ -71,23 +67,16 @@ def in_graph(
     """Returns an attack for use inside another compiled function, such as a training step.
 
     It takes images [B, H, W, C], labels [B] int32 and a seed [2] int32; start and target classes
-    are drawn as the config says.
-
-    Args:
-      config: the attack model.
-      classifier: what is attacked, with its present weights.
-      starts_at_x: the share of the batches, each as a whole, that an attack with a random start
-        begins at x all the same (Xie et al. 2019, section 5).
+    are drawn as the config says. `starts_at_x` is the share of the batches, each as a whole, that
+    an attack with a random start begins at x all the same (Xie et al. 2019, section 5).
 
     Raises:
-      UserError: no attack has that name, it can't do what the config asks for, or `starts_at_x` of
-        one that begins at x anyway.
+      UserError: as for `find`, or `starts_at_x` of an attack that begins at x anyway.
     """
     attack = find(config)
     anywhere = attack.random_start(config)
     rule = (
-        f"{config.attack} begins at x in every batch; leave it out, or name an attack with "
-        "random_start, as pgd has"
+        f"{config.attack} begins at x in every batch; leave it out, or name one with random_start"
     )
     require(anywhere or not starts_at_x, "*.loss.starts_at_x", f"{starts_at_x:g}", rule)
 

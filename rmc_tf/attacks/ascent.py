@@ -90,11 +90,11 @@ def ascend(
       batch: x, and where to begin in A(x).
       config: norm, ε, step size and iterations.
       steps: how many, scalar int32; None: `config.iterations`.
-      momentum: from gradients to directions; None: each gradient as it is.
-      step: from a direction to the move along it.
-      projection: back into A(x).
-      choice: which iterates to return. It sees all of them, from the start to the last. None: the
-        last, and no value is asked for.
+      momentum: None: each gradient is a direction as it is.
+      step: by default the steepest.
+      projection: by default to the nearest point.
+      choice: sees all iterates, from the start to the last. None: the last, and no value is asked
+        for.
     """
     steps = config.iterations if steps is None else steps
     iterates, direction = batch.starts, tf.zeros_like(batch.starts)

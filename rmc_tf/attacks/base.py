@@ -29,13 +29,7 @@ class Perturb(Protocol):
     """A function that perturbs a batch, written in TensorFlow operations."""
 
     def __call__(self, logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
-        """Returns x' = x + δ with δ in A(x), shape [B, H, W, C], in [0, 1].
-
-        Args:
-          logits: the network under attack.
-          config: norm, ε and the attack's own settings.
-          batch: what is to be perturbed.
-        """
+        """Returns x' = x + δ with δ in A(x), shape [B, H, W, C], in [0, 1]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +47,6 @@ class Attack:
     """(config, H·W·C) to the radius of A(x) in its norm; infinite where nothing bounds it."""
     by_xla: bool = True
     """Whether XLA can compile it: whether all shapes follow from that of the images."""
-
-    @property
-    def bounded(self) -> bool:
-        """Whether A(x) is a ball of radius ε; only then can it begin at another point than x."""
-        return "epsilon" in self.settings
 
     def random_start(self, config: AttackConfig) -> bool:
         """Returns whether it begins at a random point of A(x)."""

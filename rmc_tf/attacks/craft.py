@@ -1,6 +1,5 @@
 """An attack on one classifier, compiled: NumPy in, NumPy out, and what comes out is checked."""
 
-import functools
 import itertools
 from collections.abc import Callable
 
@@ -34,7 +33,6 @@ class Craft:
     """
 
     def __init__(self, attack: Attack, config: AttackConfig, classifier: Classifier) -> None:
-        """Prepares the attack that a config names; it is traced at the first call."""
         self.config = config
         self._attack = attack
         self._num_classes = classifier.num_classes
@@ -50,14 +48,14 @@ class Craft:
         pixels = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
         batch = [pixels, tf.TensorSpec([None], tf.int32), pixels]
         by_xla = classifier.jit_compile and attack.by_xla  # starts are drawn as without it
-        self._once = tf.function(whole, batch, jit_compile=by_xla or None)
         self._parts = 1 if by_xla else operations_at_once()
-        self._together = self._once
+        self._compiled = {1: tf.function(whole, batch, jit_compile=by_xla or None)}
         if self._parts > 1:
-            self._together = tf.function(side_by_side(self._once, self._parts), batch)
-        self._start = tf.function(
-            start, [pixels, tf.TensorSpec([2], tf.int32), tf.TensorSpec([None], tf.bool)]
-        )
+            together = side_by_side(self._compiled[1], self._parts)
+            self._compiled[self._parts] = tf.function(together, batch)
+        self._traces: dict[int, Compiled] = {}
+        seed, anywhere = tf.TensorSpec([2], tf.int32), tf.TensorSpec([None], tf.bool)
+        self._start = tf.function(start, [pixels, seed, anywhere])
 
     def __call__(
         self,
@@ -76,7 +74,7 @@ class Craft:
           seed: of random starts and of target classes.
           targets: [B] classes to reach, for a targeted attack; if None, those of `targets`.
           repeated: [B] bool, which images begin anywhere in the ball although the attack begins
-            at x: a deterministic attack on the same x would give the same x' again.
+            at x, where A(x) is one: a deterministic attack would give the same x' again.
 
         Raises:
           UserError: targets for an attack that isn't targeted, or a target that is the label.
@@ -91,30 +89,25 @@ class Craft:
             anywhere |= repeated
         x = tf.constant(images, tf.float32)
         starts = x
-        if self._attack.bounded and anywhere.any():
+        if "epsilon" in self._attack.settings and anywhere.any():
             starts = self._start(x, [seed, 0], anywhere)
-        compiled = self._traced_once if len(images) < self._parts else self._traced_together
-        adversarial = compiled(x, tf.constant(aims, tf.int32), starts).numpy()
+        traced = self._traced(1 if len(images) < self._parts else self._parts)
+        adversarial = traced(x, tf.constant(aims, tf.int32), starts).numpy()
         furthest = float(distance(adversarial, images, self.config.norm).max(initial=0))
         inside = furthest <= self.radius + 1e-5
         if not (inside and adversarial.min(initial=0) >= 0 and adversarial.max(initial=1) <= 1):
             raise AssertionError(f"{self.config} left its ball or [0, 1]: furthest {furthest}")
         return np.asarray(adversarial)
 
-    @functools.cached_property
-    def _traced_once(self) -> Compiled:
-        # Called as it is: to find the trace for some tensors takes a third of a millisecond.
-        traced: Compiled = self._once.get_concrete_function()
-        return traced
-
-    @functools.cached_property
-    def _traced_together(self) -> Compiled:
-        traced: Compiled = self._together.get_concrete_function()
-        return traced
+    def _traced(self, parts: int) -> Compiled:
+        # Kept: to find the trace for some tensors takes a third of a millisecond.
+        if parts not in self._traces:
+            self._traces[parts] = self._compiled[parts].get_concrete_function()
+        return self._traces[parts]
 
     def trace(self) -> None:
         """Traces the attack now, so that the time of the first call is that of the attack."""
-        _ = self._traced_together
+        self._traced(self._parts)
 
     def targets(self, labels: np.ndarray, seed: int) -> np.ndarray | None:
         """Returns the classes [B] int32 that images of these labels are moved to with this seed.

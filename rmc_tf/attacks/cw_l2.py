@@ -57,15 +57,9 @@ def _descend(
             tape.watch(move)
             images = clip_tanh(begin + move, 0.0, 1.0)
             scores = logits(images)
-            loss, _ = loss_fn(
-                begin,
-                images,
-                tf.one_hot(batch.labels, tf.shape(scores)[1]),
-                scores,
-                config.confidence,
-                c,
-                config.targeted,
-            )
+            labels = tf.one_hot(batch.labels, tf.shape(scores)[1])
+            kappa, targeted = config.confidence, config.targeted
+            loss, _ = loss_fn(begin, images, labels, scores, kappa, c, targeted)
         best = _better(best, images, batch, _reaches(scores, config, batch.labels))
         gradient = tape.gradient(loss, move)
         mean = 0.9 * mean + 0.1 * gradient

@@ -27,7 +27,7 @@ def perturb(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
     images = tf.reshape(batch.images, [-1, features])
     domain = images < 1 if config.theta > 0 else images > 0
     rows = tf.range(shape[0])
-    for _ in tf.range(max_iterations(config, features)):
+    for _ in tf.range(_max_iterations(config, features)):
         if tf.size(rows) == 0:
             break
         at, targets = tf.gather(images, rows), tf.gather(batch.labels, rows)
@@ -60,13 +60,7 @@ def _two_largest(favour: tf.Tensor) -> Pairs:
 def _saliency(
     logits: Logits, images: tf.Tensor, targets: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the logits, and α and β of Eq. 8, [B, H·W·C], by two products with the Jacobian.
-
-    Args:
-      logits: the network under attack.
-      images: [B, H, W, C].
-      targets: [B] int32.
-    """
+    """Returns the logits, and α and β of Eq. 8, [B, H·W·C], by two products with the Jacobian."""
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(images)
         scores = logits(images)
@@ -77,12 +71,7 @@ def _saliency(
     return scores, tf.reshape(alpha, flat), tf.reshape(beta, flat)
 
 
-def radius(config: AttackConfig, features: int) -> float:
-    """Returns how many of the features may change: two an iteration."""
-    return 2 * max_iterations(config, features)
-
-
-def max_iterations(config: AttackConfig, features: int) -> int:
+def _max_iterations(config: AttackConfig, features: int) -> int:
     """Returns floor(γ·features / 2)."""
     return int(features * config.gamma / 2)
 
@@ -92,6 +81,6 @@ ATTACK = Attack(
     norms=("l0",),
     settings=("targeted", "theta", "gamma", "saliency"),
     targets="always",
-    radius=radius,
+    radius=lambda config, features: 2 * _max_iterations(config, features),  # two values in each
     by_xla=False,
 )

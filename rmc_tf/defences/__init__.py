@@ -1,15 +1,16 @@
 """Defences by name, as the rows of Table 1 call them. A new one is one entry of `DEFENCES`."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from rmc_tf.augmented_set.features import StaticFeatures
 from rmc_tf.augmented_set.refreshed_set import RefreshedSet
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
-from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ExperimentConfig
+from rmc_tf.config.section import require
 from rmc_tf.defences.base import Defence
 from rmc_tf.defences.nearest import NearestNeighbours, Vote
 from rmc_tf.defences.non_masking import NonMasking
@@ -70,12 +71,8 @@ def _nearest(parts: Parts, vote: Vote) -> Defence:
     return NearestNeighbours(parts.classifier, prepared.index, outputs, labels, k, vote)
 
 
-def _by_outputs(parts: Parts) -> Defence:
-    return _nearest(parts, "outputs")
-
-
-def _by_labels(parts: Parts) -> Defence:
-    return _nearest(parts, "labels")
+_by_outputs = functools.partial(_nearest, vote="outputs")
+_by_labels = functools.partial(_nearest, vote="labels")
 
 
 def _rmc(parts: Parts) -> Defence:
@@ -154,8 +151,6 @@ def find(name: str) -> DefenceSpec:
     Raises:
       UserError: there is none.
     """
-    if name not in DEFENCES:
-        raise UserError(
-            f"--config.evaluation.defences={name}: no such defence; known: {', '.join(DEFENCES)}"
-        )
+    rule = f"no such defence; known: {', '.join(DEFENCES)}"
+    require(name in DEFENCES, "evaluation.defences", name, rule)
     return DEFENCES[name]

@@ -28,17 +28,11 @@ class NearestNeighbours(Static):
         outputs: np.ndarray,
         labels: np.ndarray,
         k: int,
-        vote: Vote = "outputs",
+        vote: Vote,
     ) -> None:
-        """Answers from neighbours.
+        """Answers from the rows of an index, of which there are outputs [N', classes] and labels.
 
-        Args:
-          classifier: f(·; θ*), for the features of a query.
-          index: over the features of the rows to search.
-          outputs: [N', classes] output vectors of the rows that the index names.
-          labels: [N'] their labels.
-          k: K.
-          vote: "outputs", their average; or "labels", the majority.
+        The vote is the average of the K nearest "outputs", or the majority of their "labels".
         """
         self.network = classifier
         self._index = index

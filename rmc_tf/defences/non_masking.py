@@ -15,12 +15,7 @@ class NonMasking:
     """Answers by a defence's present weights; its states are that defence's."""
 
     def __init__(self, defence: Defence) -> None:
-        """Wraps a defence.
-
-        Args:
-          defence: an `RMC` in the state that a history of queries has led to; this one alone
-            moves it, and answering doesn't.
-        """
+        """Wraps an RMC that a history of queries has led to its state, and nothing else moves."""
         self._defence = defence
         self._undefended = Undefended(defence.network)
 

@@ -14,15 +14,16 @@ import numpy as np
 
 from rmc_tf.adaptation.loop import Examples, Fit, adapting_a_copy
 from rmc_tf.augmented_set.rows_on_disk import Rows, SearchedSet
+from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.common.traces import NoTraces, Traces
 from rmc_tf.config import EarlyStopConfig, RMCConfig, with_profile
 from rmc_tf.data.augmentation import augment
 from rmc_tf.data.images import check_images
-from rmc_tf.defences import rmc_state
 from rmc_tf.defences.base import Prediction, State
 from rmc_tf.defences.rmc_checks import check_parts
+from rmc_tf.defences.rmc_state import RMCState
 from rmc_tf.defences.rmc_traces import Clock, distance_between, trace_prediction
 from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.search.index import FeatureIndex
@@ -35,8 +36,8 @@ class RMC:
     weights that adapt are a copy, so the classifier itself never changes.
 
     Attributes:
-      config: K, λ and the early stop.
-      traces: told of every prediction; another may take its place between two of them.
+      config: K, λ, the early stop, and where the authors' code differs from the paper.
+      traces: told of every prediction, by default none; another may take its place between two.
     """
 
     def __init__(
@@ -50,16 +51,11 @@ class RMC:
         traces: Traces | None = None,
         devices: Literal["one", "all"] = "one",
     ) -> None:
-        """Starts from the deployed network.
+        """Starts from the deployed network, f(·; θ*).
 
-        Args:
-          classifier: f(·; θ*), the static network.
-          augmented_set: D'.
-          index: over the features of all rows of D' by the static network.
-          config: K, λ, the early stop, and where the authors' code differs from the paper.
-          seed: of the order of batches and of the calibration's draws.
-          traces: told of every prediction; by default nothing is.
-          devices: between which the batches of a fit are shared, as in `HardwareConfig`.
+        The index is over the features of all rows of D' by that network. The seed is of the order
+        of batches and of the calibration's draws. The devices, between which the batches of a fit
+        are shared, are as in `HardwareConfig`.
 
         Raises:
           UserError: K is larger than D', or D' holds images of another shape.
@@ -73,7 +69,7 @@ class RMC:
         self._training_set = augmented_set.benign_rows
         self._adaptation = adapting_a_copy(classifier, config, devices)
         self._adapted = self._adaptation.classifier  # θ* of Algorithm 1, which moves
-        self._state = rmc_state.RMCState(self._adaptation, seed)
+        self._state = RMCState(self._adaptation, seed)
         self._distance_from_static = distance_between(self._adapted, classifier)
         self.traces = traces or NoTraces()
         self._lock = threading.RLock()  # calibrate may be called in the background
@@ -89,13 +85,9 @@ class RMC:
         return self._state.predictions
 
     def predict(self, image: np.ndarray) -> Prediction:
-        """PREDICT for one query, up to the answer; calibration is left for `calibrate`.
+        """PREDICT for x̂, [H, W, C] float32 in [0, 1], up to the answer, f(x̂; θ').
 
-        Args:
-          image: x̂, [H, W, C] float32 in [0, 1].
-
-        Returns:
-          label, probabilities f(x̂; θ'), steps, seconds, and the rows of N'(x̂).
+        Calibration is left for `calibrate`.
 
         Raises:
           UserError: the image is of another type, shape or range, or holds NaN.
@@ -110,8 +102,9 @@ class RMC:
         state, traced = self._state, self.traces.enabled
         confidence_before = float(self._probabilities(x).max()) if traced else 0.0
         clock = Clock()
-        if not self.config.carry_weights:
-            self._start_over()
+        if not self.config.carry_weights:  # begin at the static θ*, the alternative of section 3
+            self._adapted.model.set_weights(self._static.model.get_weights())
+            self._adaptation.reset_optimizer()
 
         # Line 12: search D' to get N'(x̂) of size K.
         features, _ = self._static.forward(x)
@@ -129,21 +122,16 @@ class RMC:
         probabilities = self._probabilities(x)
         clock.lap("answer")
         label = int(probabilities.argmax())
-        prediction = Prediction(label, probabilities, fit.steps, clock.total(), neighbours)
+        seconds = sum(clock.laps.values())
+        prediction = Prediction(label, probabilities, fit.steps, seconds, neighbours)
 
         if traced:
-            trace_prediction(
-                self.traces,
-                state.predictions,
-                query=x[0],
-                prediction=prediction,
-                neighbours=rows,
-                fit=fit,
-                first_step=state.steps,
-                seconds=clock.laps,
-                confidence_before=confidence_before,
-                distance_from_static=self._distance_from_static(),
-            )
+            measured = {
+                **clock.laps,
+                "adaptation/distance_from_static": self._distance_from_static(),
+                "confidence/before": confidence_before,
+            }
+            trace_prediction(self.traces, state, x[0], prediction, rows, fit, measured)
         state.predictions += 1
         state.steps += fit.steps
         calibration = self.config.calibration
@@ -209,11 +197,6 @@ class RMC:
         seed = derive_seed(self._state.seed, phase, self.predictions)
         return self._adaptation.fit(train, validation, early_stop, seed, settled)
 
-    def _start_over(self) -> None:
-        """Discards θ' for the static θ* (the alternative of section 3)."""
-        self._adapted.model.set_weights(self._static.model.get_weights())
-        self._adaptation.reset_optimizer()
-
     def _probabilities(self, x: np.ndarray) -> np.ndarray:
         """Returns f(x; θ) by the weights as they are now."""
         _, logits = self._adapted.forward(x)
@@ -231,18 +214,22 @@ class RMC:
             return self._state.snapshot()
 
     def restore(self, state: State) -> None:
-        """Goes back to a state; the same queries then get the same answers, to the bit.
-
-        Raises:
-          UserError: the state is of another network.
-        """
+        """Goes back to a state, to the bit; refuses one of another network by a `UserError`."""
         with self._lock:
             self._state.restore(state)
 
     def save(self, path: str | pathlib.Path) -> None:
         """Writes the state to a file, durably."""
-        rmc_state.save(self, path)
+        storage.write_arrays(pathlib.Path(path), self.snapshot())
 
     def load(self, path: str | pathlib.Path) -> None:
-        """Goes back to the state that `save` wrote; see `rmc_state.load`."""
-        rmc_state.load(self, path)
+        """Goes back to the state that `save` wrote.
+
+        Raises:
+          UserError: no such file, or it is truncated, or of another network.
+        """
+        state = storage.read_arrays(pathlib.Path(path))
+        try:
+            self.restore(state)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None

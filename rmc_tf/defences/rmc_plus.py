@@ -48,31 +48,18 @@ class RMCPlus(RMC):
         traces: Traces | None = None,
         devices: Literal["one", "all"] = "one",
     ) -> None:
-        """Starts from the deployed network and D' as it is.
+        """Starts from the deployed network and D' as it is, which is this defence's own.
 
-        Args:
-          classifier: f(·; θ*), the static network.
-          refreshed_set: D', this defence's own.
-          config: of RMC.
-          refresh: δ.
-          attack_models: name to attack model, for each attack that D' holds examples of.
-          made_by: how D' was made: which examples began anywhere in the ball, and how many
-            images are attacked at once.
-          seed: as for RMC; also of which examples are chosen, and of the attacks.
-          traces: told of every prediction; by default nothing is.
-          devices: as for RMC.
+        There is a model of each attack that D' holds examples of. How D' was made says which of
+        them began anywhere in the ball, and how many images are attacked at once. The seed is also
+        of which examples are chosen, and of the attacks; all else is as for RMC.
 
         Raises:
           UserError: as for RMC, or D' holds examples of an attack that isn't in `attack_models`.
         """
+        index = refreshed_set.index
         super().__init__(
-            classifier,
-            refreshed_set,
-            refreshed_set.index,
-            config,
-            seed=seed,
-            traces=traces,
-            devices=devices,
+            classifier, refreshed_set, index, config, seed=seed, traces=traces, devices=devices
         )
         self.refresh = refresh
         self._set = refreshed_set
@@ -160,11 +147,7 @@ class RMCPlus(RMC):
             return {**super().snapshot(), **changes, _DUE: self._due.copy()}
 
     def restore(self, state: State) -> None:
-        """Goes back to a state; the same queries then get the same answers, to the bit.
-
-        Raises:
-          UserError: the state is of another network or another D'.
-        """
+        """Goes back to a state; refuses one of another network or D' by a `UserError`."""
         changes = {n.removeprefix(_PREFIX): a for n, a in state.items() if n.startswith(_PREFIX)}
         with self._lock:
             self._set.check(changes)

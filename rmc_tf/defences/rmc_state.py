@@ -1,14 +1,11 @@
-"""What the next answers of an RMC depend on, in memory and on disk."""
-
-import pathlib
+"""What the next answers of an RMC depend on."""
 
 import keras
 import numpy as np
 
 from rmc_tf.adaptation.loop import Adaptation
-from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
-from rmc_tf.defences.base import Defence, State
+from rmc_tf.defences.base import State
 
 
 class RMCState:
@@ -22,7 +19,6 @@ class RMCState:
     """
 
     def __init__(self, adaptation: Adaptation, seed: int) -> None:
-        """Begins with the weights as they are, before the first query."""
         self._adaptation = adaptation
         self.seed = seed
         self.predictions = 0
@@ -36,11 +32,7 @@ class RMCState:
         return {**variables, "random": np.array(random, np.int64)}
 
     def restore(self, state: State) -> None:
-        """Goes back to what `snapshot` returned.
-
-        Raises:
-          UserError: the state is of another network.
-        """
+        """Goes back to what `snapshot` returned; refuses another network's by a `UserError`."""
         variables = self._variables()
         here = {name: tuple(variable.shape) for name, variable in variables.items()}
         if here | {"random": (4,)} != {name: array.shape for name, array in state.items()}:
@@ -58,21 +50,3 @@ class RMCState:
         weights = self._adaptation.classifier.model.variables
         named = {f"weights_{i}": variable for i, variable in enumerate(weights)}
         return named | {f"optimizer_{i}": variable for i, variable in enumerate(moments)}
-
-
-def save(defence: Defence, path: str | pathlib.Path) -> None:
-    """Writes a defence's state to a file, durably."""
-    storage.write_arrays(pathlib.Path(path), defence.snapshot())
-
-
-def load(defence: Defence, path: str | pathlib.Path) -> None:
-    """Puts a defence into the state that `save` wrote.
-
-    Raises:
-      UserError: no such file, or it is truncated, or of another network.
-    """
-    state = storage.read_arrays(pathlib.Path(path))
-    try:
-        defence.restore(state)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None

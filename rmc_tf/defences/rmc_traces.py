@@ -11,6 +11,7 @@ from rmc_tf.adaptation.loop import Fit
 from rmc_tf.augmented_set.rows_on_disk import Rows
 from rmc_tf.common.traces import Traces
 from rmc_tf.defences.base import Prediction
+from rmc_tf.defences.rmc_state import RMCState
 from rmc_tf.networks.classifier import Classifier
 
 
@@ -20,15 +21,12 @@ class Clock:
 
     begun: float = dataclasses.field(default_factory=time.perf_counter)
     laps: dict[str, float] = dataclasses.field(default_factory=dict)
-
-    def total(self) -> float:
-        """Seconds of all parts."""
-        return sum(self.laps.values())
+    """As in `{"seconds/search": 0.1}`."""
 
     def lap(self, name: str) -> None:
         """Ends a part."""
         now = time.perf_counter()
-        self.laps[name] = now - self.begun
+        self.laps[f"seconds/{name}"] = now - self.begun
         self.begun = now
 
 
@@ -37,50 +35,33 @@ def distance_between(adapted: Classifier, static: Classifier) -> Callable[[], fl
 
     @tf.function
     def distance() -> tf.Tensor:
-        pairs = zip(
-            adapted.model.trainable_variables, static.model.trainable_variables, strict=True
-        )
-        return tf.linalg.global_norm([moved.value - first.value for moved, first in pairs])
+        now, first = adapted.model.trainable_variables, static.model.trainable_variables
+        return tf.linalg.global_norm([a.value - b.value for a, b in zip(now, first, strict=True)])
 
     return lambda: float(distance())
 
 
 def trace_prediction(
     traces: Traces,
-    number: int,
-    *,
+    before: RMCState,
     query: np.ndarray,
     prediction: Prediction,
     neighbours: Rows,
     fit: Fit,
-    first_step: int,
-    seconds: Mapping[str, float],
-    confidence_before: float,
-    distance_from_static: float,
+    measured: Mapping[str, float],
 ) -> None:
-    """Writes one prediction.
+    """Writes one prediction, of x̂ [H, W, C] by N'(x̂), and what else was measured of it.
 
-    Args:
-      traces: where to.
-      number: of the prediction, from 0.
-      query: x̂, [H, W, C].
-      prediction: the answer.
-      neighbours: N'(x̂), nearest first.
-      fit: the local adaptation.
-      first_step: steps of local adaptation in all predictions before, so that the losses of
-        all predictions make one curve.
-      seconds: of each part.
-      confidence_before: largest probability before the adaptation.
-      distance_from_static: ‖θ' - θ*‖ from the deployed weights.
+    The losses of all predictions make one curve, which goes on after the steps of those before.
     """
+    number, first_step = before.predictions, before.steps
     shares = np.bincount(neighbours.labels) / len(neighbours.labels)
     shares = shares[shares > 0]
-    scalars = {f"seconds/{name}": value for name, value in seconds.items()} | {
+    scalars = {
+        **measured,
         "adaptation/steps": fit.steps,
-        "adaptation/distance_from_static": distance_from_static,
         "neighbours/label_entropy_nats": float(-(shares * np.log(shares)).sum()),
         "neighbours/adversarial_share": float((neighbours.sources > 0).mean()),
-        "confidence/before": confidence_before,
         "confidence/after": float(prediction.probabilities.max()),
     }
     for name, value in scalars.items():

@@ -10,10 +10,9 @@ from rmc_tf.networks.classifier import Classifier, softmax
 
 
 class Undefended(Static):
-    """Answers f(x; θ*)."""
+    """Answers f(x; θ), by a classifier's present weights."""
 
     def __init__(self, classifier: Classifier) -> None:
-        """Answers with a classifier's present weights."""
         self.network = classifier
 
     def predict(self, image: np.ndarray) -> Prediction:

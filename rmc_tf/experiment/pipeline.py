@@ -173,17 +173,17 @@ class Pipeline:
         defence.restore(first_state)
         seconds = self.config.evaluation.checkpoint_seconds
         if cell.stream in self.config.threats and not cell.replay:  # it simulates answers, too
-            return runner.attack(
-                self.sides.threat(cell),
+            clean = self.artefacts.stream("clean", "")
+            seed = derive_seed(self.config.seed, "threat", cell.stream)
+            return records.evaluate(
                 defence,
-                self.artefacts.stream("clean", ""),
-                name=cell.stream,
-                defence_name=cell.defence,
-                seed=derive_seed(self.config.seed, "threat", cell.stream),
+                dataclasses.replace(clean, name=cell.stream),
+                name=cell.defence,
                 fingerprint=fingerprint,
                 path=path,
                 checkpoint_seconds=seconds,
                 details=details,
+                attacker=runner.attacker(self.sides.threat(cell), clean, seed),
             )
         with tracing(defence, traces):
             return records.evaluate(

@@ -22,20 +22,23 @@ from rmc_tf.threats.pgd_nn import PGDNN
 from rmc_tf.threats.pgd_skip import PGDSkip
 from rmc_tf.threats.transfer import Transfer
 
+Make = Callable[[ThreatConfig, Knowledge], Threat]
+Check = Callable[[ThreatConfig, AttackConfig], None]
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """A threat as the registry knows it."""
 
     title: str
-    make: Callable[[ThreatConfig, Knowledge], Threat]
+    make: Make
     settings: tuple[str, ...] = ()
     """The fields of `ThreatConfig` that it reads, besides threat and attack."""
     searches: bool = False
     """Whether it needs the rows that the defence searches, as `Knowledge.searched`."""
     black_box: bool = False
     """Whether it sees the answers and nothing else."""
-    check: Callable[[ThreatConfig, AttackConfig], None] = lambda config, attack: None
+    check: Check = lambda config, attack: None
     """Refuses, by a `UserError`, what it can't do, before it is made."""
     packages: tuple[str, ...] = ("cleverhans",)
     """Whose versions its results depend on, besides TensorFlow's and Keras'."""
@@ -48,7 +51,9 @@ class Entry:
         return isinstance(self.make, type) and issubclass(self.make, BatchThreat)
 
 
-_ART = ("adversarial-robustness-toolbox",)
+def _by_art(title: str, make: Make, check: Check) -> Entry:
+    packages = ("adversarial-robustness-toolbox",)
+    return Entry(title, make, ("queries",), black_box=True, check=check, packages=packages)
 
 
 def _simulating(title: str, climbs: Climbs) -> Entry:
@@ -60,29 +65,13 @@ def _simulating(title: str, climbs: Climbs) -> Entry:
 THREATS: Mapping[str, Entry] = {
     "transfer": Entry("Transfer from θ*", Transfer),
     "pgd_nn": Entry(
-        "PGD-NN",
-        PGDNN,
-        ("vote", "temperature", "network_share"),
-        searches=True,
-        check=check_ascent,
+        "PGD-NN", PGDNN, ("vote", "temperature", "network_share"), searches=True, check=check_ascent
     ),
     "pgd_skip": Entry("PGD-Skip", PGDSkip),
     "noise": Entry("Noise", noise.Noise, ("queries",), black_box=True),
-    "square": Entry(
-        "Square, black box",
-        square.Square,
-        ("queries",),
-        black_box=True,
-        check=square.check,
-        packages=_ART,
-    ),
-    "hop_skip_jump": Entry(
-        "HopSkipJump, black box",
-        hop_skip_jump.HopSkipJump,
-        ("queries",),
-        black_box=True,
-        check=hop_skip_jump.check,
-        packages=_ART,
+    "square": _by_art("Square, black box", square.Square, square.check),
+    "hop_skip_jump": _by_art(
+        "HopSkipJump, black box", hop_skip_jump.HopSkipJump, hop_skip_jump.check
     ),
     "fpa": _simulating("FPA", "newest"),
     "gmsa_avg": _simulating("GMSA-AVG", "sum"),
@@ -110,11 +99,7 @@ def find(config: ThreatConfig) -> Entry:
 
 
 def check(config: ThreatConfig, attack_models: Mapping[str, AttackConfig]) -> Entry:
-    """Returns the threat that a config names, if it can be made.
-
-    Args:
-      config: which, and its settings.
-      attack_models: where `config.attack` is found.
+    """Returns the threat that a config names, if it can be made of one of the attack models.
 
     Raises:
       UserError: no threat or attack model has that name, or the threat can't do what is asked.
@@ -132,13 +117,7 @@ def build(
     classifier: Classifier,
     searched: Searched | None = None,
 ) -> Threat:
-    """Returns a threat to any defence of a classifier.
-
-    Args:
-      config: which, and its settings.
-      attack_models: where `config.attack` is found.
-      classifier: f(·; θ*), as it was deployed.
-      searched: the rows that the defence searches, for those threats that use them.
+    """Returns a threat to any defence of a classifier, f(·; θ*) as it was deployed.
 
     Raises:
       UserError: see `check`; or there are no rows for a threat that uses them.

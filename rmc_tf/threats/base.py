@@ -55,13 +55,8 @@ class Threat(Protocol):
     def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
         """Returns x' = x + δ with δ in A(x), [H, W, C] float32 in [0, 1].
 
-        The defence is left in the state that it was found in, to the bit.
-
-        Args:
-          defence: in the state in which it will be asked.
-          image: x, [H, W, C] float32 in [0, 1].
-          label: y.
-          seed: of all that the attack draws.
+        The defence is in the state in which it will be asked, and is left in it, to the bit. The
+        seed is of all that the attack draws.
         """
 
 
@@ -113,11 +108,7 @@ def take_weights(copy: Classifier, defence: Defence) -> None:
 
 
 def check_ascent(config: ThreatConfig, attack: AttackConfig) -> None:
-    """Refuses an attack model that isn't projected gradient ascent on the loss of y.
-
-    Raises:
-      UserError: it is another attack than PGD or BIM, or targeted.
-    """
+    """Refuses, by a `UserError`, all but PGD and BIM away from y."""
     name = config.threat
     rule = f"{name} takes steps of PGD or BIM only; choose one of them"
     require(attack.attack in ("pgd", "bim"), "attacks.*.attack", attack.attack, rule)

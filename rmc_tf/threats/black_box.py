@@ -40,16 +40,10 @@ class Answers:
     """
 
     def __init__(self, answer: Callable[[np.ndarray], Prediction], queries: int) -> None:
-        """Has not been asked yet."""
         self._answer = answer
         self._queries = queries
         self._repeats = 0
         self.known: dict[bytes, tuple[np.ndarray, Prediction]] = {}
-
-    @property
-    def left(self) -> int:
-        """How many more images may be asked."""
-        return self._queries - len(self.known)
 
     def ask(self, image: np.ndarray) -> Prediction:
         """Returns the answer to an image, [H, W, C] in [0, 1].
@@ -60,7 +54,7 @@ class Answers:
         x = np.array(image, np.float32)
         key = x.tobytes()
         if key not in self.known:
-            if self.left <= 0:
+            if len(self.known) >= self._queries:
                 raise BudgetSpent
             self.known[key] = x, self._answer(x)
             self._repeats = 0
@@ -84,10 +78,9 @@ class BlackBox:
     """An attacker who knows A(x), the shape of images and the classes, and may ask so often."""
 
     def __init__(self, config: ThreatConfig, knowledge: Knowledge) -> None:
-        """Prepares the attack; of the network nothing but its shapes is used."""
         self._queries = config.queries
         self._attack = knowledge.attack
-        self._classifier = knowledge.classifier
+        self._classifier = knowledge.classifier  # nothing but its shapes is used
 
 
 @contextlib.contextmanager
@@ -114,11 +107,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def check_by_art(config: ThreatConfig, least: int, what_for: str) -> None:
-    """Refuses a budget that isn't enough to begin, and an attack of ART without ART.
-
-    Raises:
-      UserError: there are fewer queries than `least`, or ART isn't installed.
-    """
+    """Refuses, by a `UserError`, fewer queries than it takes to begin, and to go without ART."""
     rule = f"{config.threat} takes at least {least}, for {what_for}"
     require(config.queries >= least, "threats.*.queries", config.queries, rule)
     try:

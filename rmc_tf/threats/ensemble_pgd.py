@@ -27,38 +27,24 @@ class EnsemblePGD:
     ) -> None:
         """Prepares the attack; it is traced at the first call.
 
-        Args:
-          classifier: has the architecture; its own weights are not used.
-          config: norm, ε, step size, iterations, random start.
-          combine: what is maximised, the sum of the losses or, image by image, the lowest; the
-            latter takes as many times the iterations as there are sets (Chen et al. 2022).
+        What is maximised is the sum of the losses or, image by image, the lowest; the latter takes
+        as many times the iterations as there are sets (Chen et al. 2022). Of the classifier only
+        the architecture is used.
         """
         self._classifier = classifier
         self._config = config
         self._combine = combine
-        members = [
-            tf.TensorSpec([None, *v.shape], tf.as_dtype(v.dtype)) for v in variables(classifier)
-        ]
-        self._compiled = tf.function(
-            self._perturb,
-            input_signature=[
-                tf.TensorSpec([None, *classifier.image_shape], tf.float32),
-                tf.TensorSpec([None], tf.int32),
-                tf.TensorSpec([2], tf.int32),
-                members,
-            ],
-        )
+        pixels = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
+        labels, seed = tf.TensorSpec([None], tf.int32), tf.TensorSpec([2], tf.int32)
+        stacks = [tf.TensorSpec([None, *v.shape], v.dtype) for v in variables(classifier)]
+        self._compiled = tf.function(self._perturb, [pixels, labels, seed, stacks])
 
     def __call__(
         self, members: Sequence[Weights], images: np.ndarray, labels: np.ndarray, seed: int
     ) -> np.ndarray:
-        """Returns adversarial images, [B, H, W, C] float32 in [0, 1] and in A(x).
+        """Returns an x' for each x, [B, H, W, C] float32 in [0, 1] and in A(x).
 
-        Args:
-          members: the sets of weights, at least one.
-          images: x, [B, H, W, C] float32 in [0, 1].
-          labels: y, [B] int32.
-          seed: of the random start.
+        There is at least one set of weights; y is [B] int32, and the seed that of the start.
         """
         stacks = [np.stack(values) for values in zip(*members, strict=True)]
         return np.asarray(self._compiled(images, labels, [seed, 0], stacks).numpy())

@@ -18,7 +18,7 @@ state, with one seed and as many steps a round, whatever PGD-Skip breaks each of
 the three breaks, too.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -32,28 +32,16 @@ from rmc_tf.threats.pgd_skip import PGDSkip
 Climbs = Literal["newest", "sum", "min"]
 
 
-class Simulated(NamedTuple):
-    """What a defence answered, under one seed or several."""
-
-    wrong: float
-    """The share of the answers that isn't y."""
-    loss: float
-    """Their mean cross entropy on y."""
-    adapted: list[Weights]
-    """The weights that each was given with."""
+Harm = tuple[float, float]
+"""The share of some answers that isn't y, and their mean cross entropy on y: two answers may be
+equally bad for y, and only one of them wrong."""
 
 
 class GMSA:
     """PGD on an ensemble of simulated adaptations."""
 
     def __init__(self, config: ThreatConfig, knowledge: Knowledge, climbs: Climbs) -> None:
-        """Prepares the attack.
-
-        Args:
-          config: rounds and samples.
-          knowledge: the architecture and the attack model; nothing else is used.
-          climbs: "newest": FPA; "sum": GMSA-AVG; "min": GMSA-MIN.
-        """
+        """Prepares FPA ("newest"), GMSA-AVG ("sum") or GMSA-MIN ("min")."""
         self._config = config
         self._newest_only = climbs == "newest"
         combine: Literal["sum", "min"] = "min" if climbs == "min" else "sum"
@@ -62,7 +50,7 @@ class GMSA:
 
     def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
         """Returns the best x' of all rounds; see `Threat.craft`."""
-        best, harm = image, (-1.0, -1.0)  # any candidate does more
+        best, most = image, (-1.0, -1.0)  # any candidate does more
         labels = np.array([label], np.int32)
         with undisturbed(defence) as ready:
             members = [weights(defence.network)]
@@ -71,19 +59,21 @@ class GMSA:
                 if number:
                     round_seed = derive_seed(seed, number)
                     candidate = self.pgd(members, image[None], labels, round_seed)[0]
-                answer = self._simulate(defence, ready, candidate, label, seed)
-                # Two answers may be equally bad for y, and only one of them wrong.
-                if (answer.wrong, answer.loss) > harm:
-                    best, harm = candidate, (answer.wrong, answer.loss)
-                if answer.wrong == 1:
+                harm, adapted = self._simulate(defence, ready, candidate, label, seed)
+                if harm > most:
+                    best, most = candidate, harm
+                if harm[0] == 1:
                     break
-                members = answer.adapted if self._newest_only else members + answer.adapted
+                members = adapted if self._newest_only else members + adapted
         return best
 
     def _simulate(
         self, defence: Defence, ready: State, image: np.ndarray, label: int, seed: int
-    ) -> Simulated:
-        """Asks the defence, as often as there are samples, each time in the same state."""
+    ) -> tuple[Harm, list[Weights]]:
+        """Asks the defence, as often as there are samples, each time in the same state.
+
+        Returns what harm the answers show, and the weights that each was given with.
+        """
         samples = self._config.samples
         states = [ready]
         if samples > 1:  # the same seeds in each round, so that rounds can be compared
@@ -95,4 +85,4 @@ class GMSA:
             adapted.append(weights(defence.network))
         losses = [-np.log(max(float(a.probabilities[label]), 1e-12)) for a in answers]
         wrong = np.mean([answer.label != label for answer in answers])
-        return Simulated(float(wrong), float(np.mean(losses)), adapted)
+        return (float(wrong), float(np.mean(losses))), adapted

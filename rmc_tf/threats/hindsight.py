@@ -48,9 +48,9 @@ def network(
       count: p, how many of them are trained on; 0 leaves the network as it is.
       attack: makes the adversarial examples, against the weights of each step.
       examples: N' − |D|, how many are made; each point serves equally often, give or take one.
-      settings: batch size, learning rate and augmentation; epochs and loss are set here.
+      settings: of the training; epochs and loss are set here.
       seed: of the order of the points and of the attack.
-      deterministic: whether TensorFlow uses only operations that repeat to the bit.
+      deterministic: whether TensorFlow repeats to the bit; changes the fingerprint alone.
       folder: holds one network a subfolder, named by the fingerprint of all it is made from.
       say: tells the user a line.
       traces: from a fingerprint to where the training is traced.

@@ -33,15 +33,9 @@ def state_after(
 ) -> State:
     """Returns the state after the first `count` points of a history, from disk if it is there.
 
-    The defence is left as it was found.
-
-    Args:
-      defence: in the state that the history begins in.
-      points: x(1), x(2) …, [P, H, W, C].
-      count: in 0..P.
-      folder: where states are kept, of this defence, its first state and these points only.
-      checkpoint_seconds: at most this much work is lost by a kill.
-      what: names the history to the user.
+    The history begins in the state that the defence is in, and it is left in. The folder is of
+    this defence, its first state and these points, [P, H, W, C], alone. A kill loses no more work
+    than that of `checkpoint_seconds`.
 
     Raises:
       UserError: the count is larger than P.
@@ -97,10 +91,9 @@ def _number(file: pathlib.Path) -> int:
 
 
 class Standing(Static):
-    """A defence that answers each query from one state, as if it came alone."""
+    """Answers each query from one state of a defence, which is in any state from here on."""
 
     def __init__(self, defence: Defence, state: State) -> None:
-        """Takes a defence, which is in any state from here on."""
         self._defence, self._state = defence, state
 
     @property

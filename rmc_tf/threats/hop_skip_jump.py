@@ -33,11 +33,7 @@ _TRIALS = 4
 
 
 def check(config: ThreatConfig, attack: AttackConfig) -> None:
-    """Refuses what HopSkipJump can't do; any ball will do.
-
-    Raises:
-      UserError: there are too few queries, or ART isn't installed.
-    """
+    """Refuses too few queries, and to go without ART; any ball will do."""
     del attack
     check_by_art(config, 8, "the image, a beginning and a step")
 

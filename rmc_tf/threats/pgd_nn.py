@@ -42,18 +42,12 @@ class PGDNN(BatchThreat):
     def __init__(self, config: ThreatConfig, knowledge: Knowledge) -> None:
         """Prepares the attack.
 
-        Args:
-          config: vote, temperature, and the share of the present network's own loss.
-          knowledge: with the rows that are searched.
-
         Raises:
-          UserError: there are no such rows.
+          UserError: no rows are searched.
         """
         if knowledge.searched is None:
-            raise UserError(
-                f"--config.threats.*.threat={config.threat}: this defence searches no rows; "
-                "choose another threat to it"
-            )
+            rule = "this defence searches no rows; choose another threat to it"
+            raise UserError(f"--config.threats.*.threat={config.threat}: {rule}")
         self._config, self._attack = config, knowledge.attack
         self._classifier, searched = knowledge.classifier, knowledge.searched
         self._k = searched.k
@@ -62,14 +56,9 @@ class PGDNN(BatchThreat):
         one_hot = np.eye(self._classifier.num_classes, dtype=np.float32)[searched.labels]
         self._votes = tf.constant(searched.outputs if config.vote == "outputs" else one_hot)
         self._present = self._classifier.clone() if config.network_share else self._classifier
-        self._compiled = tf.function(
-            self._perturb,
-            input_signature=[
-                tf.TensorSpec([None, *self._classifier.image_shape], tf.float32),
-                tf.TensorSpec([None], tf.int32),
-                tf.TensorSpec([2], tf.int32),
-            ],
-        )
+        pixels = tf.TensorSpec([None, *self._classifier.image_shape], tf.float32)
+        labels, seed = tf.TensorSpec([None], tf.int32), tf.TensorSpec([2], tf.int32)
+        self._compiled = tf.function(self._perturb, [pixels, labels, seed])
 
     def craft_batch(
         self, defence: Defence, images: np.ndarray, labels: np.ndarray, seed: int
@@ -105,12 +94,7 @@ class PGDNN(BatchThreat):
         return ascend(loss, batch, self._attack, choice=highest)
 
     def _against_y(self, features: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns H of the K nearest rows and its relaxation, both [B].
-
-        Args:
-          features: of x + δ, [B, d].
-          labels: y, [B].
-        """
+        """Returns H of the K nearest rows and its relaxation, both [B], of features [B, d]."""
         chosen, there, threshold = self._candidates(tf.stop_gradient(features), labels)
         votes = tf.gather(tf.transpose(self._votes), labels)  # for y, [B, N']
         votes = tf.gather(votes, chosen, batch_dims=1)
@@ -127,10 +111,6 @@ class PGDNN(BatchThreat):
         self, features: tf.Tensor, labels: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the candidates among the rows, and which is the K-th nearest of all.
-
-        Args:
-          features: of x + δ, [B, d].
-          labels: y, [B].
 
         Returns:
           rows [B, 2K] int32; 1 for each that is there and 0 where a side has fewer than K,

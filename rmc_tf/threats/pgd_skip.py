@@ -58,15 +58,10 @@ def crafted_from(
     labels: np.ndarray,
     seed: int,
 ) -> np.ndarray:
-    """Returns an x' for each image, [M, H, W, C], against the state that the attacker believes in.
+    """Returns an x' for each image, [M, H, W, C].
 
-    Args:
-      threat: the attack.
-      believer: the defence that the attacker looks at; it is left as it was found.
-      believed: the state that the attacker believes the defender to be in.
-      images: x, [M, H, W, C].
-      labels: y, [M].
-      seed: of the attack.
+    The attacker looks at the believer, in the state that it believes the defender to be in; the
+    believer is left as it was found.
     """
     with undisturbed(believer):
         believer.restore(believed)

@@ -3,15 +3,12 @@
 The defence changes by each answer, so each point is attacked in the state that
 the points before have left: craft, put the defence back, answer, calibrate, next.
 Two figures come of it (Chen et al. 2022 give one): "attack while evaluating", by
-`attack`; and "replay", by `records.evaluate` with the stream of `crafted` and a
+`attacker`; and "replay", by `records.evaluate` with the stream of `crafted` and a
 defence that starts afresh. Where the latter has the former's seed the answers are
 the same to the bit; another seed shows what the attacker owes to knowing it.
 """
 
-import dataclasses
 import pathlib
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -24,63 +21,22 @@ from rmc_tf.evaluation.streams import Stream
 from rmc_tf.threats.base import Threat
 
 
-def attack(
-    threat: Threat,
-    defence: Defence,
-    stream: Stream,
-    *,
-    name: str,
-    defence_name: str,
-    seed: int,
-    fingerprint: str,
-    path: pathlib.Path,
-    checkpoint_seconds: float,
-    details: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Attacks and answers every point in order, and returns the result.
+def attacker(threat: Threat, stream: Stream, seed: int) -> records.Attacker:
+    """Returns what `records.evaluate` asks for x' of each clean point; each has its own seed.
 
-    A run that was killed goes on where its checkpoint was, and ends as if it hadn't been.
-
-    Args:
-      threat: crafts against the defence's present state.
-      defence: in its first state, and without traces: they would show simulated answers, too.
-      stream: clean points.
-      name: of the threat; the result's stream.
-      defence_name: of the defence.
-      seed: of the attack; each point has one of its own.
-      fingerprint: of all that the result depends on.
-      path: where the result shall be; see `records.evaluate`.
-      checkpoint_seconds: at most this much work is lost by a kill, beside one point.
-      details: goes into the result as it is.
-
-    Raises:
-      ArtefactError: the checkpoint is damaged.
+    The defence must have no traces meanwhile: they would show simulated answers, too.
     """
 
-    def attacker(present: Defence, number: int) -> np.ndarray:
+    def craft(present: Defence, number: int) -> np.ndarray:
         point_seed = derive_seed(seed, "threat", number)
         image, label = stream.images[number], int(stream.labels[number])
         return threat.craft(present, image, label, point_seed)
 
-    return records.evaluate(
-        defence,
-        dataclasses.replace(stream, name=name),
-        name=defence_name,
-        fingerprint=fingerprint,
-        path=path,
-        checkpoint_seconds=checkpoint_seconds,
-        details=details,
-        attacker=attacker,
-    )
+    return craft
 
 
 def crafted(path: pathlib.Path, fingerprint: str, stream: Stream) -> Stream:
-    """Returns the images that a finished `attack` asked, as a stream for the replay.
-
-    Args:
-      path: of the result.
-      fingerprint: as it was given to `attack`.
-      stream: the clean points, as they were.
+    """Returns what a finished attack on a stream asked, as a stream for the replay.
 
     Raises:
       ArtefactError: the result is unfinished, damaged, or of something else.

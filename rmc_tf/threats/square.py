@@ -9,11 +9,7 @@ from rmc_tf.threats.black_box import BlackBox, art_classifier, asking, check_by_
 
 
 def check(config: ThreatConfig, attack: AttackConfig) -> None:
-    """Refuses what Square can't do.
-
-    Raises:
-      UserError: the ball isn't L∞, or there are too few queries, or ART isn't installed.
-    """
+    """Refuses a ball that isn't L∞, too few queries, and to go without ART."""
     rule = f"{config.threat} has linf only; choose an attack model of that norm, or hop_skip_jump"
     require(attack.norm == "linf", "attacks.*.norm", attack.norm, rule)
     check_by_art(config, 3, "the image, stripes and a square")

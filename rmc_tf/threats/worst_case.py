@@ -62,19 +62,11 @@ class WorstCase:
 
 
 def retest(defence: Defence, images: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
-    """Asks final images again, each in the state that it was crafted against, under other seeds.
+    """Asks final images, [M, H, W, C], again under other seeds; returns the answers, [M, seeds].
 
     Each image was crafted against the state that the images before had left. So all are asked in
-    the same order, and each under the other seeds before it is answered as it was. The defence is
-    left as it was found.
-
-    Args:
-      defence: in the state in which it was asked the first of them.
-      images: x', [M, H, W, C], in the order in which they were asked.
-      seeds: one for each time that an image is asked again.
-
-    Returns:
-      the answers, [M, seeds] int.
+    the same order, beginning with the defence as it is, and each under the other seeds before it
+    is answered as it was. The defence is left as it was found.
     """
     answers = np.empty((len(images), len(seeds)), np.int64)
     with undisturbed(defence) as ready:

@@ -1,5 +1,6 @@
 """Points that are attacked while they are answered: records, kills, and the replay."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -77,17 +78,15 @@ def threat(trained: tuple[pathlib.Path, str], pgd: AttackConfig) -> Any:
 
 
 def _attack(threat: Any, defence: Any, stream: Stream, path: pathlib.Path) -> dict[str, Any]:
-    return runner.attack(
-        threat,
+    return records.evaluate(
         defence,
-        stream,
-        name="gmsa_avg",
-        defence_name="rmc",
-        seed=3,
+        dataclasses.replace(stream, name="gmsa_avg"),
+        name="rmc",
         fingerprint="f",
         path=path,
         checkpoint_seconds=0,
         details={"title": "RMC"},
+        attacker=runner.attacker(threat, stream, seed=3),
     )
 
 
