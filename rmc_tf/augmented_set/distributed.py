@@ -27,7 +27,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from rmc_tf.augmented_set.engine import Advance, Engine, Job, Local, Some
+from rmc_tf.augmented_set.engine import Advance, Engine, Job, Some
 from rmc_tf.augmented_set.workers import Task, Worker
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError, first_line
@@ -47,17 +47,17 @@ def engine(hardware: HardwareConfig, deterministic: bool = True) -> Engine:
       UserError: Ray isn't installed.
     """
     if hardware.engine == "local":
-        return Local()
+        return Engine()
     return Distributed(hardware.ray_address, hardware.ray_workers, deterministic=deterministic)
 
 
-class Distributed:
+class Distributed(Engine):
     """Has shards made by actors of Ray Data."""
 
     def __init__(self, address: str = "", workers: int = 0, *, deterministic: bool = True) -> None:
         """Loads Ray; a cluster is joined, or started, when the first shard is to be made.
 
-        The arguments are as in `HardwareConfig` and for `engine`. Where a program has called
+        The arguments are as for `engine`. Where a program has called
         `ray.init` itself, its cluster is used.
 
         Raises:

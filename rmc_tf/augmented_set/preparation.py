@@ -89,8 +89,7 @@ def prepare(
                 f"--config.attacks.{name}.epsilon={model.epsilon:g}: less than one step of 8-bit "
                 "pixels; add --config.augmented_set.pixels=float32"
             )
-    first = next(train.batches(64))
-    classifier.check_for(train.num_classes, train.image_shape, pixels.to_float(first.images))
+    classifier.check_for(train)
     made_from = fingerprint(train, classifier.fingerprint(), attack_models, config, seed)
     folder = pathlib.Path(folder) / made_from
     folder.mkdir(parents=True, exist_ok=True)

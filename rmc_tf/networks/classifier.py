@@ -17,7 +17,8 @@ import tensorflow as tf
 from rmc_tf.common.errors import UserError, did_you_mean, first_line
 from rmc_tf.common.storage import fingerprint
 from rmc_tf.config.network import check_model_file
-from rmc_tf.data.images import check_images
+from rmc_tf.data.images import check_images, to_float
+from rmc_tf.data.rows import LabelledRows
 
 
 class Classifier:
@@ -198,27 +199,23 @@ class Classifier:
         features, logits = zip(*parts, strict=True)
         return np.concatenate(features), np.concatenate(logits)
 
-    def check_for(self, num_classes: int, image_shape: tuple[int, ...], images: np.ndarray) -> None:
-        """Refuses a network that doesn't fit the data set.
-
-        Args:
-          num_classes: of the data set.
-          image_shape: of the data set, [H, W, C].
-          images: [B, H, W, C] float32, some rows of it.
+    def check_for(self, rows: LabelledRows) -> None:
+        """Refuses a network that doesn't fit a data set, of which some rows are read.
 
         Raises:
           UserError: shapes differ, or the outputs are not finite logits.
         """
-        if self.image_shape != tuple(image_shape):
+        if self.image_shape != tuple(rows.image_shape):
             raise UserError(
                 f"{self.source}: takes images {list(self.image_shape)}, the data set's are "
-                f"{list(image_shape)}; choose another model or --config.dataset.image_size"
+                f"{list(rows.image_shape)}; choose another model or --config.dataset.image_size"
             )
-        if self.num_classes != num_classes:
+        if self.num_classes != rows.num_classes:
             raise UserError(
                 f"{self.source}: returns {self.num_classes} outputs, "
-                f"the data set has {num_classes} classes; choose a model trained for it"
+                f"the data set has {rows.num_classes} classes; choose a model trained for it"
             )
+        images = to_float(next(rows.batches(64)).images)
         check_images(images, self.image_shape, "rows of the data set")
         _, outputs = self.forward(images)
         if not np.isfinite(outputs).all():
