@@ -63,13 +63,10 @@ class ChangedRows:
         folder: pathlib.Path | None,
         made_from: Mapping[str, Any],
     ) -> None:
-        """Opens what is in the folder, or begins without changes.
+        """Opens what is in the folder, or begins without changes; without a folder, in memory.
 
-        Args:
-          size: N.
-          record: what is kept of a row, a structured type of named columns.
-          folder: where changes outlive a kill; None: they are in memory only.
-          made_from: of what they are changes, as JSON.
+        What is kept of each of N rows is a record, a structured type of named columns;
+        `made_from` says as JSON what they are changes of.
 
         Raises:
           ArtefactError: the folder holds the changes of something else, or is damaged.

@@ -38,10 +38,8 @@ from rmc_tf.networks.classifier import Classifier
 def engine(hardware: HardwareConfig, deterministic: bool = True) -> Engine:
     """Returns what a config chooses.
 
-    Args:
-      hardware: `engine`, `ray_address` and `ray_workers`.
-      deterministic: whether TensorFlow may use only operations that repeat to the bit, as
-        `ExperimentConfig.deterministic`; in this process it has been told already.
+    Where `deterministic`, TensorFlow may use only operations that repeat to the bit, as by
+    `ExperimentConfig.deterministic`; in this process it has been told already.
 
     Raises:
       UserError: Ray isn't installed.
@@ -74,9 +72,7 @@ class Distributed(Engine):
                 "install it by pip install '.[distributed]', here and on each node"
             ) from None
         self._ray: Any = ray
-        self._address = address
-        self._workers = workers
-        self._deterministic = deterministic
+        self._address, self._workers, self._deterministic = address, workers, deterministic
 
     def make(
         self, job: Job[Some], todo: Sequence[Some], classifier: Classifier, advance: Advance
@@ -186,12 +182,9 @@ def _shared(folder: pathlib.Path, classifier: Classifier) -> Iterator[pathlib.Pa
 def _workers(
     nodes: Sequence[Mapping[str, Any]], wanted: int, shards: int
 ) -> tuple[int, dict[str, int]]:
-    """Returns how many workers, and what Ray reserves for each.
+    """Returns how many workers, and what Ray reserves for each; `nodes` are those of `ray.nodes`.
 
-    Args:
-      nodes: as `ray.nodes` describes them.
-      wanted: how many; 0: one a GPU, or without any one a machine.
-      shards: that there are to make; more workers would have nothing to do.
+    With none `wanted` it is one a GPU, or without any one a machine; and no more than shards.
 
     Raises:
       UserError: more are wanted than there are GPUs, or, without any, cores.

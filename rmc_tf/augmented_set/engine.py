@@ -52,13 +52,7 @@ class Engine:
     def make(
         self, job: Job[Some], todo: Sequence[Some], classifier: Classifier, advance: Advance
     ) -> None:
-        """Returns when all are committed in the job's folder.
-
-        Args:
-          job: how they are made.
-          todo: those that aren't there.
-          classifier: f(·; θ*).
-          advance: is told of rows as they are made.
+        """Makes those `todo`, and returns when all are committed in the job's folder.
 
         Raises:
           UserError: what the user can mend; what is committed by then stays.

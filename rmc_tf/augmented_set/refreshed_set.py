@@ -80,12 +80,10 @@ class RefreshedSet(SearchedSet):
         return images
 
     def update(self, rows: np.ndarray, images: np.ndarray, features: np.ndarray) -> None:
-        """Line 6: changes rows of D', with their features and their places in the index.
+        """Line 6: changes adversarial rows ([n] int64, each once), and their places in the index.
 
-        Args:
-          rows: [n] int64, each once, adversarial.
-          images: [n, H, W, C] in the stored form of the base.
-          features: [n, d] float32, of those images by the static θ*.
+        Their new images [n, H, W, C] are in the stored form of the base, with features [n, d]
+        float32 by the static θ*.
 
         Raises:
           UserError: a row of D, images in another form, or features that are not finite or of

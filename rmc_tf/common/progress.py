@@ -42,12 +42,8 @@ def progress(
 ) -> Iterator[Callable[[int], object]]:
     """Shows how far some work has come; yields a function to call with the units just done.
 
-    Args:
-      what: the work, as a reader would name it.
-      total: units in all.
-      done: units that an earlier run did; they don't count for the rate.
-      unit: the name of a unit, such as "image".
-      stream: where to write; standard error by default.
+    Those that an earlier run has done don't count for the rate. It is written to the stream,
+    standard error by default.
     """
     stream = stream or sys.stderr
     if stream.isatty():  # below another bar it goes when it is full

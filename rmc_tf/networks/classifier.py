@@ -41,13 +41,9 @@ class Classifier:
         *,
         jit_compile: bool = False,
     ) -> None:
-        """Wraps a network.
+        """Wraps a functional or Sequential network; messages say that it is the `source`'s.
 
-        Args:
-          model: functional or Sequential; one input [B, H, W, C], one output [B, classes].
-          feature_layer: the name of one of its layers.
-          source: where the network came from, for messages.
-          jit_compile: as above.
+        It has one input [B, H, W, C] and one output [B, classes].
 
         Raises:
           UserError: an input or output of another shape, or no such layer.
@@ -146,8 +142,7 @@ class Classifier:
     def split(self, layer: str) -> tuple[keras.Model | None, keras.Model]:
         """Returns the network up to a layer and from there on; they share its weights.
 
-        Args:
-          layer: its name; empty: (None, the network).
+        Without the name of a layer it is (None, the network).
 
         Raises:
           UserError: no such layer, or there is another way from the images to the logits.
@@ -177,11 +172,9 @@ class Classifier:
         return fingerprint(self.model.to_json(), weights.hexdigest(), self.jit_compile)
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns f(x; θ), [B, classes] float32; differentiable.
+        """Returns f(x; θ), [B, classes] float32, of images [B, H, W, C] in [0, 1]; differentiable.
 
-        Args:
-          images: [B, H, W, C] float32 in [0, 1].
-          training: whether batch normalisation and dropout act as in training.
+        With `training` batch normalisation and dropout act as in training.
         """
         return tf.cast(self.model(images, training=training), tf.float32)
 
