@@ -14,15 +14,13 @@ nothing. Should Ray give up nevertheless, the rest is begun again as long as eac
 round commits something; `Distributed.make` returns only when all is committed.
 """
 
-import contextlib
 import logging
 import os
-import pathlib
 import pickle
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -85,7 +83,12 @@ class Distributed(Engine):
         """
         self._connect()
         folder = job.folder.absolute()
-        with _shared(folder, classifier) as network:
+        private = folder / ".workers"  # where all workers find θ*, and may leave something
+        shutil.rmtree(private, ignore_errors=True)
+        private.mkdir(parents=True)
+        try:
+            network = private / "network.keras"
+            classifier.save(network)
             threads = tf.config.threading
             task = Task(
                 folder=folder,
@@ -109,6 +112,8 @@ class Distributed(Engine):
                         f"{failure or 'nothing'}; what is made stays: mend that and run again"
                     )
                 left = missing
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
 
     def _round(self, task: Task, works: Sequence[Some], advance: Advance) -> str:
         """Has each shard tried; returns why Ray gave up, or ""."""
@@ -140,43 +145,21 @@ class Distributed(Engine):
             where: dict[str, Any] = {"address": self._address or "local"}
             if not self._address:
                 where["include_dashboard"] = False
+            before = signal.getsignal(signal.SIGTERM)
             try:
-                with _own_sigterm():
-                    ray.init(**where, logging_level="ERROR", log_to_driver=False)
+                ray.init(**where, logging_level="ERROR", log_to_driver=False)
             except (ConnectionError, OSError, RuntimeError, ValueError) as error:
                 raise UserError(
                     f"--config.hardware.ray_address={self._address}: no Ray cluster to be had "
                     f"there ({first_line(error)}); start one by ray start --head, or leave it empty"
                 ) from error
+            finally:  # Ray takes SIGTERM over, by which a run is to end as by Ctrl-C
+                if before is not None and threading.current_thread() is threading.main_thread():
+                    signal.signal(signal.SIGTERM, before)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         context.execution_no_progress_timeout_s = -1  # a shard takes as long as it takes
-
-
-@contextlib.contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keeps Ray from taking SIGTERM over, by which a run is to end as by Ctrl-C."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _shared(folder: pathlib.Path, classifier: Classifier) -> Iterator[pathlib.Path]:
-    """Puts θ* where all workers find it; what they leave there is removed in the end."""
-    private = folder / ".workers"
-    shutil.rmtree(private, ignore_errors=True)
-    private.mkdir(parents=True)
-    try:
-        network = private / "network.keras"
-        classifier.save(network)
-        yield network
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
 
 
 def _workers(

@@ -39,7 +39,7 @@ class StaticFeatures:
 
 
 def fingerprint(network: str, feature_layer: str, augmented_set: str) -> str:
-    """Returns what changes with anything that features are made from, given θ*'s and D''s own."""
+    """Returns what changes with θ* or D' (by their fingerprints), or with the feature layer."""
     return storage.fingerprint(
         versions("tensorflow", "keras"), augmented_set, network, feature_layer
     )

@@ -127,7 +127,8 @@ class AugmentedSet(SearchedSet):
     def _load(self) -> None:
         shards = self._shards
         self.folder = shards[0].parent
-        self._mapped = functools.lru_cache(_OPEN_AT_ONCE)(_images_of)
+        keeping = functools.lru_cache(_OPEN_AT_ONCE)
+        self._mapped = keeping(lambda shard: np.load(shard / "image.npy", mmap_mode="r"))
         labels, sources, origins, targets = (
             [np.load(shard / f"{name}.npy") for shard in shards]
             for name in ("label", "source", "origin", "target")
@@ -190,12 +191,6 @@ class AugmentedSet(SearchedSet):
             mapped = self._mapped(self._shards[shard])
             images[chosen] = mapped[numbers[chosen] - self._begins[shard]]
         return images
-
-
-def _images_of(shard: pathlib.Path) -> np.ndarray:
-    """Returns the pixels of a shard, as a memory map."""
-    images: np.ndarray = np.load(shard / "image.npy", mmap_mode="r")
-    return images
 
 
 def write_shard(

@@ -42,8 +42,8 @@ def progress(
 ) -> Iterator[Callable[[int], object]]:
     """Shows how far some work has come; yields a function to call with the units just done.
 
-    Those that an earlier run has done don't count for the rate. It is written to the stream,
-    standard error by default.
+    Of `total` units an earlier run did `done`: these don't count for the rate. A unit has a name,
+    such as "image". The stream is standard error by default.
     """
     stream = stream or sys.stderr
     if stream.isatty():  # below another bar it goes when it is full

@@ -11,7 +11,7 @@ import numpy as np
 
 
 def derive_seed(seed: int, *purpose: object) -> int:
-    """Returns a seed in [0, 2**31) for a purpose, as ("stream", "pgd"); no other has it."""
+    """Returns a seed in [0, 2**31) for a purpose, such as ("stream", "pgd")."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 2**31
 

@@ -40,7 +40,8 @@ class FolderSplit(LabelledRows):
         for name in _folders(folder):
             if name not in codes:
                 raise UserError(f"{folder / name}: a class without training images; remove it")
-            files = sorted(e.path for e in os.scandir(folder / name) if _is_image(e.name))
+            every = os.scandir(folder / name)
+            files = sorted(e.path for e in every if e.name.lower().endswith(_ENDINGS))
             self._files += files
             labels += [codes[name]] * len(files)
         if not labels:
@@ -100,7 +101,3 @@ def open_splits(config: DatasetConfig) -> tuple[str, tuple[str, ...], FolderSpli
 
 def _folders(folder: pathlib.Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(_ENDINGS)

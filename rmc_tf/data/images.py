@@ -24,7 +24,7 @@ def to_float(images: Array) -> Array:
 def check_images(images: Array, image_shape: tuple[int, ...], source: str) -> None:
     """Refuses what isn't images [B, H, W, C] of a network's shape [H, W, C], float32 in [0, 1].
 
-    The message says that they came from the `source`.
+    `source` says in the message where they came from.
 
     Raises:
       UserError: wrong type, shape or range, or NaN.
@@ -48,7 +48,7 @@ def check_images(images: Array, image_shape: tuple[int, ...], source: str) -> No
 def check_labels(labels: Array, num_classes: int, source: str, first_row: int = 0) -> None:
     """Refuses labels that are not [N] integers in 0..num_classes-1.
 
-    The message says that they came from the `source`, and counts rows from `first_row`.
+    `source` says in the message where they came from; the first of them is row `first_row`.
 
     Raises:
       UserError: wrong type or shape, or out of range; the first bad row is named.

@@ -41,7 +41,7 @@ class Classifier:
         *,
         jit_compile: bool = False,
     ) -> None:
-        """Wraps a functional or Sequential network; messages say that it is the `source`'s.
+        """Wraps a functional or Sequential network, which messages call by its `source`.
 
         It has one input [B, H, W, C] and one output [B, classes].
 

@@ -30,7 +30,7 @@ LEAST_PIECE = 16_384
 def blocks(features: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """Yields all rows of features [N, d], some at a time, each time with the first one's number.
 
-    They are so many `rows` at once; None: so many as make 64 MB.
+    At a time these are so many `rows`; None: as many as make 64 MB.
     """
     rows = rows or max(1, _AT_ONCE // features.shape[1])
     for begin in range(0, len(features), rows):

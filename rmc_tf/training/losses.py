@@ -116,8 +116,9 @@ def squared_jacobian(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the logits [B, K] of images [B, H, W, C], and ‖J‖²_F of each [B], or ‖PJ‖²_F.
 
-    It is the latter where centred: the mean over the classes is taken away from the rows of J. So
-    many random directions by the seed [2] int32 estimate it; 0: exactly.
+    It is ‖PJ‖²_F where `centred`: then the mean over the classes is taken away from the rows of J.
+    With 0 projections it is exact; else so many random directions, by the seed ([2] int32),
+    estimate it.
     """
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(images)
