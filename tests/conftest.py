@@ -31,7 +31,7 @@ import pytest
 import tensorflow as tf
 
 from rmc_tf.augmented_set import features, preparation, rows_on_disk
-from rmc_tf.common.traces import NoTraces
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import (
     AttackConfig,
     AugmentedSetConfig,
@@ -113,7 +113,7 @@ def trained(
             TrainingConfig(epochs=15, batch_size=64, learning_rate=1e-2),
             seed=SEED,
             checkpoint=folder / "checkpoint.npz",
-            traces=NoTraces(),
+            traces=Traces(),
         )
     else:
         with np.load(WEIGHTS) as stored:

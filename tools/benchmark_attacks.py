@@ -30,7 +30,7 @@ from absl import app, flags
 
 from rmc_tf import attacks
 from rmc_tf.common import storage
-from rmc_tf.common.traces import NoTraces
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import DatasetConfig, HardwareConfig, ModelConfig, TrainingConfig
 from rmc_tf.data import datasets
 from rmc_tf.data.images import to_float
@@ -86,7 +86,7 @@ def _trained(digits: datasets.Dataset, folder: pathlib.Path) -> Classifier:
         TrainingConfig(epochs=3, batch_size=64),
         seed=0,
         checkpoint=folder / "checkpoint.npz",
-        traces=NoTraces(),
+        traces=Traces(),
     )
     return network
 

@@ -17,7 +17,6 @@ the folder is opened is written to its places again, in order, which does no har
 So a kill leaves the folder as it was before an update, or as it is after it.
 """
 
-import math
 import mmap
 import pathlib
 from collections.abc import Callable, Mapping
@@ -46,15 +45,8 @@ class _Entry(NamedTuple):
     """[n] int64."""
     put_back: np.ndarray
     """[m] int64."""
-    records: np.ndarray | Mapping[str, np.ndarray]
-    """[n] of all columns; in memory only, where they go to no file as records, by column."""
-
-
-class Column(NamedTuple):
-    """What a column holds for each row."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    records: np.ndarray
+    """[n] of all columns."""
 
 
 class ChangedRows:
@@ -67,23 +59,20 @@ class ChangedRows:
     def __init__(
         self,
         size: int,
-        columns: Mapping[str, Column],
+        record: np.dtype,
         folder: pathlib.Path | None,
         made_from: Mapping[str, Any],
     ) -> None:
-        """Opens what is in the folder, or begins without changes.
+        """Opens what is in the folder, or begins without changes; without a folder, in memory.
 
-        Args:
-          size: N.
-          columns: what is kept of a row, by name.
-          folder: where changes outlive a kill; None: they are in memory only.
-          made_from: of what they are changes, as JSON.
+        What is kept of each of N rows is a record, a structured type of named columns;
+        `made_from` says as JSON what they are changes of.
 
         Raises:
           ArtefactError: the folder holds the changes of something else, or is damaged.
           UserError: another process has it open.
         """
-        self._record = np.dtype([(n, c.dtype, c.shape) for n, c in columns.items()])
+        self._record = record
         self._journal: Journal | None = None
         self._unfinished: _Entry | None = None
         self._unsettled = 0  # updates in the journal that is written
@@ -91,12 +80,11 @@ class ChangedRows:
         self._doubtful = False  # after a flush that failed: what the disk has isn't known
         self._behind = ThreadPoolExecutor(1, "changed rows")
         self._places: list[_Place] = []
-        self.values: Mapping[str, np.ndarray]
         if folder is None:
-            self.values = {n: _fresh((size, *c.shape), c.dtype) for n, c in columns.items()}
+            self._records = _fresh(size, record)
             self._changed = np.zeros(size, bool)
         else:
-            files = {"values.npy": self._record, "changed.npy": np.dtype(bool)}
+            files = {"values.npy": record, "changed.npy": np.dtype(bool)}
             folder.mkdir(parents=True, exist_ok=True)
             self._journal = Journal(folder)  # first: it keeps other processes out
             if not (folder / _MANIFEST).exists():
@@ -107,10 +95,11 @@ class ChangedRows:
             if storage.read_json(folder / _MANIFEST) != made_from:
                 raise ArtefactError(f"{folder}: changes of something else; choose another folder")
             self._places = [_Place(folder / name, size, dtype) for name, dtype in files.items()]
-            self.values = {name: self._places[0].values[name] for name in columns}
+            self._records = self._places[0].values
             self._changed = np.array(self._places[1].values)
             storage.flush(folder)
             self._write_again(self._journal)
+        self.values = {name: self._records[name] for name in record.names or ()}
 
     @property
     def rows(self) -> np.ndarray:
@@ -138,13 +127,11 @@ class ChangedRows:
             them again.
         """
         back = np.empty(0, np.int64) if put_back is None else put_back.astype(np.int64)
-        if self._journal is None:
-            entry = _Entry(rows, back, values)
-        else:
-            records = np.empty(len(rows), self._record)
-            for name in self.values:
-                records[name] = values[name]
-            entry = _Entry(rows.astype(np.int64), back, records)
+        records = np.empty(len(rows), self._record)
+        for name in self.values:
+            records[name] = values[name]
+        entry = _Entry(rows.astype(np.int64), back, records)
+        if self._journal is not None:
             self._journal.keep_others_out()
             if self._doubtful:
                 self._write_again(self._journal)
@@ -153,19 +140,18 @@ class ChangedRows:
                 self._journal.turn()
                 self._settling = self._behind.submit(self._flush, self._journal.forget_others)
                 self._unsettled = 0
-            self._journal.append([part.tobytes() for part in (entry.rows, back, records)])
+            self._journal.append([part.tobytes() for part in entry])
             self._unsettled, self._unfinished = self._unsettled + 1, entry
         self._apply(entry)
         self._unfinished = None
 
     def finish(self) -> np.ndarray:
         """Ends an update that an error cut short; returns its rows, [n] int64."""
-        if self._unfinished is None:
-            return np.empty(0, np.int64)
-        entry = self._unfinished
-        self._apply(entry)
-        self._unfinished = None
-        return entry.rows
+        entry, rows = self._unfinished, np.empty(0, np.int64)
+        if entry is not None:
+            self._apply(entry)
+            self._unfinished, rows = None, entry.rows
+        return rows
 
     def settled(self) -> None:
         """Waits until the flush that is under way, if one is, has ended.
@@ -200,11 +186,10 @@ class ChangedRows:
 
     def _apply(self, entry: _Entry) -> None:
         """Writes an entry to its places; twice is as good as once."""
-        if isinstance(entry.records, np.ndarray):
+        if self._places:
             self._places[0].write(entry.rows, entry.records)
         else:
-            for name, values in self.values.items():
-                values[entry.rows] = entry.records[name]
+            self._records[entry.rows] = entry.records
         self._changed[entry.rows] = True
         self._changed[entry.put_back] = False
         touched = np.concatenate([entry.rows, entry.put_back])
@@ -213,12 +198,11 @@ class ChangedRows:
             self._places[1].write_from(first, self._changed[first : touched.max() + 1])
 
 
-def _fresh(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+def _fresh(size: int, dtype: np.dtype) -> np.ndarray:
     """Returns zeros that take memory where they are written only, though more than there is."""
-    size = max(1, math.prod(shape) * dtype.itemsize)
     no_reserve = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Linux's; Python has the name since 3.13
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | no_reserve
-    return np.frombuffer(mmap.mmap(-1, size, flags), dtype, math.prod(shape)).reshape(shape)
+    return np.frombuffer(mmap.mmap(-1, max(1, size * dtype.itemsize), flags), dtype, size)
 
 
 class _Place:
@@ -236,10 +220,9 @@ class _Place:
         except (OSError, ValueError, EOFError):
             raise damaged from None
         size = self.values.offset + self.values.nbytes
-        if (self.values.shape, self.values.dtype) != (
-            (length,),
-            dtype,
-        ) or path.stat().st_size != size:
+        if self.values.shape != (length,) or self.values.dtype != dtype:
+            raise damaged
+        if path.stat().st_size != size:
             raise damaged
         self.path = path
         self._file = path.open("r+b", buffering=0)

@@ -14,20 +14,18 @@ nothing. Should Ray give up nevertheless, the rest is begun again as long as eac
 round commits something; `Distributed.make` returns only when all is committed.
 """
 
-import contextlib
 import logging
 import os
-import pathlib
 import pickle
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from rmc_tf.augmented_set.engine import Advance, Engine, Job, Local, Some
+from rmc_tf.augmented_set.engine import Advance, Engine, Job, Some
 from rmc_tf.augmented_set.workers import Task, Worker
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError, first_line
@@ -38,26 +36,24 @@ from rmc_tf.networks.classifier import Classifier
 def engine(hardware: HardwareConfig, deterministic: bool = True) -> Engine:
     """Returns what a config chooses.
 
-    Args:
-      hardware: `engine`, `ray_address` and `ray_workers`.
-      deterministic: whether TensorFlow may use only operations that repeat to the bit, as
-        `ExperimentConfig.deterministic`; in this process it has been told already.
+    Where `deterministic`, TensorFlow may use only operations that repeat to the bit, as by
+    `ExperimentConfig.deterministic`; in this process it has been told already.
 
     Raises:
       UserError: Ray isn't installed.
     """
     if hardware.engine == "local":
-        return Local()
+        return Engine()
     return Distributed(hardware.ray_address, hardware.ray_workers, deterministic=deterministic)
 
 
-class Distributed:
+class Distributed(Engine):
     """Has shards made by actors of Ray Data."""
 
     def __init__(self, address: str = "", workers: int = 0, *, deterministic: bool = True) -> None:
         """Loads Ray; a cluster is joined, or started, when the first shard is to be made.
 
-        The arguments are as in `HardwareConfig` and for `engine`. Where a program has called
+        The arguments are as for `engine`. Where a program has called
         `ray.init` itself, its cluster is used.
 
         Raises:
@@ -74,9 +70,7 @@ class Distributed:
                 "install it by pip install '.[distributed]', here and on each node"
             ) from None
         self._ray: Any = ray
-        self._address = address
-        self._workers = workers
-        self._deterministic = deterministic
+        self._address, self._workers, self._deterministic = address, workers, deterministic
 
     def make(
         self, job: Job[Some], todo: Sequence[Some], classifier: Classifier, advance: Advance
@@ -89,7 +83,12 @@ class Distributed:
         """
         self._connect()
         folder = job.folder.absolute()
-        with _shared(folder, classifier) as network:
+        private = folder / ".workers"  # where all workers find θ*, and may leave something
+        shutil.rmtree(private, ignore_errors=True)
+        private.mkdir(parents=True)
+        try:
+            network = private / "network.keras"
+            classifier.save(network)
             threads = tf.config.threading
             task = Task(
                 folder=folder,
@@ -113,6 +112,8 @@ class Distributed:
                         f"{failure or 'nothing'}; what is made stays: mend that and run again"
                     )
                 left = missing
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
 
     def _round(self, task: Task, works: Sequence[Some], advance: Advance) -> str:
         """Has each shard tried; returns why Ray gave up, or ""."""
@@ -144,54 +145,29 @@ class Distributed:
             where: dict[str, Any] = {"address": self._address or "local"}
             if not self._address:
                 where["include_dashboard"] = False
+            before = signal.getsignal(signal.SIGTERM)
             try:
-                with _own_sigterm():
-                    ray.init(**where, logging_level="ERROR", log_to_driver=False)
+                ray.init(**where, logging_level="ERROR", log_to_driver=False)
             except (ConnectionError, OSError, RuntimeError, ValueError) as error:
                 raise UserError(
                     f"--config.hardware.ray_address={self._address}: no Ray cluster to be had "
                     f"there ({first_line(error)}); start one by ray start --head, or leave it empty"
                 ) from error
+            finally:  # Ray takes SIGTERM over, by which a run is to end as by Ctrl-C
+                if before is not None and threading.current_thread() is threading.main_thread():
+                    signal.signal(signal.SIGTERM, before)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         context.execution_no_progress_timeout_s = -1  # a shard takes as long as it takes
 
 
-@contextlib.contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keeps Ray from taking SIGTERM over, by which a run is to end as by Ctrl-C."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _shared(folder: pathlib.Path, classifier: Classifier) -> Iterator[pathlib.Path]:
-    """Puts θ* where all workers find it; what they leave there is removed in the end."""
-    private = folder / ".workers"
-    shutil.rmtree(private, ignore_errors=True)
-    private.mkdir(parents=True)
-    try:
-        network = private / "network.keras"
-        classifier.save(network)
-        yield network
-    finally:
-        shutil.rmtree(private, ignore_errors=True)
-
-
 def _workers(
     nodes: Sequence[Mapping[str, Any]], wanted: int, shards: int
 ) -> tuple[int, dict[str, int]]:
-    """Returns how many workers, and what Ray reserves for each.
+    """Returns how many workers, and what Ray reserves for each; `nodes` are those of `ray.nodes`.
 
-    Args:
-      nodes: as `ray.nodes` describes them.
-      wanted: how many; 0: one a GPU, or without any one a machine.
-      shards: that there are to make; more workers would have nothing to do.
+    With none `wanted` it is one a GPU, or without any one a machine; and no more than shards.
 
     Raises:
       UserError: more are wanted than there are GPUs, or, without any, cores.

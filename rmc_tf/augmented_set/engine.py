@@ -1,7 +1,7 @@
 """Who makes the shards of an artefact that aren't there yet: this process, or many workers.
 
 A stage says how one shard is made (`Job`), and an engine has it done for each that
-is missing: `Local` here, one after another; `rmc_tf.augmented_set.distributed` on several machines.
+is missing: `Engine` itself here, `rmc_tf.augmented_set.distributed` on several machines.
 A shard is made by the same function from the same seed in either, and is committed
 whole or not at all.
 """
@@ -46,32 +46,17 @@ class Job(Protocol[_SomeContra]):
         """Opens and compiles what many shards need, and returns what makes one of them."""
 
 
-class Engine(Protocol):
-    """Has the shards of a job made."""
+class Engine:
+    """Has the shards of a job made: by this process, one after another."""
 
     def make(
         self, job: Job[Some], todo: Sequence[Some], classifier: Classifier, advance: Advance
     ) -> None:
-        """Returns when all are committed in the job's folder.
-
-        Args:
-          job: how they are made.
-          todo: those that aren't there.
-          classifier: f(·; θ*).
-          advance: is told of rows as they are made.
+        """Makes those `todo`, and returns when all are committed in the job's folder.
 
         Raises:
           UserError: what the user can mend; what is committed by then stays.
         """
-
-
-class Local:
-    """This process, one shard after another."""
-
-    def make(
-        self, job: Job[Some], todo: Sequence[Some], classifier: Classifier, advance: Advance
-    ) -> None:
-        """See `Engine`."""
         make = job.maker(classifier)
         for work in todo:
             make(work, job.folder, advance)
@@ -85,17 +70,9 @@ def shard_name(number: int) -> str:
 def make_missing(
     job: Job[Some], plan: Sequence[Some], classifier: Classifier, engine: Engine | None, what: str
 ) -> None:
-    """Has those shards of a plan made that aren't there yet.
-
-    Args:
-      job: how they are made.
-      plan: all shards of the job.
-      classifier: f(·; θ*).
-      engine: who makes them; None: this process.
-      what: is being made, for the display of progress.
-    """
+    """Has those of all shards made that aren't there; `what` is for the display of progress."""
     todo = [work for work in plan if not storage.is_committed(job.folder / work.shard)]
     if todo:
         total, left = (sum(work.rows for work in works) for works in (plan, todo))
         with progress(what, total, total - left, "image") as advance:
-            (engine or Local()).make(job, todo, classifier, advance)
+            (engine or Engine()).make(job, todo, classifier, advance)

@@ -39,10 +39,7 @@ class StaticFeatures:
 
 
 def fingerprint(network: str, feature_layer: str, augmented_set: str) -> str:
-    """Returns what changes with anything that features are made from.
-
-    `network` and `augmented_set` are the fingerprints of θ* and of D'.
-    """
+    """Returns what changes with θ* or D' (by their fingerprints), or with the feature layer."""
     return storage.fingerprint(
         versions("tensorflow", "keras"), augmented_set, network, feature_layer
     )
@@ -85,14 +82,10 @@ def extract(
     folder: str | pathlib.Path,
     engine: Engine | None = None,
 ) -> StaticFeatures:
-    """Computes what isn't there yet, and returns the whole.
+    """Computes what isn't there yet, and returns the whole of f(·; θ*) on D'.
 
-    Args:
-      classifier: f(·; θ*).
-      augmented_set: D'.
-      folder: holds the features of one D' a subfolder, named by the fingerprint of all that
-        they are made from.
-      engine: who computes them, shard by shard; None: this process. They are the same.
+    The folder holds the features of one D' a subfolder, named by the fingerprint of all that they
+    are made from. They are the same whatever engine computes them; by default it is this process.
 
     Raises:
       ArtefactError: a shard is damaged or was made from something else.

@@ -89,14 +89,12 @@ def prepare(
                 f"--config.attacks.{name}.epsilon={model.epsilon:g}: less than one step of 8-bit "
                 "pixels; add --config.augmented_set.pixels=float32"
             )
-    first = next(train.batches(64))
-    classifier.check_for(train.num_classes, train.image_shape, pixels.to_float(first.images))
+    classifier.check_for(train)
     made_from = fingerprint(train, classifier.fingerprint(), attack_models, config, seed)
     folder = pathlib.Path(folder) / made_from
     folder.mkdir(parents=True, exist_ok=True)
     benign_shards = _initiate(train, config, folder, made_from)  # line 2: D' = D
-    draws = size(train, config) - train.num_rows
-    plan = _sample(train.num_rows, draws, models, config, seed, len(benign_shards))
+    plan = _sample(train, models, config, seed, len(benign_shards))
     shards = [*benign_shards, *(folder / work.shard for work in plan)]
     if not all(map(storage.is_committed, shards)):
         benign = AugmentedSet(benign_shards, ("benign",), made_from)
@@ -113,21 +111,22 @@ def _initiate(
     """Line 2: stores the rows of D, and returns their shards."""
     number = math.ceil(train.num_rows / config.shard_rows)
     shards = [folder / shard_name(i) for i in range(number)]
-    if not all(map(storage.is_committed, shards)):
-        with progress("PREPARE: rows of D", train.num_rows, 0, "image") as advance:
-            for shard, batch in zip(shards, train.batches(config.shard_rows), strict=True):
-                if not storage.is_committed(shard):
-                    images = batch.images
-                    images = pixels.to_float(images) if config.pixels == "float32" else images
-                    rows = StoredRows(
-                        images,
-                        batch.labels.astype(np.int32),
-                        np.zeros(len(images), np.uint8),
-                        batch.rows.astype(np.int64),
-                        np.full(len(images), -1, np.int32),
-                    )
-                    write_shard(shard, fingerprint, rows, {"source": "benign"})
-                advance(len(batch.images))
+    if all(map(storage.is_committed, shards)):
+        return shards
+    with progress("PREPARE: rows of D", train.num_rows, 0, "image") as advance:
+        for shard, (images, labels, numbers) in zip(
+            shards, train.batches(config.shard_rows), strict=True
+        ):
+            if not storage.is_committed(shard):
+                rows = StoredRows(
+                    pixels.to_float(images) if config.pixels == "float32" else images,
+                    labels.astype(np.int32),
+                    np.zeros(len(images), np.uint8),
+                    numbers.astype(np.int64),
+                    np.full(len(images), -1, np.int32),
+                )
+                write_shard(shard, fingerprint, rows, {"source": "benign"})
+            advance(len(images))
     return shards
 
 
@@ -159,16 +158,38 @@ class _Crafting:
         craft = {name: attacks.build(model, classifier) for name, model in self.models.items()}
 
         def make(work: _Work, folder: pathlib.Path, advance: Advance) -> None:
-            attack = craft[work.attack]
-            rows, details = _adversarial(work, self.benign, attack, self.config, advance)
+            rows, details = self._adversarial(work, craft[work.attack], advance)
             write_shard(folder / work.shard, self.fingerprint, rows, details)
 
         return make
 
+    def _adversarial(
+        self, work: _Work, craft: attacks.Craft, advance: Advance
+    ) -> tuple[StoredRows, dict[str, object]]:
+        """Line 5, for the rows of a shard."""
+        parts, targets, distances = [], [], []
+        labels = self.benign.labels[work.origins]
+        for begin in range(0, work.rows, self.config.batch_size):
+            batch = slice(begin, begin + self.config.batch_size)
+            x, y = self.benign.stored_images(work.origins[batch]), labels[batch]
+            seed = derive_seed(work.seed, begin)
+            aims = craft.targets(y, seed)
+            x_adversarial = examples(craft, x, y, seed, targets=aims, repeated=work.repeated[batch])
+            parts.append(x_adversarial)
+            targets.append(np.full(len(y), -1, np.int32) if aims is None else aims)
+            floats = pixels.to_float(x_adversarial), pixels.to_float(x)
+            distances.append(pixels.distance(*floats, craft.config.norm))
+            advance(len(y))
+        codes = np.full(work.rows, work.code, np.uint8)
+        rows = StoredRows(
+            np.concatenate(parts), labels, codes, work.origins, np.concatenate(targets)
+        )
+        mean = float(np.concatenate(distances).mean())
+        return rows, {"source": work.attack, "images": work.rows, "mean_distance": mean}
+
 
 def _sample(
-    rows: int,
-    draws: int,
+    train: LabelledRows,
     models: Mapping[str, AttackConfig],
     config: AugmentedSetConfig,
     seed: int,
@@ -177,16 +198,15 @@ def _sample(
     """Line 4, for all of lines 3–7 at once: so a resumed run draws the same (x, y)."""
     if not models:
         return []
+    draws = size(train, config) - train.num_rows
     shares = np.array_split(np.arange(draws), len(models))
     plan: list[_Work] = []
-    for code, ((attack, model), share) in enumerate(
-        zip(models.items(), shares, strict=True), start=1
-    ):
+    for code, (attack, share) in enumerate(zip(models, shares, strict=True), start=1):
         if config.sampling == "random":
-            origins = generator(seed, "origins", attack).integers(0, rows, len(share))
+            origins = generator(seed, "origins", attack).integers(0, train.num_rows, len(share))
         else:
-            origins = np.arange(len(share)) % rows
-        repeated = repeats(origins, model, config)
+            origins = np.arange(len(share)) % train.num_rows
+        repeated = repeats(origins, models[attack], config)
         for begin in range(0, len(origins), config.shard_rows):
             part = slice(begin, begin + config.shard_rows)
             work = _Work(
@@ -206,53 +226,12 @@ def repeats(origins: np.ndarray, model: AttackConfig, config: AugmentedSetConfig
     """Returns which examples begin anywhere in the ball, [n] bool.
 
     Those that would else be made again, because the attack is deterministic and had their row
-    of D before.
-
-    Args:
-      origins: [n], the rows of D of all examples by this attack, in order.
-      model: the attack.
-      config: whether such examples are varied.
+    of D before; `origins` [n] are those of all examples by this attack, in order.
     """
     _, first_draws = np.unique(origins, return_index=True)
     repeated = np.full(len(origins), config.repeats == "vary")
     repeated[first_draws] = False
     return repeated & (not attacks.draws_at_random(model))
-
-
-def _adversarial(
-    work: _Work,
-    benign: AugmentedSet,
-    craft: attacks.Craft,
-    config: AugmentedSetConfig,
-    advance: Advance,
-) -> tuple[StoredRows, dict[str, object]]:
-    """Line 5, for the rows of a shard."""
-    parts, targets, distances = [], [], []
-    for begin in range(0, len(work.origins), config.batch_size):
-        batch = slice(begin, begin + config.batch_size)
-        x = benign.stored_images(work.origins[batch])
-        y = benign.labels[work.origins[batch]]
-        seed = derive_seed(work.seed, begin)
-        aims = craft.targets(y, seed)
-        x_adversarial = examples(craft, x, y, seed, targets=aims, repeated=work.repeated[batch])
-        parts.append(x_adversarial)
-        targets.append(np.full(len(y), -1, np.int32) if aims is None else aims)
-        floats = pixels.to_float(x_adversarial), pixels.to_float(x)
-        distances.append(pixels.distance(*floats, craft.config.norm))
-        advance(len(y))
-    rows = StoredRows(
-        np.concatenate(parts),
-        benign.labels[work.origins],
-        np.full(len(work.origins), work.code, np.uint8),
-        work.origins,
-        np.concatenate(targets),
-    )
-    details = {
-        "source": work.attack,
-        "images": len(work.origins),
-        "mean_distance": float(np.concatenate(distances).mean()),
-    }
-    return rows, details
 
 
 def examples(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rmc_tf.augmented_set.changed_rows import ChangedRows, Column
+from rmc_tf.augmented_set.changed_rows import ChangedRows
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, SearchedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.search.index import FeatureIndex
@@ -52,13 +52,12 @@ class RefreshedSet(SearchedSet):
         self.base, self.index = base, index
         self.labels, self.sources = base.labels, base.sources
         self.origins, self.targets = base.origins, base.targets
-        dimensions = index.report.dimensions
+        self.image_shape, self.pixel_type = base.image_shape, base.pixel_type
+        images = "images", base.pixel_type, base.image_shape
+        features = "features", np.float32, (index.report.dimensions,)
         self._changed = ChangedRows(
             len(base),
-            {
-                "images": Column(base.image_shape, base.pixel_type),
-                "features": Column((dimensions,), np.dtype(np.float32)),
-            },
+            np.dtype([images, features]),
             None if folder is None else pathlib.Path(folder),
             {} if folder is None else {"base": base.fingerprint, "index": index.fingerprint()},
         )
@@ -68,11 +67,6 @@ class RefreshedSet(SearchedSet):
         self._to_index(self._changed.rows)  # also those of an update that a kill cut short
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """[H, W, C]."""
-        return self.base.image_shape
-
-    @property
     def changed_rows(self) -> np.ndarray:
         """The numbers of the rows that aren't the base's, [n] int64, in order."""
         return self._changed.rows
@@ -80,18 +74,16 @@ class RefreshedSet(SearchedSet):
     def stored_images(self, numbers: np.ndarray) -> np.ndarray:
         """See `SearchedSet`; the pixels of rows as they are now."""
         changed = self._changed.have_changed(numbers)
-        images = np.empty((len(numbers), *self.image_shape), self.base.pixel_type)
+        images = np.empty((len(numbers), *self.image_shape), self.pixel_type)
         images[~changed] = self.base.stored_images(numbers[~changed])
         images[changed] = self._changed.values["images"][numbers[changed]]
         return images
 
     def update(self, rows: np.ndarray, images: np.ndarray, features: np.ndarray) -> None:
-        """Line 6: changes rows of D', with their features and their places in the index.
+        """Line 6: changes adversarial rows ([n] int64, each once), and their places in the index.
 
-        Args:
-          rows: [n] int64, each once, adversarial.
-          images: [n, H, W, C] in the stored form of the base.
-          features: [n, d] float32, of those images by the static θ*.
+        Their new images [n, H, W, C] are in the stored form of the base, with features [n, d]
+        float32 by the static θ*.
 
         Raises:
           UserError: a row of D, images in another form, or features that are not finite or of
@@ -102,10 +94,10 @@ class RefreshedSet(SearchedSet):
         benign = self.sources[rows] == 0
         if benign.any():
             raise UserError(f"row {rows[np.argmax(benign)]} is of D, which doesn't change")
-        if (images.dtype, images.shape[1:]) != (self.base.pixel_type, self.image_shape):
+        if (images.dtype, images.shape[1:]) != (self.pixel_type, self.image_shape):
             raise UserError(
                 f"images are {images.dtype} {list(images.shape[1:])}, those of D' "
-                f"{self.base.pixel_type} {list(self.image_shape)}; bring them into its form"
+                f"{self.pixel_type} {list(self.image_shape)}; bring them into its form"
             )
         self.index.check(rows, features)
         if self._restoring is not None:

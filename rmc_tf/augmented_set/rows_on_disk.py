@@ -55,21 +55,20 @@ class SearchedSet(abc.ABC):
       sources: [N'] uint8.
       origins: [N'] int64.
       targets: [N'] int32; -1 where none was aimed at.
+      image_shape: [H, W, C].
+      pixel_type: uint8 or float32, the stored form.
     """
 
     labels: np.ndarray
     sources: np.ndarray
     origins: np.ndarray
     targets: np.ndarray
+    image_shape: tuple[int, int, int]
+    pixel_type: np.dtype
 
     def __len__(self) -> int:
         """N'."""
         return len(self.labels)
-
-    @property
-    @abc.abstractmethod
-    def image_shape(self) -> tuple[int, int, int]:
-        """[H, W, C]."""
 
     @property
     def benign_rows(self) -> np.ndarray:
@@ -128,11 +127,14 @@ class AugmentedSet(SearchedSet):
     def _load(self) -> None:
         shards = self._shards
         self.folder = shards[0].parent
-        self._mapped = functools.lru_cache(_OPEN_AT_ONCE)(_images_of)
+        keeping = functools.lru_cache(_OPEN_AT_ONCE)
+        self._mapped = keeping(lambda shard: np.load(shard / "image.npy", mmap_mode="r"))
         labels, sources, origins, targets = (
             [np.load(shard / f"{name}.npy") for shard in shards]
             for name in ("label", "source", "origin", "target")
         )
+        first = self._mapped(shards[0])
+        self.image_shape, self.pixel_type = first.shape[1:], first.dtype
         self._begins = np.cumsum([0, *map(len, labels)])
         self.labels, self.sources = np.concatenate(labels), np.concatenate(sources)
         self.origins, self.targets = np.concatenate(origins), np.concatenate(targets)
@@ -176,18 +178,6 @@ class AugmentedSet(SearchedSet):
         return cls(shards, sources, made_from)
 
     @property
-    def pixel_type(self) -> np.dtype:
-        """uint8 or float32, the stored form."""
-        dtype: np.dtype = self._mapped(self._shards[0]).dtype
-        return dtype
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """[H, W, C]."""
-        shape: tuple[int, int, int] = self._mapped(self._shards[0]).shape[1:]
-        return shape
-
-    @property
     def shard_ranges(self) -> list[range]:
         """The rows of each shard."""
         return [range(*ends) for ends in itertools.pairwise(self._begins.tolist())]
@@ -201,12 +191,6 @@ class AugmentedSet(SearchedSet):
             mapped = self._mapped(self._shards[shard])
             images[chosen] = mapped[numbers[chosen] - self._begins[shard]]
         return images
-
-
-def _images_of(shard: pathlib.Path) -> np.ndarray:
-    """Returns the pixels of a shard, as a memory map."""
-    images: np.ndarray = np.load(shard / "image.npy", mmap_mode="r")
-    return images
 
 
 def write_shard(

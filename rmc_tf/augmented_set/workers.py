@@ -27,6 +27,11 @@ _PATIENCE = 10.0
 """Seconds in which a file of the driver's must come into sight: NFS remembers for some that a file
 wasn't there."""
 
+_LESS_MEMORY = (
+    "lower --config.augmented_set.batch_size or .shard_rows, or take fewer "
+    "--config.hardware.ray_workers"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -71,11 +76,7 @@ class Worker:
             return {"rows": 0, "refused": f"{error} ({where})"}
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
             line = f"{self._task.folder / work.shard}: memory ran out {where} ({first_line(error)})"
-            remedy = (
-                "lower --config.augmented_set.batch_size or .shard_rows, or take fewer "
-                "--config.hardware.ray_workers"
-            )
-            return {"rows": 0, "refused": f"{line}; {remedy}"}
+            return {"rows": 0, "refused": f"{line}; {_LESS_MEMORY}"}
         except OSError as error:
             what = error.filename or self._task.folder / work.shard
             line = f"{what}: {error.strerror or first_line(error)} {where}"
@@ -92,8 +93,7 @@ class Worker:
         if lost >= 5:  # Ray would go on for ever
             raise UserError(
                 f"{self._task.folder / work.shard}: {lost} workers were lost while they made it; "
-                "if memory was short, lower --config.augmented_set.batch_size or .shard_rows, or "
-                "take fewer --config.hardware.ray_workers; else run again"
+                f"if memory was short, {_LESS_MEMORY}; else run again"
             )
         # Another that does the same, believing this one lost, has another.
         own = private / f"{work.shard}.{uuid.uuid4().hex}"

@@ -35,10 +35,7 @@ class Journal:
     """Entries in order; after a kill, those that weren't forgotten are found again."""
 
     def __init__(self, folder: pathlib.Path) -> None:
-        """Opens the files of a folder, or begins without entries.
-
-        Args:
-          folder: exists.
+        """Opens the files of a folder that exists, or begins without entries.
 
         Raises:
           UserError: another process has it open.
@@ -114,8 +111,8 @@ class Journal:
         self._end = 0
 
     def _older_first(self) -> list[int]:
-        firsts = {file.fileno(): _first_number(file.fileno()) for file in self._files}
-        return sorted(firsts, key=firsts.__getitem__)
+        files = [file.fileno() for file in self._files]
+        return sorted(files, key=lambda file: next((number for number, _ in _read(file)), 0))
 
     def _forget(self, file: int) -> None:
         os.pwrite(file, bytes(_HEADER.size), 0)
@@ -136,10 +133,6 @@ def write_all(file: int, content: Buffer, place: int) -> int:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         left, place = left[written:], place + written
     return total
-
-
-def _first_number(file: int) -> int:
-    return next((number for number, _ in _read(file)), 0)
 
 
 def _read(file: int) -> Iterator[tuple[int, list[bytes]]]:

@@ -9,8 +9,7 @@ each piece shows its own progress while it lasts.
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -43,30 +42,16 @@ def progress(
 ) -> Iterator[Callable[[int], object]]:
     """Shows how far some work has come; yields a function to call with the units just done.
 
-    Args:
-      what: the work, as a reader would name it.
-      total: units in all.
-      done: units that an earlier run did; they don't count for the rate.
-      unit: the name of a unit, such as "image".
-      stream: where to write; standard error by default.
+    Of `total` units an earlier run did `done`: these don't count for the rate. A unit has a name,
+    such as "image". The stream is standard error by default.
     """
-    stream = sys.stderr if stream is None else stream
-    terminal = stream.isatty()
-    with tqdm(
-        desc=what,
-        total=total,
-        initial=done,
-        unit=f" {unit}s" if terminal else f"{unit}s",
-        miniters=1,
-        # Below another bar it goes when it is full; lines have no below.
-        leave=None,
-        position=None if terminal else 0,
-        bar_format=None
-        if terminal
-        else "{desc}: {n_fmt} of {total_fmt} {unit} "
-        "({percentage:.0f} %), {rate_fmt}, {remaining} left",
-        **_drawn_on(stream),
-    ) as bar:
+    stream = stream or sys.stderr
+    if stream.isatty():  # below another bar it goes when it is full
+        form: dict[str, Any] = {"unit": f" {unit}s", "leave": None}
+    else:
+        line = "{desc}: {n_fmt} of {total_fmt} {unit} ({percentage:.0f} %), {rate_fmt}, "
+        form = {"unit": f"{unit}s", "position": 0, "bar_format": line + "{remaining} left"}
+    with tqdm(desc=what, total=total, initial=done, miniters=1, **form, **_drawn_on(stream)) as bar:
         yield bar.update
 
 
@@ -82,7 +67,7 @@ def _drawn_on(stream: TextIO) -> dict[str, Any]:
     }
 
 
-class Overall:
+class Overall(contextlib.AbstractContextManager["Overall"]):
     """One display of many pieces of work, each as large as it is expected to cost."""
 
     def __init__(
@@ -94,17 +79,13 @@ class Overall:
         trust: float = 0.0,
         stream: TextIO | None = None,
     ) -> None:
-        """Shows that nothing is done yet.
+        """Shows that nothing is done yet of so many `pieces`, which the display calls cells.
 
-        Args:
-          what: the work, as a reader would name it.
-          expected: what all of it costs, in any unit: only proportions count.
-          pieces: how many there are; the display calls them cells.
-          trust: 0, or seconds of work that count as if they had been seen to take as long as is
-            expected; so the first pieces alone don't decide what time is said to be left.
-          stream: where to write; standard error by default.
+        What is `expected` may be in any unit: only proportions count. `trust` is 0, or seconds of
+        work that count as if they had been seen to take as long as is expected; so the first
+        pieces alone don't decide what time is said to be left.
         """
-        stream = sys.stderr if stream is None else stream
+        stream = stream or sys.stderr
         self._terminal = stream.isatty()
         self._what, self._pieces = what, pieces
         self._gone, self._worked, self._cost, self._trust = 0, 0, 0.0, trust
@@ -121,45 +102,32 @@ class Overall:
         if self._terminal:
             self._bar.refresh()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.close()
 
     @property
     def _title(self) -> str:
         return f"{self._what}, {self._gone} of {self._pieces} cells"
 
-    def done(self, expected: float) -> None:
-        """A piece of work is done."""
-        self._gone, self._worked = self._gone + 1, self._worked + 1
-        self._cost += expected
-        self._advance(expected)
-
-    def found(self, expected: float) -> None:
-        """A piece was done by an earlier run: it counts as done, and not for the rate."""
+    def done(self, expected: float, *, earlier: bool = False) -> None:
+        """A piece of work is done; one of an earlier run doesn't count for the rate."""
         self._gone += 1
-        self._advance(expected)
+        if not earlier:
+            self._worked += 1
+            self._cost += expected
+        self._bar.n += expected
+        self._redraw()
+        self._bar.update(0)
 
     def plan(self, expected: float, pieces: int) -> None:
         """There is more work than was planned, or less where `expected` is negative."""
         self._bar.total = max(self._bar.total + expected, self._bar.n)
         self._pieces += pieces
-        self._tell_left()
-        self._bar.set_description_str(self._title, refresh=False)
+        self._redraw()
 
-    def _advance(self, expected: float) -> None:
-        """Counts some work, and redraws the display when it is time to."""
-        self._bar.n += expected
+    def _redraw(self) -> None:
         self._tell_left()
         self._bar.set_description_str(self._title, refresh=False)
-        self._bar.update(0)
 
     def _tell_left(self) -> None:
         """Reckons the time left: what is expected of the rest, times how much slower work was."""

@@ -11,12 +11,7 @@ import numpy as np
 
 
 def derive_seed(seed: int, *purpose: object) -> int:
-    """Returns a seed in [0, 2**31) for `purpose`, independent of all others.
-
-    Args:
-      seed: the seed of the config.
-      *purpose: what the numbers are for, such as ("stream", "pgd").
-    """
+    """Returns a seed in [0, 2**31) for a purpose, such as ("stream", "pgd")."""
     text = "/".join(str(part) for part in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") % 2**31
 

@@ -119,11 +119,8 @@ def committing(
 ) -> Iterator[pathlib.Path]:
     """Makes an artefact: yields a folder to fill, and commits it when the block ends well.
 
-    Args:
-      path: where the artefact shall be; its parents are created.
-      kind: what it is, such as "augmented set shard".
-      fingerprint: of all that made it.
-      details: anything a reader should know without opening the files.
+    Parents of its path are created. Its details are what a reader should know without opening
+    the files.
 
     Raises:
       ArtefactError: there is something at `path` already.
@@ -136,33 +133,24 @@ def committing(
     beside.mkdir(parents=True)
     try:
         yield beside
-        _seal(beside, kind, fingerprint, dict(details or {}))
+        files = sorted(file for file in beside.rglob("*") if file.is_file())
+        for file in files:
+            flush(file)
+        sealed = {
+            file.relative_to(beside).as_posix(): {
+                "bytes": file.stat().st_size,
+                "sha256": checksum(file),
+            }
+            for file in files
+        }
+        marker = {"kind": kind, "fingerprint": fingerprint, "details": dict(details or {})}
+        write_json(beside / _MARKER, marker | {"files": sealed})
         beside.rename(path)
     except BaseException as error:
         shutil.rmtree(beside, ignore_errors=True)
         if isinstance(error, OSError) and error.errno is None:  # NumPy's, on a full disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
-
-
-def _seal(folder: pathlib.Path, kind: str, fingerprint: str, details: dict[str, Any]) -> None:
-    """Flushes all files of a folder, and marks it as done."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    marker = {
-        "kind": kind,
-        "fingerprint": fingerprint,
-        "details": details,
-        "files": {
-            file.relative_to(folder).as_posix(): {
-                "bytes": file.stat().st_size,
-                "sha256": checksum(file),
-            }
-            for file in files
-        },
-    }
-    for file in files:
-        flush(file)
-    write_json(folder / _MARKER, marker)
 
 
 def put_in_place(made: pathlib.Path, path: pathlib.Path) -> None:
@@ -201,10 +189,7 @@ def check(path: pathlib.Path, *, kind: str, fingerprint: str | None = None) -> d
     try:
         marker = json.loads((path / _MARKER).read_text())
         found, made_from = marker["kind"], marker["fingerprint"]
-        files = {
-            name: (int(file["bytes"]), str(file["sha256"]))
-            for name, file in marker["files"].items()
-        }
+        files = {n: (int(f["bytes"]), str(f["sha256"])) for n, f in marker["files"].items()}
         details = dict(marker["details"])
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ArtefactError(f"{path / _MARKER}: truncated or not one of ours; {remedy}") from None

@@ -3,7 +3,7 @@
 import pathlib
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +11,11 @@ Value = bool | int | float | str
 """What a hyperparameter may be."""
 
 
-class Traces(Protocol):
-    """A writer of numbers and pictures over time."""
+class Traces:
+    """A writer of numbers and pictures over time. This one keeps nothing."""
 
-    @property
-    def enabled(self) -> bool:
-        """Whether anything is kept; if not, nothing need be computed only to be traced."""
+    enabled = False
+    """Whether anything is kept; if not, nothing need be computed only to be traced."""
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """Writes one number."""
@@ -26,42 +25,20 @@ class Traces(Protocol):
 
     def wants_image(self, step: int) -> bool:
         """Says whether a picture at this step would be kept."""
+        del step
+        return False
 
     def outcome(self, hparams: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
         """Writes what a run was made with, and what came of it: a line of the tab HPARAMS."""
 
 
-class NoTraces:
-    """Keeps nothing."""
-
-    enabled = False
-
-    def scalar(self, name: str, value: float, step: int) -> None:
-        """Does nothing."""
-
-    def image(self, name: str, image: np.ndarray, step: int) -> None:
-        """Does nothing."""
-
-    def wants_image(self, step: int) -> bool:
-        """False."""
-        return False
-
-    def outcome(self, hparams: Mapping[str, Value], metrics: Mapping[str, float]) -> None:
-        """Does nothing."""
-
-
-class TensorBoardTraces:
+class TensorBoardTraces(Traces):
     """Writes TensorBoard event files."""
 
     enabled = True
 
     def __init__(self, folder: pathlib.Path, image_every: int = 0) -> None:
-        """Prepares to write; a new event file is opened with the first trace.
-
-        Args:
-          folder: of one TensorBoard run.
-          image_every: every how many steps a picture is kept; 0: never.
-        """
+        """Prepares to write one run; a picture is kept every so many steps, or never with 0."""
         import tensorflow as tf
 
         self._summary = tf.summary
@@ -73,17 +50,17 @@ class TensorBoardTraces:
         return self._summary.create_file_writer(str(self._folder))
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """Writes one number."""
+        """See `Traces`."""
         with self._writer.as_default(step=step):
             self._summary.scalar(name, value)
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
-        """Writes one picture, [H, W, 1 or 3] float32 in [0, 1]."""
+        """See `Traces`."""
         with self._writer.as_default(step=step):
             self._summary.image(name, image[None])
 
     def wants_image(self, step: int) -> bool:
-        """Says whether a picture at this step would be kept."""
+        """See `Traces`."""
         return self._image_every > 0 and step % self._image_every == 0
 
     def outcome(self, hparams: Mapping[str, Value], metrics: Mapping[str, float]) -> None:

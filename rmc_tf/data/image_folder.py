@@ -5,7 +5,6 @@ Files are read when they are asked for; only their names are held.
 
 import os
 import pathlib
-from collections.abc import Iterator
 
 import numpy as np
 import PIL.Image
@@ -14,22 +13,18 @@ from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.common.storage import files_fingerprint, fingerprint
 from rmc_tf.config import DatasetConfig
 from rmc_tf.data import images as pixels
-from rmc_tf.data.rows import Batch
+from rmc_tf.data.rows import Batch, LabelledRows
 
 _ENDINGS = (".jpeg", ".jpg", ".png")
 
 
-class FolderSplit:
-    """The images below one folder; see `LabelledRows`. Rows are ordered by class, then by name."""
+class FolderSplit(LabelledRows):
+    """The images below one folder; rows are ordered by class, then by name."""
 
     def __init__(self, folder: pathlib.Path, class_names: tuple[str, ...], side: int, shorter: int):
-        """Lists the files.
+        """Lists the files of the folder, which has one folder a class, and needn't have all.
 
-        Args:
-          folder: holds one folder a class.
-          class_names: of the classes 0, 1, …; the folder needn't have all.
-          side: of the images, in pixels.
-          shorter: as `DatasetConfig.resize_shorter`.
+        Images are brought to `side` pixels a side; `shorter` is `DatasetConfig.resize_shorter`.
 
         Raises:
           UserError: no image, or a class that isn't among the names.
@@ -45,7 +40,8 @@ class FolderSplit:
         for name in _folders(folder):
             if name not in codes:
                 raise UserError(f"{folder / name}: a class without training images; remove it")
-            files = sorted(e.path for e in os.scandir(folder / name) if _is_image(e.name))
+            every = os.scandir(folder / name)
+            files = sorted(e.path for e in every if e.name.lower().endswith(_ENDINGS))
             self._files += files
             labels += [codes[name]] * len(files)
         if not labels:
@@ -59,29 +55,12 @@ class FolderSplit:
         stored = files_fingerprint([pathlib.Path(file) for file in self._files])
         self.fingerprint = fingerprint(names, stored, list(class_names), side, shorter)
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yields all rows in order, `batch_size` at a time.
-
-        Raises:
-          UserError: a file is no image that can be read.
-        """
-        for begin in range(0, self.num_rows, batch_size):
-            yield self.rows(np.arange(begin, min(begin + batch_size, self.num_rows)))
-
     def rows(self, numbers: np.ndarray) -> Batch:
-        """Returns rows by their numbers, each read from its file.
-
-        Raises:
-          UserError: a file is no image that can be read.
-        """
+        """See `LabelledRows`; each is read from its file."""
         images = np.empty((len(numbers), *self.image_shape), np.uint8)
         for place, number in enumerate(numbers):
             images[place] = self._image(self._files[number])
         return Batch(images, self._labels[numbers], np.asarray(numbers, np.int64))
-
-    def arrays(self) -> Batch:
-        """Returns the whole split in memory."""
-        return self.rows(np.arange(self.num_rows))
 
     def _image(self, file: str) -> np.ndarray:
         try:
@@ -122,7 +101,3 @@ def open_splits(config: DatasetConfig) -> tuple[str, tuple[str, ...], FolderSpli
 
 def _folders(folder: pathlib.Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(_ENDINGS)

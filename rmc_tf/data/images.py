@@ -22,12 +22,9 @@ def to_float(images: Array) -> Array:
 
 
 def check_images(images: Array, image_shape: tuple[int, ...], source: str) -> None:
-    """Refuses what isn't a batch of images.
+    """Refuses what isn't images [B, H, W, C] of a network's shape [H, W, C], float32 in [0, 1].
 
-    Args:
-      images: expected [B, H, W, C], float32 in [0, 1].
-      image_shape: [H, W, C] of the network.
-      source: where the images came from, for the message.
+    `source` says in the message where they came from.
 
     Raises:
       UserError: wrong type, shape or range, or NaN.
@@ -49,13 +46,9 @@ def check_images(images: Array, image_shape: tuple[int, ...], source: str) -> No
 
 
 def check_labels(labels: Array, num_classes: int, source: str, first_row: int = 0) -> None:
-    """Refuses labels that are not integers in 0..num_classes-1.
+    """Refuses labels that are not [N] integers in 0..num_classes-1.
 
-    Args:
-      labels: expected [N].
-      num_classes: number of labels.
-      source: where they came from, for the message.
-      first_row: number of the first of them, for the message.
+    `source` says in the message where they came from; the first of them is row `first_row`.
 
     Raises:
       UserError: wrong type or shape, or out of range; the first bad row is named.

@@ -4,9 +4,10 @@ A row's number is its position. Arrays that a program has in memory anyway are
 rows by `ArraySplit`.
 """
 
+import abc
 import hashlib
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,41 +27,44 @@ class Batch(NamedTuple):
     """[B] int64, positions in the split."""
 
 
-class LabelledRows(Protocol):
-    """D, or a test set: labelled images in a fixed order."""
+class LabelledRows(abc.ABC):
+    """D, or a test set: labelled images in a fixed order.
 
-    @property
-    def source(self) -> str:
-        """What it is, for messages."""
+    Attributes:
+      source: what it is, for messages.
+      num_rows: |D|.
+      num_classes: number of labels.
+      image_shape: [H, W, C].
+      pixels: how they are stored: "uint8" or "float32".
+      fingerprint: changes with the rows.
+    """
 
-    @property
-    def num_rows(self) -> int:
-        """|D|."""
+    source: str
+    num_rows: int
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    pixels: str
+    fingerprint: str
 
-    @property
-    def num_classes(self) -> int:
-        """Number of labels."""
+    @abc.abstractmethod
+    def rows(self, numbers: np.ndarray) -> Batch:
+        """Returns rows by their numbers, [n] integers in 0..|D|-1, in the order asked for.
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """[H, W, C]."""
-
-    @property
-    def pixels(self) -> str:
-        """How pixels are stored: "uint8" or "float32"."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with the rows."""
+        Raises:
+          UserError: a row can't be read, or isn't an image with a label.
+        """
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yields all rows in order, `batch_size` at a time."""
+        """Yields all rows in order, `batch_size` at a time; raises what `rows` does."""
+        for begin in range(0, self.num_rows, batch_size):
+            yield self.rows(np.arange(begin, min(begin + batch_size, self.num_rows)))
 
-    def rows(self, numbers: np.ndarray) -> Batch:
-        """Returns rows by their numbers, [n] integers in 0..|D|-1, in the order asked for."""
+    def arrays(self) -> Batch:
+        """Returns all rows in memory; raises what `rows` does."""
+        return next(self.batches(self.num_rows))
 
 
-class ArraySplit:
+class ArraySplit(LabelledRows):
     """Rows that are in memory already."""
 
     def __init__(
@@ -89,17 +93,12 @@ class ArraySplit:
         self.source = source
         self.num_rows = len(images)
         self.num_classes = num_classes
-        self.image_shape: tuple[int, int, int] = images.shape[1:]
+        self.image_shape = images.shape[1:]
         self.pixels = images.dtype.name
         self._all = Batch(images, labels.astype(np.int32), np.arange(len(images)))
         digest = hashlib.sha256(images.tobytes()).hexdigest()
         self.fingerprint = fingerprint(digest, self._all.labels.tolist(), num_classes)
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yields all rows in order, `batch_size` at a time."""
-        for begin in range(0, self.num_rows, batch_size):
-            yield Batch(*(array[begin : begin + batch_size] for array in self._all))
-
     def rows(self, numbers: np.ndarray) -> Batch:
-        """Returns rows by their numbers."""
+        """See `LabelledRows`."""
         return Batch(*(array[numbers] for array in self._all))

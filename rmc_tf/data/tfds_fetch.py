@@ -35,8 +35,7 @@ def builder(config: DatasetConfig) -> Any:
         builder = tfds.builder(config.name, try_gcs=False, **where)
     except (tfds.core.registered.DatasetNotFoundError, ValueError, AssertionError) as error:
         raise UserError(
-            f"--config.dataset.name={config.name}: TFDS doesn't know it "
-            f"({first_line(error)}); "
+            f"--config.dataset.name={config.name}: TFDS doesn't know it ({first_line(error)}); "
             "see its catalogue, or make a data set from raw files by tools/prepare_dataset.py"
         ) from None
     remedy = (
@@ -56,10 +55,8 @@ def builder(config: DatasetConfig) -> Any:
     except Exception as error:  # TFDS and its downloaders raise dozens of types
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
-        raise UserError(
-            f"--config.dataset.name={config.name}: preparing it failed "
-            f"({first_line(error)}); {remedy}"
-        ) from error
+        failed = f"preparing it failed ({first_line(error)}); {remedy}"
+        raise UserError(f"--config.dataset.name={config.name}: {failed}") from error
     return builder
 
 

@@ -14,12 +14,15 @@ from rmc_tf.common.storage import files_fingerprint, fingerprint
 from rmc_tf.config import DatasetConfig
 from rmc_tf.data import images as pixels
 from rmc_tf.data import tfds_fetch
-from rmc_tf.data.rows import Batch
+from rmc_tf.data.rows import Batch, LabelledRows
 
 
-@dataclasses.dataclass(frozen=True)
-class TfdsSplit:
-    """The rows of one split of a TFDS data set; see `LabelledRows`."""
+@dataclasses.dataclass(eq=False)
+class TfdsSplit(LabelledRows):
+    """The rows of one split of a TFDS data set; see `LabelledRows`.
+
+    Its fingerprint changes with the data set, its version, its size, and that of its images.
+    """
 
     source: str
     num_rows: int
@@ -27,17 +30,12 @@ class TfdsSplit:
     image_shape: tuple[int, int, int]
     pixels: str
     fingerprint: str
-    """Changes with the data set, its version, its size, and the size of its images."""
     _builder: Any = dataclasses.field(repr=False)
     _split: str = dataclasses.field(repr=False)
     _shorter: int = dataclasses.field(repr=False)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yields all rows in order, `batch_size` at a time.
-
-        Raises:
-          UserError: a label or pixel is out of range, or a shape is not the data set's.
-        """
+        """See `LabelledRows`; in one pass over the stored examples."""
         images: list[np.ndarray] = []
         labels: list[int] = []
         begin = 0
@@ -52,13 +50,9 @@ class TfdsSplit:
             yield self._batch(images, labels, begin)
 
     def rows(self, numbers: np.ndarray) -> Batch:
-        """Returns rows by their numbers: at random from ArrayRecord, else in a pass over all.
-
-        Raises:
-          UserError: as for `batches`.
-        """
+        """See `LabelledRows`: at random from ArrayRecord, else in a pass over all."""
         if not self._random_access:
-            return _picked(self, numbers)
+            return self._picked(numbers)
         keys = _keys(self._builder.info)
         with self._readable():
             source = self._builder.as_data_source(self._split)
@@ -67,9 +61,14 @@ class TfdsSplit:
         batch = self._batch(images, [int(example[keys[1]]) for example in examples], 0)
         return batch._replace(rows=np.asarray(numbers, np.int64))
 
-    def arrays(self) -> Batch:
-        """Returns the whole split in memory."""
-        return next(self.batches(self.num_rows))
+    def _picked(self, numbers: np.ndarray) -> Batch:
+        images = np.empty((len(numbers), *self.image_shape), self.pixels)
+        labels = np.empty(len(numbers), np.int32)
+        for batch in self.batches(1024):
+            wanted = np.flatnonzero((numbers >= batch.rows[0]) & (numbers <= batch.rows[-1]))
+            inside = numbers[wanted] - batch.rows[0]
+            images[wanted], labels[wanted] = batch.images[inside], batch.labels[inside]
+        return Batch(images, labels, np.asarray(numbers, np.int64))
 
     def _batch(self, images: Sequence[np.ndarray], labels: Sequence[int], begin: int) -> Batch:
         batch = Batch(
@@ -116,17 +115,6 @@ class TfdsSplit:
         if image.shape == self.image_shape and not self._shorter:
             return image
         return pixels.resized(image, self.image_shape[0], self._shorter)
-
-
-def _picked(split: TfdsSplit, numbers: np.ndarray) -> Batch:
-    """Returns rows by their numbers, in one pass over the split."""
-    images = np.empty((len(numbers), *split.image_shape), split.pixels)
-    labels = np.empty(len(numbers), np.int32)
-    for batch in split.batches(1024):
-        wanted = np.flatnonzero((numbers >= batch.rows[0]) & (numbers <= batch.rows[-1]))
-        inside = numbers[wanted] - batch.rows[0]
-        images[wanted], labels[wanted] = batch.images[inside], batch.labels[inside]
-    return Batch(images, labels, np.asarray(numbers, np.int64))
 
 
 def open_splits(config: DatasetConfig) -> tuple[str, tuple[str, ...], TfdsSplit, TfdsSplit]:

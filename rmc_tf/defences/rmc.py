@@ -17,7 +17,7 @@ from rmc_tf.augmented_set.rows_on_disk import Rows, SearchedSet
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed, generator
-from rmc_tf.common.traces import NoTraces, Traces
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import EarlyStopConfig, RMCConfig, with_profile
 from rmc_tf.data.augmentation import augment
 from rmc_tf.data.images import check_images
@@ -71,7 +71,7 @@ class RMC:
         self._adapted = self._adaptation.classifier  # θ* of Algorithm 1, which moves
         self._state = RMCState(self._adaptation, seed)
         self._distance_from_static = distance_between(self._adapted, classifier)
-        self.traces = traces or NoTraces()
+        self.traces = traces or Traces()
         self._lock = threading.RLock()  # calibrate may be called in the background
 
     @property

@@ -85,14 +85,14 @@ class Artefacts:
         """f(·; θ*) of that name, trained or the user's own."""
         key, known = self._made_of(name), self._shared.classifiers
         if key not in known:
-            known[key] = trained.network(
-                name,
+            networks = trained.Networks(
                 self._config,
                 self.dataset,
-                folder=self._workdir / "train",
-                say=self._say,
-                traces=lambda fingerprint: self._traces_of(f"train-{name}", fingerprint),
+                self._workdir / "train",
+                self._say,
+                lambda fingerprint: self._traces_of(f"train-{name}", fingerprint),
             )
+            known[key] = networks.get(name)
         return known[key]
 
     def _made_of(self, name: str) -> str:

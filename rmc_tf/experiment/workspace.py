@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
-from rmc_tf.common.traces import NoTraces, TensorBoardTraces, Traces
+from rmc_tf.common.traces import TensorBoardTraces, Traces
 from rmc_tf.config import ExperimentConfig
 
 
@@ -23,7 +23,7 @@ class Workspace:
         """Returns where something is traced, if anything is."""
         traces = self.config.traces
         if not traces.enabled:
-            return NoTraces()
+            return Traces()
         return TensorBoardTraces(
             self.folder / "traces" / f"{name}-{fingerprint}", traces.image_every
         )

@@ -17,7 +17,8 @@ import tensorflow as tf
 from rmc_tf.common.errors import UserError, did_you_mean, first_line
 from rmc_tf.common.storage import fingerprint
 from rmc_tf.config.network import check_model_file
-from rmc_tf.data.images import check_images
+from rmc_tf.data.images import check_images, to_float
+from rmc_tf.data.rows import LabelledRows
 
 
 class Classifier:
@@ -40,13 +41,9 @@ class Classifier:
         *,
         jit_compile: bool = False,
     ) -> None:
-        """Wraps a network.
+        """Wraps a functional or Sequential network, which messages call by its `source`.
 
-        Args:
-          model: functional or Sequential; one input [B, H, W, C], one output [B, classes].
-          feature_layer: the name of one of its layers.
-          source: where the network came from, for messages.
-          jit_compile: as above.
+        It has one input [B, H, W, C] and one output [B, classes].
 
         Raises:
           UserError: an input or output of another shape, or no such layer.
@@ -145,8 +142,7 @@ class Classifier:
     def split(self, layer: str) -> tuple[keras.Model | None, keras.Model]:
         """Returns the network up to a layer and from there on; they share its weights.
 
-        Args:
-          layer: its name; empty: (None, the network).
+        Without the name of a layer it is (None, the network).
 
         Raises:
           UserError: no such layer, or there is another way from the images to the logits.
@@ -176,11 +172,9 @@ class Classifier:
         return fingerprint(self.model.to_json(), weights.hexdigest(), self.jit_compile)
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns f(x; θ), [B, classes] float32; differentiable.
+        """Returns f(x; θ), [B, classes] float32, of images [B, H, W, C] in [0, 1]; differentiable.
 
-        Args:
-          images: [B, H, W, C] float32 in [0, 1].
-          training: whether batch normalisation and dropout act as in training.
+        With `training` batch normalisation and dropout act as in training.
         """
         return tf.cast(self.model(images, training=training), tf.float32)
 
@@ -198,27 +192,23 @@ class Classifier:
         features, logits = zip(*parts, strict=True)
         return np.concatenate(features), np.concatenate(logits)
 
-    def check_for(self, num_classes: int, image_shape: tuple[int, ...], images: np.ndarray) -> None:
-        """Refuses a network that doesn't fit the data set.
-
-        Args:
-          num_classes: of the data set.
-          image_shape: of the data set, [H, W, C].
-          images: [B, H, W, C] float32, some rows of it.
+    def check_for(self, rows: LabelledRows) -> None:
+        """Refuses a network that doesn't fit a data set, of which some rows are read.
 
         Raises:
           UserError: shapes differ, or the outputs are not finite logits.
         """
-        if self.image_shape != tuple(image_shape):
+        if self.image_shape != tuple(rows.image_shape):
             raise UserError(
                 f"{self.source}: takes images {list(self.image_shape)}, the data set's are "
-                f"{list(image_shape)}; choose another model or --config.dataset.image_size"
+                f"{list(rows.image_shape)}; choose another model or --config.dataset.image_size"
             )
-        if self.num_classes != num_classes:
+        if self.num_classes != rows.num_classes:
             raise UserError(
                 f"{self.source}: returns {self.num_classes} outputs, "
-                f"the data set has {num_classes} classes; choose a model trained for it"
+                f"the data set has {rows.num_classes} classes; choose a model trained for it"
             )
+        images = to_float(next(rows.batches(64)).images)
         check_images(images, self.image_shape, "rows of the data set")
         _, outputs = self.forward(images)
         if not np.isfinite(outputs).all():

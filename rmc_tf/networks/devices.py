@@ -20,10 +20,8 @@ def share_gpus() -> None:
 def share_cores(hardware: HardwareConfig) -> None:
     """Gives each operation so many threads, and runs as many operations at once as there are cores.
 
-    Where TensorFlow has begun already, as in a program of the user's own, it stays as it is.
-
-    Args:
-      hardware: `threads_per_operation`; 0: TensorFlow's choice, which is all cores for each.
+    Where TensorFlow has begun already, as in a program of the user's own, it stays as it is, and
+    with `threads_per_operation` of 0: TensorFlow then takes all cores for each.
     """
     threads = hardware.threads_per_operation
     if not threads:

@@ -61,7 +61,7 @@ class _TableProgress:
         if self._found:
             # What this process has computed for a table before was not there before.
             self._counts.reused |= {self._path} - self._counts.computed
-            self._overall.found(cost)
+            self._overall.done(cost, earlier=True)
             return
         self._counts.computed.add(self._path)
         self._overall.done(cost)

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from rmc_tf.config import IndexConfig
+from rmc_tf.search import searchers
 from rmc_tf.search.vectors import Vectors
 
 
@@ -66,6 +67,19 @@ class Search(abc.ABC):
         differences = self.vectors.at(candidates)
         differences -= query
         return first(k, candidates, np.einsum("ij,ij->i", differences, differences))
+
+
+class Float32Search(Search):
+    """A search that ScaNN does in float32 vectors, by a tree or exactly; moved rows move in it."""
+
+    def __init__(self, features: np.ndarray, k: int, config: IndexConfig) -> None:
+        super().__init__(features, k, config)
+        self._scann = searchers.searcher(features, k, config, tree=self.kind == "tree")
+
+    def move(self, rows: np.ndarray, vectors: np.ndarray) -> None:
+        """See `Search`."""
+        searchers.upsert(self._scann, rows, vectors)
+        super().move(rows, vectors)
 
 
 def first(k: int, rows: np.ndarray, squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,28 +2,18 @@
 
 import numpy as np
 
-from rmc_tf.config import IndexConfig
 from rmc_tf.search import searchers
-from rmc_tf.search.base import Search, first
+from rmc_tf.search.base import Float32Search, first
 
 
-class ExactSearch(Search):
+class ExactSearch(Float32Search):
     """Scores every row; a row that moves is moved in ScaNN, some 10 µs a row."""
 
     kind = "exact"
 
-    def __init__(self, features: np.ndarray, k: int, config: IndexConfig) -> None:
-        super().__init__(features, k, config)
-        self._scann = searchers.searcher(features, k, config, tree=False)
-
     def nearest(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """See `Search`."""
         return first(k, *self._scann.search(query, final_num_neighbors=k))
-
-    def move(self, rows: np.ndarray, vectors: np.ndarray) -> None:
-        """See `Search`."""
-        searchers.upsert(self._scann, rows, vectors)
-        super().move(rows, vectors)
 
     def move_back(self) -> bool:
         """See `Search`."""

@@ -82,8 +82,7 @@ class FeatureIndex:
         """Builds an index.
 
         Args:
-          features: [N, d] float32; only read, also by `update`. A memory map isn't copied, but
-            for what ScaNN keeps.
+          features: [N, d] float32; only read, also by `update`. A memory map isn't copied.
           config: exact, tree or quantised, the memory for it, and the bar for recall.
           k: the K that will be asked for; recall is measured at it.
           rows: [N] the numbers that `search` returns; by default 0 to N-1.
@@ -157,12 +156,7 @@ class FeatureIndex:
                 return recall
 
     def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the rows [k] and Euclidean distances [k] of the nearest vectors, nearest first.
-
-        Args:
-          query: [d] float32.
-          k: at most the number of rows.
-        """
+        """Returns the k rows nearest to a query [d] float32, and Euclidean distances, in order."""
         found, squared = self.method.nearest(query, k)
         return self._rows[found], np.sqrt(np.maximum(squared, 0))
 
@@ -172,11 +166,7 @@ class FeatureIndex:
         return len(self.method.vectors.moved)
 
     def update(self, rows: np.ndarray, features: np.ndarray) -> None:
-        """Moves rows to other vectors, in place; the next search finds them there.
-
-        Args:
-          rows: [n] numbers as `search` returns them, each once.
-          features: [n, d] float32, their new vectors.
+        """Moves rows ([n] numbers as `search` returns them, each once) to features [n, d] float32.
 
         Raises:
           UserError: a feature is not finite, or of another size; nothing has changed then.

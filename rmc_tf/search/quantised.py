@@ -9,10 +9,10 @@ which one at a time fits in what the budget leaves, and each becomes a searcher 
 own: an exhaustive one where exact search would be quick enough, else a tree.
 """
 
+import functools
 import itertools
 
 import numpy as np
-from scann.scann_ops.py.scann_ops_pybind import ScannSearcher
 
 from rmc_tf.config import IndexConfig
 from rmc_tf.search import searchers
@@ -45,13 +45,11 @@ class QuantisedSearch(Search):
         self._widenings = 0
         count = -(-size // rows_of_a_piece(size, dimensions, config))
         ends = [size * number // count for number in range(count + 1)]  # all alike in size
+        build = functools.partial(searchers.searcher, tree=self._in_trees, quantised=True)
         self._pieces = [
-            (begin, end - begin, self._built(features[begin:end], k, config))
+            (begin, end - begin, build(features[begin:end], k, config))
             for begin, end in itertools.pairwise(ends)
         ]
-
-    def _built(self, rows: np.ndarray, k: int, config: IndexConfig) -> ScannSearcher:
-        return searchers.searcher(rows, k, config, tree=self._in_trees, quantised=True)
 
     def nearest(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """See `Search`."""

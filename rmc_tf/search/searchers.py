@@ -30,9 +30,7 @@ LEAST_PIECE = 16_384
 def blocks(features: np.ndarray, rows: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """Yields all rows of features [N, d], some at a time, each time with the first one's number.
 
-    Args:
-      features: a memory map is read a block at a time.
-      rows: at once; None: so many as make 64 MB.
+    At a time these are so many `rows`; None: as many as make 64 MB.
     """
     rows = rows or max(1, _AT_ONCE // features.shape[1])
     for begin in range(0, len(features), rows):
@@ -40,11 +38,7 @@ def blocks(features: np.ndarray, rows: int | None = None) -> Iterator[tuple[int,
 
 
 def check_finite(features: np.ndarray, rows: np.ndarray | None = None) -> None:
-    """Refuses features [N, d] that ScaNN would abort the process for.
-
-    Args:
-      features: to check.
-      rows: [N] their numbers; None: 0 to N-1.
+    """Refuses features [N, d] of rows [N], by default 0 to N-1, that ScaNN would abort for.
 
     Raises:
       UserError: one is NaN or infinite; its row is named.
@@ -76,12 +70,7 @@ def nearest(features: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
 
 
 def _nearest_so_far(
-    found: np.ndarray,
-    least: np.ndarray,
-    wanted: np.ndarray,
-    begin: int,
-    block: np.ndarray,
-    k: int,
+    found: np.ndarray, least: np.ndarray, wanted: np.ndarray, begin: int, block: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns rows and squared distances, less |query|², of the k nearest in a block and before.
 
@@ -164,14 +153,9 @@ def choose(rows: int, dimensions: int, config: IndexConfig) -> tuple[str, str]:
 def searcher(
     features: np.ndarray, k: int, config: IndexConfig, *, tree: bool, quantised: bool = False
 ) -> scann_ops_pybind.ScannSearcher:
-    """Returns ScaNN's searcher over features [N, d].
+    """Returns ScaNN's searcher over a copy of features [N, d]; it finds k if it isn't told else.
 
-    Args:
-      features: they are copied.
-      k: how many neighbours a search returns if it isn't told.
-      config: how many leaves of a tree are searched.
-      tree: of √N leaves; else every row is scored.
-      quantised: scored by a byte a number; else in float32.
+    It goes through a tree of √N leaves or scores every row, by a byte a number or in float32.
     """
     builder = scann_ops_pybind.builder(features, k, "squared_l2")
     if tree:

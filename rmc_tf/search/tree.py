@@ -2,15 +2,13 @@
 
 import numpy as np
 
-from rmc_tf.config import IndexConfig
-from rmc_tf.search import searchers
-from rmc_tf.search.base import Search
+from rmc_tf.search.base import Float32Search
 
 _SPARE = 32
 """More rows than asked for that ScaNN is asked for; see `TreeSearch`."""
 
 
-class TreeSearch(Search):
+class TreeSearch(Float32Search):
     """Scores the rows of some leaves; a row that moves goes to the leaf that is nearest now.
 
     The last bit of ScaNN's distances depends on the order in which rows came into their leaf. So
@@ -19,19 +17,10 @@ class TreeSearch(Search):
 
     kind = "tree"
 
-    def __init__(self, features: np.ndarray, k: int, config: IndexConfig) -> None:
-        super().__init__(features, k, config)
-        self._scann = searchers.searcher(features, k, config, tree=True)
-
     def nearest(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """See `Search`."""
         found, _ = self._scann.search(query, final_num_neighbors=k + _SPARE)
         return self._nearest_of(np.asarray(found), query, k)
-
-    def move(self, rows: np.ndarray, vectors: np.ndarray) -> None:
-        """See `Search`."""
-        searchers.upsert(self._scann, rows, vectors)
-        super().move(rows, vectors)
 
     def move_back(self) -> bool:
         """See `Search`; rows that are moved back may come into another leaf than they had."""

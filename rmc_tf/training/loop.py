@@ -35,18 +35,11 @@ def train(
     traces: Traces,
     devices: Literal["one", "all"] = "one",
 ) -> None:
-    """Trains a classifier in place, from the checkpoint if there is one.
+    """Trains a classifier in place, from the checkpoint if there is one: it is written each epoch.
 
-    Args:
-      classifier: its weights are changed.
-      images: D, [N, H, W, C] as stored (uint8 or float32).
-      labels: [N] int32.
-      config: epochs, batch size, learning rate, augmentation, loss.
-      attack_models: where an adversarial loss finds its attack.
-      seed: of the order of the rows, of the augmentation, and of attacks and projections.
-      checkpoint: a file, written after each epoch; a killed training goes on from it.
-      traces: told the loss and the training accuracy of each epoch.
-      devices: as in `HardwareConfig`.
+    D is images [N, H, W, C] as stored (uint8 or float32), and labels [N] int32. The seed is of the
+    order of the rows, of the augmentation, and of attacks and projections. Traces are told the loss
+    and the training accuracy of each epoch.
 
     Raises:
       ArtefactError: the checkpoint is damaged.
@@ -55,8 +48,7 @@ def train(
     trainer = _Trainer(classifier, config, len(images), attack_models or {}, devices)
     first = trainer.restore(checkpoint) if checkpoint.exists() else 0
     batches = -(-len(images) // config.batch_size)
-    done = first * batches
-    with progress("training", config.epochs * batches, done, "step") as advance:
+    with progress("training", config.epochs * batches, first * batches, "step") as advance:
         for epoch in range(first, config.epochs):
             random = generator(seed, "epoch", epoch)
             order = random.permutation(len(images))

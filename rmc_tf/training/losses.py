@@ -30,10 +30,7 @@ def build(
 ) -> Loss:
     """Returns the loss that a config names, differentiable in the classifier's weights.
 
-    Args:
-      config: which, and its settings.
-      classifier: in training mode for L; attacked in inference mode, as it is deployed.
-      attack_models: where `config.attack` is found.
+    The classifier is in training mode for L, and attacked in inference mode, as it is deployed.
 
     Raises:
       UserError: no attack model has that name.
@@ -117,14 +114,11 @@ def squared_jacobian(
     projections: int,
     seed: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the logits [B, K], and ‖J‖²_F of each image [B], or ‖PJ‖²_F where centred.
+    """Returns the logits [B, K] of images [B, H, W, C], and ‖J‖²_F of each [B], or ‖PJ‖²_F.
 
-    Args:
-      network: images to logits.
-      images: [B, H, W, C].
-      centred: whether the mean over the classes is taken away from the rows of J.
-      projections: how many random directions estimate it; 0: exactly.
-      seed: [2] int32, of the directions.
+    It is ‖PJ‖²_F where `centred`: then the mean over the classes is taken away from the rows of J.
+    With 0 projections it is exact; else so many random directions, by the seed ([2] int32),
+    estimate it.
     """
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(images)

@@ -49,8 +49,7 @@ def own_rows(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 def put_back(source: Classifier, target: Classifier) -> None:
     """Gives a classifier the weights, and all other state, of its mirrored copy."""
-    pairs = zip(target.model.variables, source.model.variables, strict=True)
-    for one, other in pairs:
+    for one, other in zip(target.model.variables, source.model.variables, strict=True):
         one.assign(other.numpy())
 
 

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from rmc_tf.augmented_set import features, preparation, workers
 from rmc_tf.augmented_set.distributed import Distributed, engine
-from rmc_tf.augmented_set.engine import Advance, Engine, Job, Local, Some, Work
+from rmc_tf.augmented_set.engine import Advance, Engine, Job, Some, Work
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.augmented_set.workers import Task, Worker
 from rmc_tf.common import storage
@@ -51,7 +51,7 @@ def sixty(digits: Dataset) -> rows.ArraySplit:
     return rows.ArraySplit(batch.images, batch.labels, 10)
 
 
-class Counted:
+class Counted(Engine):
     """An engine that notes which shards it is asked for."""
 
     def __init__(self, engine: Engine) -> None:
@@ -91,7 +91,7 @@ class Gated:
 
 
 @dataclasses.dataclass(frozen=True)
-class Gating:
+class Gating(Engine):
     """An engine that has its jobs gated."""
 
     engine: Engine
@@ -123,7 +123,7 @@ def by_one_process(
     sixty: rows.ArraySplit, network: Classifier, tmp_path_factory: pytest.TempPathFactory
 ) -> AugmentedSet:
     """D' as this process makes it."""
-    return prepare(sixty, network, tmp_path_factory.mktemp("one"), Local())
+    return prepare(sixty, network, tmp_path_factory.mktemp("one"), Engine())
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_features_are_the_same_to_the_byte_and_what_stops_a_worker_is_told_in_on
     obstacle = folder / f"shard-{len(by_one_process.shard_ranges) - 1:05d}"
     obstacle.mkdir(parents=True)
     (obstacle / "mine").touch()
-    counted = Counted(Local())
+    counted = Counted(Engine())
     with pytest.raises(UserError, match="not finished; delete it") as caught:
         features.extract(network, by_one_process, tmp_path / "two", Distributed(cluster.address))
     assert str(obstacle) in str(caught.value)

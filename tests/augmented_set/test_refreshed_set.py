@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from rmc_tf.augmented_set import changed_rows
-from rmc_tf.augmented_set.changed_rows import ChangedRows, Column
+from rmc_tf.augmented_set.changed_rows import ChangedRows
 from rmc_tf.augmented_set.features import StaticFeatures
 from rmc_tf.augmented_set.refreshed_set import RefreshedSet
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
@@ -264,7 +264,7 @@ def full_disk(*args: object) -> None:
 
 def test_in_memory_rows_take_room_when_they_change_though_all_would_not_fit() -> None:
     size = 5_000_000  # 700 GiB
-    columns = {"images": Column((224, 224, 3), np.dtype(np.uint8))}
+    columns = np.dtype([("images", np.uint8, (224, 224, 3))])
     held = ChangedRows(size, columns, None, {})
     rows = np.array([5, size - 1])
     held.update(rows, {"images": np.full((2, 224, 224, 3), 9, np.uint8)})
@@ -275,15 +275,13 @@ def test_large_updates_are_flushed_sooner(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changed_rows, "_JOURNAL_BYTES", 10_000)
-    held = ChangedRows(100, {"images": Column((40,), np.dtype(np.uint8))}, tmp_path, {})
+    held = ChangedRows(100, np.dtype([("images", np.uint8, (40,))]), tmp_path, {})
     for value in range(20):
         held.update(np.arange(100), {"images": np.full((100, 40), value, np.uint8)})
     held.settled()
     assert sum(file.stat().st_size for file in tmp_path.glob("journal_*")) < 40_000
     assert (
-        ChangedRows(100, {"images": Column((40,), np.dtype(np.uint8))}, tmp_path, {}).values[
-            "images"
-        ]
+        ChangedRows(100, np.dtype([("images", np.uint8, (40,))]), tmp_path, {}).values["images"]
         == 19
     ).all()
 
@@ -422,10 +420,10 @@ def test_a_folder_of_another_d_prime_or_network_is_refused(
 ANOTHER = """
 import pathlib, sys
 import numpy as np
-from rmc_tf.augmented_set.changed_rows import ChangedRows, Column
+from rmc_tf.augmented_set.changed_rows import ChangedRows
 from rmc_tf.common.errors import UserError
 try:
-    held = ChangedRows(9, {"x": Column((2,), np.dtype(np.uint8))}, pathlib.Path(sys.argv[1]), {})
+    held = ChangedRows(9, np.dtype([("x", np.uint8, (2,))]), pathlib.Path(sys.argv[1]), {})
 except UserError as error:
     print(error)
 """
@@ -438,10 +436,10 @@ def test_two_processes_do_not_change_one_folder_at_a_time(tmp_path: pathlib.Path
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
         return done.stdout
 
-    held = ChangedRows(9, {"x": Column((2,), np.dtype(np.uint8))}, tmp_path, {})
+    held = ChangedRows(9, np.dtype([("x", np.uint8, (2,))]), tmp_path, {})
     held.update(np.array([3]), {"x": np.array([[1, 2]], np.uint8)})
     assert f"{tmp_path}: another process changes these rows" in another()
-    again = ChangedRows(9, {"x": Column((2,), np.dtype(np.uint8))}, tmp_path, {})
+    again = ChangedRows(9, np.dtype([("x", np.uint8, (2,))]), tmp_path, {})
     assert again.rows.tolist() == [3], "one process may open it again, as after an error"
     del held
     again.update(np.array([4]), {"x": np.array([[1, 2]], np.uint8)})
@@ -453,7 +451,7 @@ def test_two_processes_do_not_change_one_folder_at_a_time(tmp_path: pathlib.Path
 def test_an_update_is_refused_where_another_process_has_come_between(
     tmp_path: pathlib.Path,
 ) -> None:
-    columns = {"x": Column((2,), np.dtype(np.uint8))}
+    columns = np.dtype([("x", np.uint8, (2,))])
     first, second = (ChangedRows(9, columns, tmp_path, {}) for _ in range(2))
     del first  # and with it the lock of both
     command = [sys.executable, "-c", f"{ANOTHER}\nprint('open', flush=True)\ninput()"]
@@ -491,7 +489,7 @@ def test_a_damaged_file_is_named(
 
 def test_a_folder_takes_room_for_changed_rows_only(tmp_path: pathlib.Path) -> None:
     size = 200_000
-    column = {"images": Column((32, 32, 3), np.dtype(np.uint8))}
+    column = np.dtype([("images", np.uint8, (32, 32, 3))])
     held = ChangedRows(size, column, tmp_path / "own", {})
     rows = np.array([5, size - 1])
     held.update(rows, {"images": np.full((2, 32, 32, 3), 9, np.uint8)})

@@ -152,7 +152,7 @@ def test_what_an_earlier_run_has_done_counts_as_done_and_not_for_the_rate(clock:
     stream = io.StringIO()
     with Overall("reproduce", expected=100, pieces=4, stream=stream) as overall:
         clock.now += 6
-        overall.found(50)
+        overall.done(50, earlier=True)
         clock.now += 54
         overall.done(10)
         assert "2 of 4 cells: 60 % of the work, 04:00 left, 1.0 cells/min" in last_line(stream)
@@ -190,10 +190,10 @@ def test_what_is_found_again_leaves_less_to_expect(clock: Clock) -> None:
     stream = io.StringIO()
     with Overall("reproduce", expected=1200, pieces=3, trust=60, stream=stream) as overall:
         clock.now += 6
-        overall.found(600)
+        overall.done(600, earlier=True)
         assert last_line(stream).endswith("50 % of the work, about 10:00 left")
         clock.now += 6
-        overall.found(600)
+        overall.done(600, earlier=True)
         assert last_line(stream).endswith("100 % of the work, about 00:00 left")
 
 

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.util import tensor_util
 
 from rmc_tf.augmented_set import rows_on_disk
-from rmc_tf.common.traces import NoTraces, TensorBoardTraces
+from rmc_tf.common.traces import TensorBoardTraces, Traces
 from rmc_tf.config import CalibrationConfig, EarlyStopConfig, RMCConfig
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.images import to_float
@@ -76,7 +76,7 @@ def test_every_prediction_is_traced(
 
 
 def test_no_traces_keep_nothing() -> None:
-    traces = NoTraces()
+    traces = Traces()
     traces.scalar("a", 1.0, 0)
     traces.image("b", np.zeros((2, 2, 1), np.float32), 0)
     assert not traces.enabled

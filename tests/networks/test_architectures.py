@@ -6,6 +6,7 @@ import pytest
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import ModelConfig
+from rmc_tf.data.rows import ArraySplit
 from rmc_tf.networks import architectures
 from rmc_tf.networks.classifier import Classifier
 
@@ -138,7 +139,7 @@ def test_every_architecture_is_a_classifier_with_features(name: str) -> None:
     config = ModelConfig(architecture=name, blocks=1, filters=4)
     model = architectures.build(config, (8, 8, 1), 10, np.zeros(1), np.ones(1))
     images = np.random.default_rng(0).random((5, 8, 8, 1), np.float32)
-    Classifier(model, "features").check_for(10, (8, 8, 1), images)
+    Classifier(model, "features").check_for(ArraySplit(images, np.zeros(len(images), int), 10))
 
 
 @pytest.mark.parametrize("widen", [(10, 10, 10), (1, 1, 10), (2, 3, 4)])

@@ -12,6 +12,7 @@ import tensorflow as tf
 from rmc_tf.common.errors import UserError
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.images import to_float
+from rmc_tf.data.rows import ArraySplit
 from rmc_tf.networks.classifier import Classifier, softmax
 
 Array = np.ndarray
@@ -142,7 +143,7 @@ def test_a_sequential_model_of_the_users_own_works(images: Array, tmp_path: path
     model = users_own()
     model.save(tmp_path / "own.keras")
     classifier = Classifier.load(tmp_path / "own.keras", "deep")
-    classifier.check_for(10, (8, 8, 1), images)
+    classifier.check_for(ArraySplit(images, np.zeros(len(images), int), 10))
     features, logits = classifier.clone().forward(images)
     np.testing.assert_allclose(
         features, np.mean(model.layers[0](images), axis=(1, 2)), rtol=1e-5, atol=1e-6
@@ -232,7 +233,7 @@ def test_a_network_that_does_not_fit_the_data_set_is_refused(
     images: Array, make: Callable[[], keras.Model], reason: str
 ) -> None:
     classifier = Classifier(make(), "deep", "model own.keras")
-    line = refusal(lambda: classifier.check_for(10, (8, 8, 1), images))
+    line = refusal(lambda: classifier.check_for(ArraySplit(images, np.zeros(len(images), int), 10)))
     assert line.startswith("model own.keras: ") and reason in line
 
 

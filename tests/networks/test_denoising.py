@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from rmc_tf import attacks, config
 from rmc_tf.common.errors import UserError
-from rmc_tf.common.traces import NoTraces
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import AttackConfig, LossConfig, ModelConfig, TrainingConfig
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.networks import architectures
@@ -135,7 +135,7 @@ def test_the_gradient_reaches_all_its_weights(operation: Operation) -> None:
         assert np.abs(gradient).max() > 0, weight.path
 
 
-class Recorded(NoTraces):
+class Recorded(Traces):
     """Remembers the loss of each epoch."""
 
     def __init__(self) -> None:

@@ -128,9 +128,8 @@ def test_a_users_own_network_gets_what_the_config_says(
     config = dataclasses.replace(
         digits_config.experiment(), model=ModelConfig(path=trained_path), hardware=hardware
     )
-    made = trained.network(
-        "target", config, digits, folder=tmp_path, say=print, traces=lambda _: pytest.fail("none")
-    )
+    networks = trained.Networks(config, digits, tmp_path, print, lambda _: pytest.fail("none"))
+    made = networks.get("target")
     assert made.jit_compile
     assert "mixed_bfloat16" in {layer.dtype_policy.name for layer in made.model.layers}
 
@@ -165,7 +164,7 @@ def test_two_devices_train_nearly_the_same_weights_as_one() -> None:
         from rmc_tf.training import loop
         from rmc_tf.networks.classifier import Classifier
         from rmc_tf.config import TrainingConfig
-        from rmc_tf.common.traces import NoTraces
+        from rmc_tf.common.traces import Traces
         keras.utils.set_random_seed(0)
         stack = [keras.layers.Conv2D(4, 3, use_bias=False), keras.layers.BatchNormalization()]
         head = [keras.layers.Flatten(name="features"), keras.layers.Dense(10)]
@@ -175,7 +174,7 @@ def test_two_devices_train_nearly_the_same_weights_as_one() -> None:
         how, found = TrainingConfig(epochs=2, batch_size=16, learning_rate=1e-2), []
         for devices in ("one", "all"):
             network, folder = start.clone(), pathlib.Path(tempfile.mkdtemp())
-            settings = dict(seed=0, checkpoint=folder / "c.npz", traces=NoTraces(), devices=devices)
+            settings = dict(seed=0, checkpoint=folder / "c.npz", traces=Traces(), devices=devices)
             loop.train(network, images, labels, how, **settings)
             found.append(network.model.get_weights())
         for before, one, both in zip(start.model.get_weights(), *found, strict=True):

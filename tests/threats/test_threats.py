@@ -11,7 +11,7 @@ import pytest
 from rmc_tf import attacks, threats
 from rmc_tf.augmented_set import features, rows_on_disk
 from rmc_tf.common.errors import UserError
-from rmc_tf.common.traces import NoTraces
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import (
     AttackConfig,
     CalibrationConfig,
@@ -300,7 +300,7 @@ def tuned(
             deterministic=True,
             folder=tmp_path / "train",
             say=lambda line: None,
-            traces=lambda fingerprint: NoTraces(),
+            traces=lambda fingerprint: Traces(),
         )
 
     return of

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from rmc_tf.common.errors import ArtefactError
-from rmc_tf.common.traces import NoTraces, Traces
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import TrainingConfig
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.images import to_float
@@ -23,7 +23,7 @@ from rmc_tf.training import loop
 QUICK = TrainingConfig(epochs=3, batch_size=64, learning_rate=5e-3, augmentation="shift")
 
 
-class Recorded(NoTraces):
+class Recorded(Traces):
     """Keeps what it is told, and calls a function at each epoch's end, before it is saved."""
 
     def __init__(self, at_end: Callable[[int], object] = lambda epoch: None) -> None:
@@ -78,7 +78,7 @@ def train(
         config,
         seed=seed,
         checkpoint=checkpoint,
-        traces=traces or NoTraces(),
+        traces=traces or Traces(),
     )
     weights: list[np.ndarray] = classifier.model.get_weights()
     return weights

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from rmc_tf import attacks
 from rmc_tf.common.errors import UserError
-from rmc_tf.common.traces import NoTraces
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import AttackConfig, LossConfig, TrainingConfig
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.images import to_float
@@ -163,7 +163,7 @@ def train(
             attack_models={"fgsm": FGSM},
             seed=0,
             checkpoint=tmp_path_factory.mktemp("loss") / "checkpoint.npz",
-            traces=NoTraces(),
+            traces=Traces(),
         )
         return classifier
 
@@ -230,6 +230,6 @@ def test_the_ordinary_share_of_the_epochs_trains_as_usual(
         TrainingConfig(epochs=4, batch_size=20, loss=loss),
         seed=0,
         checkpoint=tmp_path / "checkpoint.npz",
-        traces=NoTraces(),
+        traces=Traces(),
     )
     assert weights == [0.0, 0.0, 0.2, 0.2]

@@ -24,7 +24,7 @@ from rmc_tf.augmented_set import preparation
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common import console
 from rmc_tf.common.errors import UserError
-from rmc_tf.common.traces import NoTraces
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import AttackConfig, AugmentedSetConfig, IndexConfig, RMCConfig, TrainingConfig
 from rmc_tf.data.rows import ArraySplit
 from rmc_tf.defences.rmc import RMC
@@ -126,7 +126,7 @@ class Training:
                     config,
                     seed=0,
                     checkpoint=pathlib.Path(folder) / "checkpoint.npz",
-                    traces=NoTraces(),
+                    traces=Traces(),
                     devices=devices,
                 )
 

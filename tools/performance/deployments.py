@@ -18,7 +18,7 @@ from configs import digits as digits_config
 from rmc_tf.augmented_set import features, preparation
 from rmc_tf.augmented_set.features import StaticFeatures
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
-from rmc_tf.common.traces import NoTraces
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import (
     AttackConfig,
     AugmentedSetConfig,
@@ -139,7 +139,7 @@ def deploy(setting: Setting, folder: pathlib.Path, say: Callable[[str], object])
         setting.training,
         seed=0,
         checkpoint=folder / f"{model.name}.npz",
-        traces=NoTraces(),
+        traces=Traces(),
     )
     how = AugmentedSetConfig(
         attacks=(setting.attack.attack,), adversarial_per_row=setting.adversarial_per_row

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.common.traces import NoTraces
+from rmc_tf.common.traces import Traces
 from rmc_tf.defences.base import Prediction, tracing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.networks.classifier import Classifier
@@ -19,7 +19,7 @@ from tools.performance.measuring import Comparison, Target, median_seconds, time
 _PART = "faithful"
 
 
-class _Laps(NoTraces):
+class _Laps(Traces):
     """Keeps how long the parts of the last prediction took."""
 
     enabled = True

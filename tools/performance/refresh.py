@@ -13,7 +13,7 @@ import numpy as np
 
 from rmc_tf import attacks
 from rmc_tf.augmented_set import features, preparation
-from rmc_tf.augmented_set.changed_rows import ChangedRows, Column
+from rmc_tf.augmented_set.changed_rows import ChangedRows
 from rmc_tf.augmented_set.refreshed_set import RefreshedSet
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.seeding import generator
@@ -134,10 +134,8 @@ def _large(
     size: int, index: FeatureIndex, folder: pathlib.Path | None
 ) -> Callable[[_Update], None]:
     """Returns what `RefreshedSet.update` does, without a base of such images."""
-    columns = {
-        "images": Column(_CIFAR, np.dtype(np.uint8)),
-        "features": Column((index.report.dimensions,), np.dtype(np.float32)),
-    }
+    features = "features", np.float32, (index.report.dimensions,)
+    columns = np.dtype([("images", np.uint8, _CIFAR), features])
     changed = ChangedRows(size, columns, folder, {})
 
     def update(change: _Update) -> None:

@@ -9,9 +9,9 @@ from rmc_tf.common.errors import UserError
 from rmc_tf.config import ModelConfig
 from rmc_tf.networks.architectures import applications, cnn, resnet
 
-Builder = Callable[[ModelConfig, tuple[int, int, int], int, np.ndarray, np.ndarray], keras.Model]
-"""(config, image shape [H, W, C], classes, mean [C], variance [C]) to a network that takes
-images in [0, 1], normalises them itself, and returns logits [B, classes]."""
+Builder = Callable[[ModelConfig, keras.KerasTensor, int, keras.layers.Normalization], keras.Model]
+"""(config, images [B, H, W, C] in [0, 1], classes, what normalises such images) to a network that
+takes these images and returns logits [B, classes]."""
 
 ARCHITECTURES: Mapping[str, Builder] = {
     "resnet": resnet.build,
@@ -29,12 +29,8 @@ def build(
 ) -> keras.Model:
     """Returns a new network with random weights, or with those that the config names.
 
-    Args:
-      config: which architecture, and its size.
-      image_shape: [H, W, C].
-      num_classes: width of the logits.
-      mean: [C], of the pixels of D, in [0, 1].
-      variance: [C], of the pixels of D.
+    It takes images [B, H, W, C], and normalises them by `mean` and `variance` [C] of the pixels of
+    D, in [0, 1], unless its weights come with a mean of their own.
 
     Raises:
       UserError: no architecture has that name; images or weights don't fit it.
@@ -44,7 +40,9 @@ def build(
             f"--config.model.architecture={config.architecture}: no such architecture; "
             f"known: {', '.join(ARCHITECTURES)} (or a .keras file by --config.model.path)"
         )
-    return ARCHITECTURES[config.architecture](config, image_shape, num_classes, mean, variance)
+    images = keras.Input(image_shape, name="images")
+    normalise = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")
+    return ARCHITECTURES[config.architecture](config, images, num_classes, normalise)
 
 
 def feature_layer(config: ModelConfig) -> str:

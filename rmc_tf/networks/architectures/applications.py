@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import numpy as np
 
 from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.config import ModelConfig
@@ -37,25 +36,20 @@ _IMAGENET_CLASSES = 1000
 
 def build(
     config: ModelConfig,
-    image_shape: tuple[int, int, int],
+    images: keras.KerasTensor,
     num_classes: int,
-    mean: np.ndarray,
-    variance: np.ndarray,
+    normalise: keras.layers.Normalization,
 ) -> keras.Model:
-    """Returns the network, with random or published weights.
+    """Returns the network, with random or published weights; see `Builder`.
 
-    Args:
-      config: `architecture`, `weights` (of the network without denoising), and `denoising`.
-      image_shape: [H, W, 3]; at least 32 pixels a side.
-      num_classes: width of the logits.
-      mean: unused: the published weights come with a mean of their own.
-      variance: unused.
+    The published weights are of the network without denoising, and come with a mean of their own.
+    Images are RGB of at least 32 pixels a side.
 
     Raises:
       UserError: images of another shape, or weights that can't be had or don't fit.
     """
-    del mean, variance
-    name, weights = config.architecture, config.weights
+    del normalise
+    name, weights, image_shape = config.architecture, config.weights, images.shape[1:]
     if image_shape[2] != 3 or min(image_shape[:2]) < 32:
         raise UserError(
             f"--config.model.architecture={name}: the data set's images are {list(image_shape)}, "
@@ -67,22 +61,25 @@ def build(
             f"--config.model.weights=imagenet: they are for {_IMAGENET_CLASSES} classes, the data "
             f"set has {num_classes}; leave it empty and train, or name a file of weights for it"
         )
-    images = keras.Input(image_shape, name="images")
-    shape: dict[str, Any] = {"input_tensor": _preprocessed(images, name), "classes": num_classes}
-    make = _MAKERS[name]
-    if weights != "imagenet":
-        model = make(weights=None, classifier_activation=None, name=name, **shape)
-        if weights:
-            _load(model, weights)
-        return _finished(images, model.output, config)
+    published = weights == "imagenet"
     try:
-        model = make(weights="imagenet", classifier_activation=None, name=name, **shape)
+        model = _MAKERS[name](
+            weights="imagenet" if published else None,
+            classifier_activation=None,
+            name=name,
+            input_tensor=_preprocessed(images, name),
+            classes=num_classes,
+        )
     except Exception as error:  # Keras' downloader raises a bare Exception, among others
+        if not published:
+            raise
         raise UserError(
             f"--config.model.weights=imagenet: Keras can't fetch them ({first_line(error)}); "
             "fetch its .h5 file where there is a network, and name it by "
             "--config.model.weights=FILE"
         ) from error
+    if weights and not published:
+        _load(model, weights)
     return _finished(images, model.output, config)
 
 

@@ -5,27 +5,24 @@ dense layer of 32F: with F = 32 that is 32, 64 and 1,024.
 """
 
 import keras
-import numpy as np
 
 from rmc_tf.config import ModelConfig
 
 
 def build(
     config: ModelConfig,
-    image_shape: tuple[int, int, int],
+    images: keras.KerasTensor,
     num_classes: int,
-    mean: np.ndarray,
-    variance: np.ndarray,
+    normalise: keras.layers.Normalization,
 ) -> keras.Model:
     """Returns the network; the layer "features" is the dense one.
 
     `config.filters` is F, and `widen` multiplies the width of the three layers. Images have at
-    least 4 pixels a side. The other arguments are those of `architectures.build`.
+    least 4 pixels a side. See `Builder` for the rest.
     """
-    images = keras.Input(image_shape, name="images")
-    x = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(images)
     widths = (config.filters, 2 * config.filters, 32 * config.filters)
     first, second, dense = (w * n for w, n in zip(widths, config.widen, strict=True))
+    x = normalise(images)
     for name, filters in (("conv_1", first), ("conv_2", second)):
         x = keras.layers.Conv2D(filters, 5, padding="same", activation="relu", name=name)(x)
         x = keras.layers.MaxPooling2D(2, name=f"{name}_pool")(x)

@@ -7,7 +7,6 @@ denoising one has a block after each (Xie et al. 2019).
 """
 
 import keras
-import numpy as np
 
 from rmc_tf.config import ModelConfig
 from rmc_tf.networks.architectures.denoising import denoising_block
@@ -19,19 +18,18 @@ _BATCH_NORM_MOMENTUM = 0.9
 
 def build(
     config: ModelConfig,
-    image_shape: tuple[int, int, int],
+    images: keras.KerasTensor,
     num_classes: int,
-    mean: np.ndarray,
-    variance: np.ndarray,
+    normalise: keras.layers.Normalization,
 ) -> keras.Model:
     """Returns a residual network; the layer "features" averages the last stage over space.
 
     `config.blocks` is n, `filters` is F, `widen` multiplies those of each stage, and `denoising`
-    follows each stage. The other arguments are those of `architectures.build`.
+    follows each stage. See `Builder` for the rest.
     """
-    images = keras.Input(image_shape, name="images")
-    x = keras.layers.Normalization(mean=mean, variance=variance, name="normalization")(images)
-    x = keras.layers.ReLU(name="conv_1_relu")(_convolution(x, config.filters, 3, 1, "conv_1"))
+    x = keras.layers.ReLU(name="conv_1_relu")(
+        _convolution(normalise(images), config.filters, 3, 1, "conv_1")
+    )
     for stage in range(3):
         for block in range(config.blocks):
             stride = 2 if stage > 0 and block == 0 else 1
