@@ -70,12 +70,8 @@ class Pipeline:
     ) -> None:
         """Prepares to run; nothing is read or written yet.
 
-        Args:
-          config: every setting.
-          workdir: where all artefacts are.
-          say: tells the user a line.
-          shared: what the experiments before have left for this one.
-          progress: is told of each cell; by default the user is, in two lines.
+        Other experiments in the work directory may be `shared` with. Of each cell the `progress`
+        is told, by default the user, in two lines.
 
         Raises:
           UserError: a defence or an attack is unknown, or asked for what it can't do.
@@ -148,64 +144,49 @@ class Pipeline:
         if cell.replay:
             self.result(_attacking(cell))  # what it crafts is replayed
         traces = self._workspace.traces(path.name.rpartition("-")[0], fingerprint)
-        result = self._answers(cell, path, fingerprint, traces)
+        result = self._answers(cell, self._place(cell, path, fingerprint), traces)
         traces.outcome(hparams.of(cell, self.config), hparams.metrics(result))
         return result
 
-    def _answers(
-        self, cell: Cell, path: pathlib.Path, fingerprint: str, traces: Traces
-    ) -> dict[str, Any]:
-        """Asks a cell's defence; traces are told of its answers where these have a course."""
+    def _place(self, cell: Cell, path: pathlib.Path, fingerprint: str) -> records.Place:
+        """Where the result of a cell goes, with what the report says of it."""
+        kind, index = defences.find(cell.defence), None
+        if kind.searches != "nothing":
+            index = str(self.sides.prepared(cell.searched).index.report)
         details = {
-            "title": defences.find(cell.defence).title,
+            "title": kind.title,
             "network": cell.network,
             "d_prime": list(cell.d_prime),
             "source": cell.source,
-            "index": self._index_of(cell),
+            "index": index,
             "revision": revision(),
         }
+        seconds = self.config.evaluation.checkpoint_seconds
+        return records.Place(path, fingerprint, details, seconds)
+
+    def _answers(self, cell: Cell, place: records.Place, traces: Traces) -> dict[str, Any]:
+        """Asks a cell's defence; traces are told of its answers where these have a course."""
         if self.has_history(cell):  # all answers are from one state
-            longest = self.table.longest_history
-            return self._skip_cells.result(
-                cell, longest, fingerprint=fingerprint, path=path, details=details
-            )
+            return self._skip_cells.result(cell, self.table.longest_history, place)
         defence, first_state = self.sides.defence(cell)
         defence.restore(first_state)
-        seconds = self.config.evaluation.checkpoint_seconds
         if cell.stream in self.config.threats and not cell.replay:  # it simulates answers, too
             return runner.attack(
                 self.sides.threat(cell),
                 defence,
                 self.artefacts.stream("clean", ""),
+                place,
                 name=cell.stream,
                 defence_name=cell.defence,
                 seed=derive_seed(self.config.seed, "threat", cell.stream),
-                fingerprint=fingerprint,
-                path=path,
-                checkpoint_seconds=seconds,
-                details=details,
             )
         with tracing(defence, traces):
-            return records.evaluate(
-                defence,
-                self._asked(cell),
-                name=cell.defence,
-                fingerprint=fingerprint,
-                path=path,
-                checkpoint_seconds=seconds,
-                details=details,
-            )
+            return records.evaluate(defence, self._asked(cell), place, name=cell.defence)
 
     def has_history(self, cell: Cell) -> bool:
         """Whether all points of a cell are attacked and answered after one history."""
         threat = cell.threat(self.config)
         return threat is not None and threat.before is not None
-
-    def _index_of(self, cell: Cell) -> str | None:
-        """How the rows are found that a cell searches, for the report."""
-        if defences.find(cell.defence).searches == "nothing":
-            return None
-        return str(self.sides.prepared(cell.searched).index.report)
 
     def _asked(self, cell: Cell) -> streams.Stream:
         """The queries of a cell: its stream, or what a threat crafted against the same defence."""

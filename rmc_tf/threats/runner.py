@@ -10,7 +10,6 @@ the same to the bit; another seed shows what the attacker owes to knowing it.
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,14 +27,11 @@ def attack(
     threat: Threat,
     defence: Defence,
     stream: Stream,
+    place: records.Place,
     *,
     name: str,
     defence_name: str,
     seed: int,
-    fingerprint: str,
-    path: pathlib.Path,
-    checkpoint_seconds: float,
-    details: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Attacks and answers every point in order, and returns the result.
 
@@ -45,13 +41,10 @@ def attack(
       threat: crafts against the defence's present state.
       defence: in its first state, and without traces: they would show simulated answers, too.
       stream: clean points.
+      place: where the result goes.
       name: of the threat; the result's stream.
       defence_name: of the defence.
       seed: of the attack; each point has one of its own.
-      fingerprint: of all that the result depends on.
-      path: where the result shall be; see `records.evaluate`.
-      checkpoint_seconds: at most this much work is lost by a kill, beside one point.
-      details: goes into the result as it is.
 
     Raises:
       ArtefactError: the checkpoint is damaged.
@@ -62,25 +55,14 @@ def attack(
         image, label = stream.images[number], int(stream.labels[number])
         return threat.craft(present, image, label, point_seed)
 
-    return records.evaluate(
-        defence,
-        dataclasses.replace(stream, name=name),
-        name=defence_name,
-        fingerprint=fingerprint,
-        path=path,
-        checkpoint_seconds=checkpoint_seconds,
-        details=details,
-        attacker=attacker,
-    )
+    stream = dataclasses.replace(stream, name=name)
+    return records.evaluate(defence, stream, place, name=defence_name, attacker=attacker)
 
 
 def crafted(path: pathlib.Path, fingerprint: str, stream: Stream) -> Stream:
     """Returns the images that a finished `attack` asked, as a stream for the replay.
 
-    Args:
-      path: of the result.
-      fingerprint: as it was given to `attack`.
-      stream: the clean points, as they were.
+    Its path and fingerprint, and the clean points, are as they were given to `attack`.
 
     Raises:
       ArtefactError: the result is unfinished, damaged, or of something else.

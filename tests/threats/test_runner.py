@@ -77,17 +77,9 @@ def threat(trained: tuple[pathlib.Path, str], pgd: AttackConfig) -> Any:
 
 
 def _attack(threat: Any, defence: Any, stream: Stream, path: pathlib.Path) -> dict[str, Any]:
+    place = records.Place(path, "f", {"title": "RMC"}, checkpoint_seconds=0)
     return runner.attack(
-        threat,
-        defence,
-        stream,
-        name="gmsa_avg",
-        defence_name="rmc",
-        seed=3,
-        fingerprint="f",
-        path=path,
-        checkpoint_seconds=0,
-        details={"title": "RMC"},
+        threat, defence, stream, place, name="gmsa_avg", defence_name="rmc", seed=3
     )
 
 
@@ -139,15 +131,8 @@ def test_the_replay_on_a_fresh_defender_of_the_same_seed_gives_the_same_answers(
 ) -> None:
     _attack(threat, make(), stream, tmp_path / "attacked")
     crafted = runner.crafted(tmp_path / "attacked", "f", stream)
-    records.evaluate(
-        make(),
-        crafted,
-        name="rmc",
-        fingerprint="g",
-        path=tmp_path / "replayed",
-        checkpoint_seconds=60,
-        details={},
-    )
+    place = records.Place(tmp_path / "replayed", "g", {}, checkpoint_seconds=60)
+    records.evaluate(make(), crafted, place, name="rmc")
     assert _answers(tmp_path / "replayed") == _answers(tmp_path / "attacked")
     assert crafted.adversarial
 
