@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rmc_tf import defences, threats
-from rmc_tf.common.errors import UserError
 from rmc_tf.config import ColumnConfig, ExperimentConfig, RowConfig, ThreatConfig
 from rmc_tf.config.section import require
 from rmc_tf.experiment import overrides
@@ -205,22 +204,19 @@ def _check(row: RowConfig, column: ColumnConfig, config: ExperimentConfig) -> No
     learns_from = defences.find(row.defence).history
     threat = config.threats.get(column.stream)
     if threat is None or threat.before is None:
-        if learns_from != "answers":
-            raise UserError(
-                f"--config.table.rows={row.defence}: what it is comes of a history; let a threat "
-                "of each column have a `before`, and give --config.table.history"
-            )
+        rule = "what it is comes of a history; let a threat of each column have a `before`, and "
+        rule += "give --config.table.history"
+        require(learns_from == "answers", "table.rows", row.defence, rule)
         return
     threats.find(threat)  # what can't attack many points from one state is refused
     rule = "can't be replayed after a `before`; leave one of them out"
     require(not column.replay, "table.columns", f"{column.stream}, replayed", rule)
     rule = "must be clean or a name out of `attacks`, since a threat has a `before`"
     require(bool(config.table.history), "table.history", repr(config.table.history), rule)
-    if threat.known_share < 1 and learns_from == "labels":
-        raise UserError(
-            f"--config.threats.{column.stream}.known_share={threat.known_share}: {row.defence} is "
-            "trained on all points or none; leave it out"
-        )
+    where = f"threats.{column.stream}.known_share"
+    rule = f"{row.defence} is trained on all points or none; leave it out"
+    shares = threat.known_share == 1 or learns_from != "labels"
+    require(shares, where, threat.known_share, rule)
 
 
 def _attack(stream: str, config: ExperimentConfig) -> str:
