@@ -53,13 +53,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Answers every point of a stream in order, and returns the result.
 
-    Args:
-      defence: in its first state; what an earlier run did is restored.
-      stream: U.
-      place: where the result goes.
-      name: of the defence.
-      attacker: crafts what is asked instead of each image; by default nobody does.
-      keep_images: of a stream that was crafted for this result alone.
+    The defence, of that `name`, is in its first state; what an earlier run did is restored. An
+    attacker crafts what is asked instead of each image. Images are also kept of a stream that was
+    crafted for this result alone.
 
     Raises:
       ArtefactError: the checkpoint is damaged.

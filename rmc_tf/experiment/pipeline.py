@@ -51,13 +51,7 @@ class Finished(NamedTuple):
 
 
 class Pipeline:
-    """One experiment in one work directory. Each stage is asked for by what it gives.
-
-    Attributes:
-      config: every setting, with its profile applied.
-      artefacts: data, networks, D' and streams.
-      sides: defences and threats.
-    """
+    """One experiment in one work directory. Each stage is asked for by what it gives."""
 
     def __init__(
         self,
@@ -86,7 +80,7 @@ class Pipeline:
         share_cores(config.hardware)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
-        self.config = config
+        self.config = config  # its profile applied
         self.workdir = workdir
         self._workspace = Workspace(config, workdir, say)
         self._progress = progress or SaidCells(say)
@@ -142,7 +136,7 @@ class Pipeline:
             self._workspace.say(f"evaluate {cell}: reused from {path}")
             return result
         if cell.replay:
-            self.result(_attacking(cell))  # what it crafts is replayed
+            self.result(dataclasses.replace(cell, replay=False))  # what it crafts is replayed
         traces = self._workspace.traces(path.name.rpartition("-")[0], fingerprint)
         result = self._answers(cell, self._place(cell, path, fingerprint), traces)
         traces.outcome(hparams.of(cell, self.config), hparams.metrics(result))
@@ -192,9 +186,8 @@ class Pipeline:
         """The queries of a cell: its stream, or what a threat crafted against the same defence."""
         if not cell.replay:
             return self.artefacts.stream(cell.stream, cell.source)
-        return runner.crafted(
-            *self._result_path(_attacking(cell)), self.artefacts.stream("clean", "")
-        )
+        attacked = self._result_path(dataclasses.replace(cell, replay=False))
+        return runner.crafted(*attacked, self.artefacts.stream("clean", ""))
 
     def _result_path(self, cell: Cell) -> tuple[pathlib.Path, str]:
         """Where the result of a cell is, and the fingerprint of all that it depends on."""
@@ -222,8 +215,3 @@ class Pipeline:
         threatened = cell.stream in self.config.threats
         asked = self._asked(dataclasses.replace(cell, replay=threatened))  # what was crafted
         return Finished(*self.sides.defence(cell), asked)
-
-
-def _attacking(cell: Cell) -> Cell:
-    """Returns the cell whose crafted images another replays."""
-    return dataclasses.replace(cell, replay=False)

@@ -116,7 +116,9 @@ class Sides:
     def threat(self, cell: Cell) -> Threat:
         """Returns the threat of a cell, with what it knows before the first query."""
         settings, searched = self.settings(cell), self._searched_by_threat(cell)
-        config = settings.threats[cell.stream].in_turn  # it attacks in the same way at any time
+        config = settings.threats[cell.stream]
+        # Without its history: it attacks in the same way at any time.
+        config = dataclasses.replace(config, before=None, delay=0, known_share=1.0)
         key = config, cell.network, searched, settings.rmc.k
         if self._threat is None or self._threat[0] != key:
             self._threat = None
@@ -129,6 +131,5 @@ class Sides:
                     prepared.augmented_set.labels,
                     settings.rmc.k,
                 )
-            made = threats.build(config, settings.attacks, classifier, rows)
-            self._threat = key, made
+            self._threat = key, threats.build(config, settings.attacks, classifier, rows)
         return self._threat[1]

@@ -43,10 +43,7 @@ class SkipCells:
     def result(self, cell: Cell, longest: int, place: records.Place) -> dict[str, Any]:
         """Returns how a defence does at a time of a history; see `records.evaluate`.
 
-        Args:
-          cell: whose threat has a `before`.
-          longest: the longest history of the table.
-          place: where the result goes.
+        The cell's threat has a `before`; `longest` is the longest history of its table.
 
         Raises:
           ArtefactError: something on disk is damaged.

@@ -36,15 +36,9 @@ def attack(
     """Attacks and answers every point in order, and returns the result.
 
     A run that was killed goes on where its checkpoint was, and ends as if it hadn't been.
-
-    Args:
-      threat: crafts against the defence's present state.
-      defence: in its first state, and without traces: they would show simulated answers, too.
-      stream: clean points.
-      place: where the result goes.
-      name: of the threat; the result's stream.
-      defence_name: of the defence.
-      seed: of the attack; each point has one of its own.
+    The defence is in its first state, and has no traces: they would show simulated answers, too.
+    The points of the stream are clean; in the result it has the `name` of the threat. Each point
+    has a seed of its own.
 
     Raises:
       ArtefactError: the checkpoint is damaged.
