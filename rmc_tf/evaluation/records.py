@@ -136,7 +136,6 @@ def read_records(path: pathlib.Path) -> list[Record]:
 
 def _answer(defence: Defence, stream: Stream, number: int, image: np.ndarray) -> Record:
     prediction = defence.predict(image)
-    calibration_seconds = defence.calibrate() or 0.0  # None: nothing was due
     aim = {} if stream.targets is None else {"target": int(stream.targets[number])}
     return {
         "point": number,
@@ -148,7 +147,7 @@ def _answer(defence: Defence, stream: Stream, number: int, image: np.ndarray) ->
         "adversarial": stream.adversarial,
         "steps": prediction.steps,
         "seconds": prediction.seconds,
-        "calibration_seconds": calibration_seconds,
+        "calibration_seconds": defence.calibrate() or 0.0,  # None: nothing was due
     }
 
 

@@ -97,18 +97,11 @@ def make(
     Raises:
       ArtefactError: the stream on disk is damaged.
     """
-    fingerprint = storage.fingerprint(
-        test.fingerprint,
-        rows.tolist(),
-        attack_model
-        and classifier
-        and [
-            versions("tensorflow", "keras", "cleverhans"),
-            classifier.fingerprint(),
-            attack_model.to_dict(),
-            seed,
-        ],
-    )
+    made_by: list[Any] | None = None
+    if attack_model is not None and classifier is not None:
+        packages = versions("tensorflow", "keras", "cleverhans")
+        made_by = [packages, classifier.fingerprint(), attack_model.to_dict(), seed]
+    fingerprint = storage.fingerprint(test.fingerprint, rows.tolist(), made_by)
     path = folder / fingerprint
     if not storage.is_committed(path):
         chosen = test.rows(rows)

@@ -36,7 +36,13 @@ def of(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
     if kind.searches != "nothing":
         found["k"] = config.rmc.k
     if kind.adapts:
-        found |= _adaptation(config)
+        rmc = config.rmc
+        found |= {n: getattr(rmc, n) for n in ("profile", "batch_size", "validation", "batch_norm")}
+        found |= {n: getattr(rmc, n) for n in ("carry_weights", "optimizer_state")}
+        found |= {n: getattr(rmc.early_stop, n) for n in ("patience", "max_epochs")}
+        found["lambda"] = rmc.learning_rate
+        found["calibration"] = rmc.calibration.enabled
+        found["calibrate_every"] = rmc.calibration.every
     if cell.defence == "rmc_plus":
         found["refresh_share"] = config.refresh.share
     threat = config.threats.get(cell.stream)
@@ -59,17 +65,3 @@ def _attack(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
         return {**found, "attack": "none"}
     settings = ("attack", "norm", "targeted", "epsilon", "iterations")
     return found | {n: getattr(config.attacks[name], n) for n in settings}
-
-
-def _adaptation(config: ExperimentConfig) -> dict[str, Value]:
-    """Returns how RMC adapts, with what its profile says in place."""
-    rmc = config.rmc
-    own = ("profile", "batch_size", "validation", "carry_weights", "optimizer_state", "batch_norm")
-    return {
-        **{n: getattr(rmc, n) for n in own},
-        "lambda": rmc.learning_rate,
-        "patience": rmc.early_stop.patience,
-        "max_epochs": rmc.early_stop.max_epochs,
-        "calibration": rmc.calibration.enabled,
-        "calibrate_every": rmc.calibration.every,
-    }

@@ -15,7 +15,6 @@ _GROUPS = ("augmented_set", "index", "refresh", "rmc", "threats")
 """What can be another in a cell. Data and networks are the experiment's."""
 
 K = "rmc.k"
-PER_ROW = "augmented_set.adversarial_per_row"
 
 _TITLES: Mapping[str, Callable[[Any], str]] = {
     "threats.before": lambda p: f"p = {p}",
@@ -23,7 +22,7 @@ _TITLES: Mapping[str, Callable[[Any], str]] = {
     "threats.delay": lambda q: f"q = {q}",
     "threats.known_share": lambda share: f"{100 * share:g} % known",
     K: lambda k: f"K = {k}",
-    PER_ROW: lambda each: f"|D'|/|D| = {1 + each:g}",
+    "augmented_set.adversarial_per_row": lambda each: f"|D'|/|D| = {1 + each:g}",
 }
 """In the order in which the paper's Tables 5 and 7 and Figure 4 name them."""
 
