@@ -20,7 +20,6 @@ which is told in one line, 130 after Ctrl-C, 143 after SIGTERM.
 import contextlib
 import dataclasses
 import fcntl
-import functools
 import os
 import pathlib
 import shlex
@@ -29,7 +28,7 @@ import sys
 import textwrap
 import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ml_collections
@@ -137,14 +136,19 @@ def run(arguments: Sequence[str]) -> None:
                     raise UserError(f"not run: {reasons}")
                 return
             experiment = Pipeline(config, workdir, console.say)
-            stages: dict[str, Callable[[], object]] = {
-                "train": lambda: ", ".join(experiment.train_all()),
-                "prepare": lambda: ", ".join(map(str, experiment.prepare_all())),
-                "evaluate": lambda: f"{len(experiment.evaluate())} results",
-                "export": experiment.export,
-            }
-            report = functools.partial(table_report.write, experiment, command)
-            console.say(f"{values.mode}: {stages.get(values.mode, report)()}")
+            made: object
+            match values.mode:
+                case "train":
+                    made = ", ".join(experiment.train_all())
+                case "prepare":
+                    made = ", ".join(map(str, experiment.prepare_all()))
+                case "evaluate":
+                    made = f"{len(experiment.evaluate())} results"
+                case "export":
+                    made = experiment.export()
+                case _:
+                    made = table_report.write(experiment, command)
+            console.say(f"{values.mode}: {made}")
             if values.mode in ("report", "all"):
                 console.say("\n" + (workdir / experiment.table.name / "table.md").read_text())
 

@@ -53,8 +53,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Answers every point of a stream in order, and returns the result.
 
-    The defence, of that `name`, is in its first state; what an earlier run did is restored. An
-    attacker crafts what is asked instead of each image. Images are also kept of a stream that was
+    The defence, called `name`, is in its first state; what an earlier run did is restored. An
+    attacker crafts what is asked instead of each image. `keep_images` is for a stream that was
     crafted for this result alone.
 
     Raises:

@@ -70,8 +70,9 @@ def choose_history(
 ) -> np.ndarray:
     """Returns the rows [P] of the test set that come before the attacked ones (section 5.2).
 
-    They are those of `choose_points`' permutation that it hasn't chosen, all or at least as many
-    as `needed` if there are: a few more, so that tables that need about as many have the same.
+    They follow those of `choose_points` in the same permutation; none is attacked itself. At
+    least `needed` are returned if there are as many, and a few more, so that tables that need
+    about as many have the same. None: all that there are.
     """
     order = generator(seed, "points").permutation(test.num_rows)
     others = order[~np.isin(order, attacked)]

@@ -44,7 +44,7 @@ class Artefacts:
     def __init__(self, workspace: Workspace, shared: SharedArtefacts | None = None) -> None:
         """Prepares to make them; nothing is read or written yet.
 
-        Other experiments in the same work directory may be `shared` with.
+        `shared` holds what other experiments in the same work directory have made.
 
         Raises:
           UserError: the engine that makes shards isn't installed.

@@ -64,8 +64,8 @@ class Pipeline:
     ) -> None:
         """Prepares to run; nothing is read or written yet.
 
-        Other experiments in the work directory may be `shared` with. Of each cell the `progress`
-        is told, by default the user, in two lines.
+        `shared` holds what other experiments in the same work directory have made. `progress` is
+        told of each cell; by default the user is, in two lines.
 
         Raises:
           UserError: a defence or an attack is unknown, or asked for what it can't do.

@@ -37,8 +37,8 @@ def attack(
 
     A run that was killed goes on where its checkpoint was, and ends as if it hadn't been.
     The defence is in its first state, and has no traces: they would show simulated answers, too.
-    The points of the stream are clean; in the result it has the `name` of the threat. Each point
-    has a seed of its own.
+    The stream is of clean points; the result's is called `name`, as the threat. Each point is
+    attacked under a seed of its own.
 
     Raises:
       ArtefactError: the checkpoint is damaged.
