@@ -10,90 +10,61 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rmc_tf.attacks import build as build_attack
     from rmc_tf.augmented_set.distributed import engine as build_engine
-    from rmc_tf.augmented_set.features import extract
-    from rmc_tf.augmented_set.preparation import prepare
-    from rmc_tf.augmented_set.refreshed_set import RefreshedSet
-    from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
-    from rmc_tf.common.errors import UserError
-    from rmc_tf.config import (
-        AttackConfig,
-        AugmentedSetConfig,
-        CalibrationConfig,
-        DatasetConfig,
-        EarlyStopConfig,
-        HardwareConfig,
-        IndexConfig,
-        RefreshConfig,
-        RMCConfig,
-        authors_code,
-    )
+    from rmc_tf.augmented_set.features import extract as extract
+    from rmc_tf.augmented_set.preparation import prepare as prepare
+    from rmc_tf.augmented_set.refreshed_set import RefreshedSet as RefreshedSet
+    from rmc_tf.augmented_set.rows_on_disk import AugmentedSet as AugmentedSet
+    from rmc_tf.common.errors import UserError as UserError
+    from rmc_tf.config import AttackConfig as AttackConfig
+    from rmc_tf.config import AugmentedSetConfig as AugmentedSetConfig
+    from rmc_tf.config import CalibrationConfig as CalibrationConfig
+    from rmc_tf.config import DatasetConfig as DatasetConfig
+    from rmc_tf.config import EarlyStopConfig as EarlyStopConfig
+    from rmc_tf.config import HardwareConfig as HardwareConfig
+    from rmc_tf.config import IndexConfig as IndexConfig
+    from rmc_tf.config import RefreshConfig as RefreshConfig
+    from rmc_tf.config import RMCConfig as RMCConfig
+    from rmc_tf.config import authors_code as authors_code
     from rmc_tf.data.datasets import load as load_dataset
-    from rmc_tf.data.rows import ArraySplit
-    from rmc_tf.defences.base import Prediction
-    from rmc_tf.defences.rmc import RMC
-    from rmc_tf.defences.rmc_plus import RMCPlus
-    from rmc_tf.networks.classifier import Classifier
-    from rmc_tf.search.index import FeatureIndex
+    from rmc_tf.data.rows import ArraySplit as ArraySplit
+    from rmc_tf.defences.base import Prediction as Prediction
+    from rmc_tf.defences.rmc import RMC as RMC
+    from rmc_tf.defences.rmc_plus import RMCPlus as RMCPlus
+    from rmc_tf.networks.classifier import Classifier as Classifier
+    from rmc_tf.search.index import FeatureIndex as FeatureIndex
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AttackConfig": "config",
-    "AugmentedSetConfig": "config",
-    "CalibrationConfig": "config",
-    "DatasetConfig": "config",
-    "EarlyStopConfig": "config",
-    "HardwareConfig": "config",
-    "IndexConfig": "config",
-    "RMCConfig": "config",
-    "RefreshConfig": "config",
-    "authors_code": "config",
-    "ArraySplit": "data.rows",
-    "AugmentedSet": "augmented_set.rows_on_disk",
-    "Classifier": "networks.classifier",
-    "FeatureIndex": "search.index",
-    "Prediction": "defences.base",
-    "RMC": "defences.rmc",
-    "RMCPlus": "defences.rmc_plus",
-    "RefreshedSet": "augmented_set.refreshed_set",
-    "UserError": "common.errors",
-    "build_attack": "attacks",
-    "build_engine": "augmented_set.distributed",
-    "extract": "augmented_set.features",
-    "load_dataset": "data.datasets",
-    "prepare": "augmented_set.preparation",
+    "ArraySplit": "data.rows.ArraySplit",
+    "AttackConfig": "config.AttackConfig",
+    "AugmentedSet": "augmented_set.rows_on_disk.AugmentedSet",
+    "AugmentedSetConfig": "config.AugmentedSetConfig",
+    "CalibrationConfig": "config.CalibrationConfig",
+    "Classifier": "networks.classifier.Classifier",
+    "DatasetConfig": "config.DatasetConfig",
+    "EarlyStopConfig": "config.EarlyStopConfig",
+    "FeatureIndex": "search.index.FeatureIndex",
+    "HardwareConfig": "config.HardwareConfig",
+    "IndexConfig": "config.IndexConfig",
+    "Prediction": "defences.base.Prediction",
+    "RMC": "defences.rmc.RMC",
+    "RMCConfig": "config.RMCConfig",
+    "RMCPlus": "defences.rmc_plus.RMCPlus",
+    "RefreshConfig": "config.RefreshConfig",
+    "RefreshedSet": "augmented_set.refreshed_set.RefreshedSet",
+    "UserError": "common.errors.UserError",
+    "authors_code": "config.authors_code",
+    "build_attack": "attacks.build",
+    "build_engine": "augmented_set.distributed.engine",
+    "extract": "augmented_set.features.extract",
+    "load_dataset": "data.datasets.load",
+    "prepare": "augmented_set.preparation.prepare",
 }
 
-_THERE = {"build_attack": "build", "build_engine": "engine", "load_dataset": "load"}
-"""Names that are others in their modules, where these say the rest."""
-
-__all__ = [
-    "RMC",
-    "ArraySplit",
-    "AttackConfig",
-    "AugmentedSet",
-    "AugmentedSetConfig",
-    "CalibrationConfig",
-    "Classifier",
-    "DatasetConfig",
-    "EarlyStopConfig",
-    "FeatureIndex",
-    "HardwareConfig",
-    "IndexConfig",
-    "Prediction",
-    "RMCConfig",
-    "RMCPlus",
-    "RefreshConfig",
-    "RefreshedSet",
-    "UserError",
-    "__version__",
-    "authors_code",
-    "build_attack",
-    "build_engine",
-    "extract",
-    "load_dataset",
-    "prepare",
-]
+# Type checkers read the names below, and those that are imported as themselves above.
+__all__ = ["__version__", "build_attack", "build_engine", "load_dataset"]
+__all__ += [name for name in _HOMES if name not in __all__]
 
 
 def __dir__() -> list[str]:
@@ -105,7 +76,7 @@ if not TYPE_CHECKING:  # else every misspelt name would pass as Any
     def __getattr__(name: str) -> object:
         if name not in _HOMES:
             raise AttributeError(f"module 'rmc_tf' has no attribute {name!r}")
-        module = importlib.import_module(f"rmc_tf.{_HOMES[name]}")
-        value = getattr(module, _THERE.get(name, name))
+        module, _, there = _HOMES[name].rpartition(".")
+        value = getattr(importlib.import_module(f"rmc_tf.{module}"), there)
         globals()[name] = value  # the next use comes here no more
         return value

@@ -29,6 +29,7 @@ import textwrap
 import threading
 import types
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import ml_collections
 from absl import flags
@@ -39,7 +40,7 @@ from rmc_tf.config import ExperimentConfig, overrides, shipped, with_profile
 from rmc_tf.config.network import check_model_file
 from rmc_tf.reproduction import plan
 
-_PLACES = ("workdir", "data_dir", "seed", "help")
+_FLAGS = ("dataset", "config", "mode", "only", "workdir", "data_dir", "seed", "help")
 _MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "reproduce", "all")
 
 
@@ -49,18 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _sigterm_like_ctrl_c():
             run(arguments)
+        return 0
     except UserError as error:
-        return _fail(str(error))
+        told = str(error)
     except OSError as error:
         if error.errno not in DISK_ERRORS:
             raise
         where = f"{error.filename}: " if error.filename else ""
         remedy = "free some space, or choose another place by --workdir and --data_dir"
-        return _fail(f"{where}{error.strerror}; nothing half-written is left; {remedy}")
+        told = f"{where}{error.strerror}; nothing half-written is left; {remedy}"
     except KeyboardInterrupt as stop:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
-    return 0
+    print(f"rmc_tf: error: {told}", file=sys.stderr)
+    return 2
 
 
 class _Terminated(KeyboardInterrupt):
@@ -82,11 +85,6 @@ def _sigterm_like_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _fail(line: str) -> int:
-    print(f"rmc_tf: error: {line}", file=sys.stderr)
-    return 2
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -178,7 +176,7 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
         config_flags.DEFINE_config_dict("config", loaded, text, flag_values=values, sys_argv=rest)
         unexpected = values(rest)[1:]
     except flags.UnrecognizedFlagError as error:
-        remedy = did_you_mean(error.flagname, ["dataset", "config", "mode", "only", *_PLACES], "--")
+        remedy = did_you_mean(error.flagname, _FLAGS, "--")
         raise UserError(f"--{error.flagname}: no such flag; {remedy}; see --help") from None
     except flags.IllegalFlagValueError as error:
         raise UserError(overrides.illegal(str(error), loaded)) from None
@@ -214,10 +212,9 @@ def _asked_for(values: flags.FlagValues) -> Sequence[str]:
 def _help(values: flags.FlagValues, run: str) -> str:
     """Returns the module's own words, every flag, every setting and where it is explained."""
     lines = [str(__doc__), "Flags:", ""]
-    for name in ("dataset", "config", "mode", "only", *_PLACES):
-        text = f"{values[name].help}"
-        if name in ("dataset", "mode"):
-            text += f" Default: {values[name].default}."
+    for name in _FLAGS:
+        default = f" Default: {values[name].default}." if name in ("dataset", "mode") else ""
+        text = f"{values[name].help}{default}"
         lines += textwrap.wrap(f"  --{name:<9} {text}", 88, subsequent_indent=" " * 14)
     lines += ["", f"Settings of {run}, each overridden as in --config.rmc.k=256:", ""]
     for group, settings in _settings(values.config):
@@ -255,11 +252,11 @@ def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
 
 def _overridden(values: flags.FlagValues) -> dict[str, object]:
     """Returns the config with the flags that stand for a field of it."""
-    config: dict[str, object] = values.config.to_dict()
+    config: dict[str, Any] = values.config.to_dict()
     if values.seed is not None:
         config["seed"] = values.seed
     if values.data_dir:
-        config["dataset"] = {**values.config.dataset.to_dict(), "data_dir": values.data_dir}
+        config["dataset"]["data_dir"] = values.data_dir
     return config
 
 

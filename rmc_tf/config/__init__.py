@@ -9,66 +9,31 @@ This module loads neither TensorFlow nor data.
 refused when the config is made, by a line that names the field and the remedy.
 """
 
-from rmc_tf.config.attack import AttackConfig, Norm
-from rmc_tf.config.audit import AuditConfig
-from rmc_tf.config.experiment import (
-    ColumnConfig,
-    EvaluationConfig,
-    ExperimentConfig,
-    RowConfig,
-    TableConfig,
-    TracesConfig,
-    to_flags,
-)
-from rmc_tf.config.fast import FastConfig
-from rmc_tf.config.hardware import HardwareConfig
-from rmc_tf.config.index import IndexConfig
-from rmc_tf.config.method import (
-    AugmentedSetConfig,
-    CalibrationConfig,
-    EarlyStopConfig,
-    RefreshConfig,
-    RMCConfig,
-)
-from rmc_tf.config.network import (
-    Augmentation,
-    DatasetConfig,
-    LossConfig,
-    ModelConfig,
-    NetworkConfig,
-    TrainingConfig,
-)
-from rmc_tf.config.presets import authors_code, with_profile
-from rmc_tf.config.shipped import on_dataset
-from rmc_tf.config.threat import ThreatConfig
-
-__all__ = [
-    "AttackConfig",
-    "AuditConfig",
-    "Augmentation",
-    "AugmentedSetConfig",
-    "CalibrationConfig",
-    "ColumnConfig",
-    "DatasetConfig",
-    "EarlyStopConfig",
-    "EvaluationConfig",
-    "ExperimentConfig",
-    "FastConfig",
-    "HardwareConfig",
-    "IndexConfig",
-    "LossConfig",
-    "ModelConfig",
-    "NetworkConfig",
-    "Norm",
-    "RMCConfig",
-    "RefreshConfig",
-    "RowConfig",
-    "TableConfig",
-    "ThreatConfig",
-    "TracesConfig",
-    "TrainingConfig",
-    "authors_code",
-    "on_dataset",
-    "to_flags",
-    "with_profile",
-]
+from rmc_tf.config.attack import AttackConfig as AttackConfig
+from rmc_tf.config.attack import Norm as Norm
+from rmc_tf.config.audit import AuditConfig as AuditConfig
+from rmc_tf.config.experiment import ColumnConfig as ColumnConfig
+from rmc_tf.config.experiment import EvaluationConfig as EvaluationConfig
+from rmc_tf.config.experiment import ExperimentConfig as ExperimentConfig
+from rmc_tf.config.experiment import RowConfig as RowConfig
+from rmc_tf.config.experiment import TableConfig as TableConfig
+from rmc_tf.config.experiment import TracesConfig as TracesConfig
+from rmc_tf.config.experiment import to_flags as to_flags
+from rmc_tf.config.fast import FastConfig as FastConfig
+from rmc_tf.config.hardware import HardwareConfig as HardwareConfig
+from rmc_tf.config.index import IndexConfig as IndexConfig
+from rmc_tf.config.method import AugmentedSetConfig as AugmentedSetConfig
+from rmc_tf.config.method import CalibrationConfig as CalibrationConfig
+from rmc_tf.config.method import EarlyStopConfig as EarlyStopConfig
+from rmc_tf.config.method import RefreshConfig as RefreshConfig
+from rmc_tf.config.method import RMCConfig as RMCConfig
+from rmc_tf.config.network import Augmentation as Augmentation
+from rmc_tf.config.network import DatasetConfig as DatasetConfig
+from rmc_tf.config.network import LossConfig as LossConfig
+from rmc_tf.config.network import ModelConfig as ModelConfig
+from rmc_tf.config.network import NetworkConfig as NetworkConfig
+from rmc_tf.config.network import TrainingConfig as TrainingConfig
+from rmc_tf.config.presets import authors_code as authors_code
+from rmc_tf.config.presets import with_profile as with_profile
+from rmc_tf.config.shipped import on_dataset as on_dataset
+from rmc_tf.config.threat import ThreatConfig as ThreatConfig

@@ -1,6 +1,7 @@
 """What is evaluated, and the experiment as a whole."""
 
 import dataclasses
+from collections.abc import Collection, Iterable
 from typing import Any, Literal
 
 import ml_collections
@@ -141,40 +142,26 @@ class ExperimentConfig(Section):
             rule = "name it otherwise: that is taken"
             require(name not in self.attacks, "attacks", name, rule)
             require(name not in self.threats, "threats", name, rule)
-        known = ", ".join(self.attacks)
-        for name in self.augmented_set.attacks:
-            require(name in self.attacks, "augmented_set.attacks", name, f"known: {known}")
-        for name, threat in self.threats.items():
-            where = f"threats.{name}.attack"
-            require(threat.attack in self.attacks, where, threat.attack, f"known: {known}")
-        for name in self.evaluation.streams:
-            rule = f"known: clean, {known}"
-            require(name in ("clean", *self.attacks), "evaluation.streams", name, rule)
-        both = (*self.attacks, *self.threats)
+        both, clean = (*self.attacks, *self.threats), ("clean", *self.attacks)
         require(len(both) == len(set(both)), "threats", list(self.threats), "names of `attacks`")
-        for column in self.table.columns:
-            rule = f"known: clean, {', '.join(both)}"
-            require(column.stream in ("clean", *both), "table.columns", column.stream, rule)
-            replayed = column.stream in self.threats or not column.replay
-            require(
-                replayed, "table.columns", column.stream, "only what a threat crafts is replayed"
-            )
         require("target" not in self.networks, "networks", "target", "name it otherwise")
+        networks, table = ("target", *self.networks), self.table
         for name in self.networks:
             self.network(name)  # what its architecture can't be is refused
-        networks = ("target", *self.networks)
-        for row in self.table.rows:
-            rule = f"known: {', '.join(networks)}"
-            require(row.network in networks, "table.rows", row.network, rule)
-        for column in self.table.columns:
-            rule = f"known: {', '.join(networks)}"
-            require(column.source in ("", *networks), "table.columns", column.source, rule)
-        rule = f"known: clean, {known}; or leave it empty"
-        named = self.table.history in ("", "clean", *self.attacks)
-        require(named, "table.history", self.table.history, rule)
         losses = [self.training.loss, *(network.loss for network in self.networks.values())]
-        for loss in losses:
-            require(loss.attack in ("", *self.attacks), "*.loss.attack", loss.attack, known)
+        _check_names("augmented_set.attacks", self.augmented_set.attacks, self.attacks)
+        for name, threat in self.threats.items():
+            _check_names(f"threats.{name}.attack", [threat.attack], self.attacks)
+        _check_names("evaluation.streams", self.evaluation.streams, clean)
+        _check_names("table.columns", [column.stream for column in table.columns], ("clean", *both))
+        _check_names("table.rows", [row.network for row in table.rows], networks)
+        _check_names("table.columns", [c.source for c in table.columns if c.source], networks)
+        _check_names("table.history", [table.history] if table.history else [], clean)
+        _check_names("*.loss.attack", [loss.attack for loss in losses if loss.attack], self.attacks)
+        for column in table.columns:
+            replayed = column.stream in self.threats or not column.replay
+            rule = "only what a threat crafts is replayed"
+            require(replayed, "table.columns", column.stream, rule)
 
     def network(self, name: str) -> tuple[ModelConfig, TrainingConfig]:
         """Returns architecture and training of "target" or of one of `networks`."""
@@ -187,6 +174,11 @@ class ExperimentConfig(Section):
         )
         epochs = own.epochs or self.training.epochs
         return model, dataclasses.replace(self.training, loss=own.loss, epochs=epochs)
+
+
+def _check_names(field: str, names: Iterable[str], known: Collection[str]) -> None:
+    for name in names:
+        require(name in known, field, name, f"known: {', '.join(known)}")
 
 
 def to_flags(config: ExperimentConfig) -> ml_collections.ConfigDict:

@@ -54,7 +54,3 @@ class HardwareConfig(Section):
     def of_training(self) -> dict[str, object]:
         """Returns those that change a trained network."""
         return {"mixed_precision": self.mixed_precision, "devices": self.devices}
-
-    def of_adaptation(self) -> dict[str, object]:
-        """Returns those that change what RMC answers, besides the network's own."""
-        return {"devices": self.devices}

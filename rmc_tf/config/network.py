@@ -4,8 +4,7 @@ import dataclasses
 import pathlib
 from typing import Literal
 
-from rmc_tf.common.errors import UserError
-from rmc_tf.config.section import Section
+from rmc_tf.config.section import Section, require
 
 Augmentation = Literal["none", "shift", "shift_flip"]
 Denoising = Literal["none", "gaussian", "dot_product"]
@@ -48,8 +47,8 @@ def check_model_file(path: str | pathlib.Path) -> None:
     Raises:
       UserError: there is none.
     """
-    if not pathlib.Path(path).is_file():
-        raise UserError(f"--config.model.path={path}: no such file; save a model there")
+    there = pathlib.Path(path).is_file()
+    require(there, "model.path", path, "no such file; save a model there")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

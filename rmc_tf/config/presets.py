@@ -7,11 +7,9 @@ from rmc_tf.config.network import Augmentation
 
 
 def authors_code(paper: RMCConfig, augmentation: Augmentation = "none") -> RMCConfig:
-    """Returns the settings with every choice of the authors' released code.
+    """Returns some settings with every choice of the authors' released code.
 
-    Args:
-      paper: the settings to start from.
-      augmentation: that of the network's training; calibration augments in the same way.
+    Calibration augments as the network's training does.
     """
     patient = EarlyStopConfig(patience=5, max_epochs=100, keep="last")
     return dataclasses.replace(
@@ -34,9 +32,6 @@ def with_profile(given: RMCConfig) -> RMCConfig:
     """Returns the settings with what their profile says in its place.
 
     It is applied once, when settings are loaded; what has been applied stays as it is.
-
-    Args:
-      given: `fast` says what the fast profile changes; a faithful one ignores it.
     """
     fast = given.fast
     if given.profile == "faithful" or fast is None:

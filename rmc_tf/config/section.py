@@ -47,10 +47,7 @@ class Section:
         return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
 
     def overridden(self, overrides: Mapping[str, Any]) -> Self:
-        """Returns the same with some settings replaced.
-
-        Args:
-          overrides: from the path of a setting, such as "rmc.k", to its value.
+        """Returns the same with some settings, named by paths such as "rmc.k", replaced.
 
         Raises:
           UserError: no setting has that path, or it can't have that value.

@@ -98,10 +98,7 @@ def find(config: str) -> pathlib.Path:
 
 
 def run(config: str) -> tuple[ml_collections.ConfigDict, str]:
-    """Runs a config file, which may import the shipped ones.
-
-    Args:
-      config: FILE, or FILE:DATASET.
+    """Runs a config file, FILE or FILE:DATASET, which may import the shipped ones.
 
     Returns:
       what its `get_config` returns, and the name of the run. A config that takes a data set is
@@ -136,11 +133,9 @@ def run(config: str) -> tuple[ml_collections.ConfigDict, str]:
 def on_dataset(
     experiment: Callable[[ExperimentConfig], ExperimentConfig], default: str = "digits"
 ) -> Callable[..., ml_collections.ConfigDict]:
-    """Returns the `get_config` of a config that is made of a data set's.
+    """Returns the `get_config` of a config that is made of a data set's own experiment.
 
-    Args:
-      experiment: makes it of the data set's own.
-      default: the data set where none is named.
+    The data set is `default` where none is named.
     """
 
     def get_config(dataset: str = default) -> ml_collections.ConfigDict:

@@ -60,11 +60,6 @@ class ThreatConfig(Section):
         self._require(self.before is not None or self.known_share == 1, "known_share", rule)
 
     @property
-    def in_turn(self) -> "ThreatConfig":
-        """The same without a history before it."""
-        return dataclasses.replace(self, before=None, delay=0, known_share=1.0)
-
-    @property
     def known(self) -> int:
         """How many of the p points the attacker knows."""
         return round(self.known_share * (self.before or 0))

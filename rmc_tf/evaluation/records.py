@@ -10,7 +10,7 @@ import json
 import pathlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,35 +28,39 @@ Attacker = Callable[[Defence, int], np.ndarray]
 The defence is left as it was."""
 
 
+class Place(NamedTuple):
+    """Where a result goes, and what is written there besides the answers."""
+
+    path: pathlib.Path
+    """For `records.jsonl` and `result.json`; and `image.npy`, [M, H, W, C] float32, where there
+    is an attacker or images are kept."""
+    fingerprint: str
+    """Of all that the result depends on."""
+    details: Mapping[str, Any]
+    """Goes into the result as it is."""
+    checkpoint_seconds: float
+    """At most this much work is lost by a kill, beside one point."""
+
+
 def evaluate(
     defence: Defence,
     stream: Stream,
+    place: Place,
     *,
     name: str,
-    fingerprint: str,
-    path: pathlib.Path,
-    checkpoint_seconds: float,
-    details: Mapping[str, Any],
     attacker: Attacker | None = None,
     keep_images: bool = False,
 ) -> dict[str, Any]:
     """Answers every point of a stream in order, and returns the result.
 
-    Args:
-      defence: in its first state; what an earlier run did is restored.
-      stream: U.
-      name: of the defence.
-      fingerprint: of all that the result depends on.
-      path: where the result shall be: `records.jsonl` and `result.json`; and `image.npy`,
-        [M, H, W, C] float32, where there is an attacker or they shall be kept.
-      checkpoint_seconds: at most this much work is lost by a kill.
-      details: goes into the result as it is.
-      attacker: crafts what is asked instead of each image; by default nobody does.
-      keep_images: of a stream that was crafted for this result alone.
+    The defence, called `name`, is in its first state; what an earlier run did is restored. An
+    attacker crafts what is asked instead of each image. `keep_images` is for a stream that was
+    crafted for this result alone.
 
     Raises:
       ArtefactError: the checkpoint is damaged.
     """
+    path = place.path
     checkpoint = path.with_name(f"{path.name}.checkpoint.npz")
     what = f"{name} on {stream.name}"
     records, images = _restore(checkpoint, defence, what) if checkpoint.exists() else ([], [])
@@ -72,11 +76,13 @@ def evaluate(
                 images.append(image)
             records.append({**_answer(defence, stream, number, image), **attacked})
             advance(1)
-            if time.monotonic() - saved > checkpoint_seconds:
+            if time.monotonic() - saved > place.checkpoint_seconds:
                 _save(checkpoint, defence, records, images)
                 saved = time.monotonic()
-    result = {"defence": name, "stream": stream.name, **summarise(records), **details}
-    with storage.committing(path, kind=_KIND, fingerprint=fingerprint, details=result) as beside:
+    result = {"defence": name, "stream": stream.name, **summarise(records), **place.details}
+    with storage.committing(
+        path, kind=_KIND, fingerprint=place.fingerprint, details=result
+    ) as beside:
         lines = "".join(json.dumps(record) + "\n" for record in records)
         (beside / "records.jsonl").write_text(lines)
         (beside / "result.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -130,7 +136,6 @@ def read_records(path: pathlib.Path) -> list[Record]:
 
 def _answer(defence: Defence, stream: Stream, number: int, image: np.ndarray) -> Record:
     prediction = defence.predict(image)
-    calibration_seconds = defence.calibrate() or 0.0  # None: nothing was due
     aim = {} if stream.targets is None else {"target": int(stream.targets[number])}
     return {
         "point": number,
@@ -142,7 +147,7 @@ def _answer(defence: Defence, stream: Stream, number: int, image: np.ndarray) ->
         "adversarial": stream.adversarial,
         "steps": prediction.steps,
         "seconds": prediction.seconds,
-        "calibration_seconds": calibration_seconds,
+        "calibration_seconds": defence.calibrate() or 0.0,  # None: nothing was due
     }
 
 

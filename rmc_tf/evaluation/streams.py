@@ -13,11 +13,11 @@ import numpy as np
 
 from rmc_tf import attacks
 from rmc_tf.common import storage
-from rmc_tf.common.errors import UserError
 from rmc_tf.common.progress import progress
 from rmc_tf.common.provenance import versions
 from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.config import AttackConfig
+from rmc_tf.config.section import require
 from rmc_tf.data.images import distance, to_float
 from rmc_tf.data.rows import LabelledRows
 from rmc_tf.networks.classifier import Classifier
@@ -56,11 +56,9 @@ def choose_points(test: LabelledRows, points: int, with_replacement: bool, seed:
     Raises:
       UserError: more points than rows, without replacement.
     """
-    if points > test.num_rows and not with_replacement:
-        raise UserError(
-            f"--config.evaluation.points={points}: {test.source} has {test.num_rows} rows; lower "
-            "it, or add --config.evaluation.with_replacement=true"
-        )
+    rule = f"{test.source} has {test.num_rows} rows; lower it, or add "
+    rule += "--config.evaluation.with_replacement=true"
+    require(points <= test.num_rows or with_replacement, "evaluation.points", points, rule)
     random = generator(seed, "points")
     if with_replacement:
         return random.integers(0, test.num_rows, points)
@@ -72,14 +70,9 @@ def choose_history(
 ) -> np.ndarray:
     """Returns the rows [P] of the test set that come before the attacked ones (section 5.2).
 
-    They are the following ones of the same permutation; none is attacked itself.
-
-    Args:
-      test: the test set.
-      attacked: what `choose_points` returned.
-      seed: as for `choose_points`.
-      needed: how many at least, if there are as many. A few more are returned, so that tables
-        that need about as many have the same. None: all that there are.
+    They follow those of `choose_points` in the same permutation; none is attacked itself. At
+    least `needed` are returned if there are as many, and a few more, so that tables that need
+    about as many have the same. None: all that there are.
     """
     order = generator(seed, "points").permutation(test.num_rows)
     others = order[~np.isin(order, attacked)]
@@ -98,30 +91,18 @@ def make(
 ) -> Stream:
     """Returns a stream, made anew unless it is on disk.
 
-    Args:
-      name: of the stream.
-      test: the test set.
-      rows: [M] which of its rows.
-      attack_model: how they are perturbed; None: not at all.
-      classifier: f(·; θ*), which the points are perturbed against; None: not at all.
-      seed: of the attack.
-      folder: holds one stream a subfolder, named by the fingerprint of all it is made from.
+    It has the given rows [M] of the test set, perturbed against a classifier where there are an
+    attack model and a classifier. The folder holds one stream a subfolder, named by the
+    fingerprint of all it is made from.
 
     Raises:
       ArtefactError: the stream on disk is damaged.
     """
-    fingerprint = storage.fingerprint(
-        test.fingerprint,
-        rows.tolist(),
-        attack_model
-        and classifier
-        and [
-            versions("tensorflow", "keras", "cleverhans"),
-            classifier.fingerprint(),
-            attack_model.to_dict(),
-            seed,
-        ],
-    )
+    made_by: list[Any] | None = None
+    if attack_model is not None and classifier is not None:
+        packages = versions("tensorflow", "keras", "cleverhans")
+        made_by = [packages, classifier.fingerprint(), attack_model.to_dict(), seed]
+    fingerprint = storage.fingerprint(test.fingerprint, rows.tolist(), made_by)
     path = folder / fingerprint
     if not storage.is_committed(path):
         chosen = test.rows(rows)

@@ -15,8 +15,8 @@ from rmc_tf import defences
 from rmc_tf.augmented_set import distributed, features, preparation
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common import storage
-from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
+from rmc_tf.config.section import require
 from rmc_tf.data import datasets
 from rmc_tf.evaluation import streams
 from rmc_tf.experiment.cells import Searched
@@ -44,9 +44,7 @@ class Artefacts:
     def __init__(self, workspace: Workspace, shared: SharedArtefacts | None = None) -> None:
         """Prepares to make them; nothing is read or written yet.
 
-        Args:
-          workspace: of the experiment.
-          shared: with other experiments in the same work directory.
+        `shared` holds what other experiments in the same work directory have made.
 
         Raises:
           UserError: the engine that makes shards isn't installed.
@@ -74,11 +72,9 @@ class Artefacts:
             # A row's own K is capped instead: see `fitted`.
             config = self._config.overridden({p: v for p, v in each.items() if p != K})
             k, n_prime = config.rmc.k, preparation.size(data.train, config.augmented_set)
-            if k > n_prime:
-                raise UserError(
-                    f"--config.rmc.k={k}: larger than D', which will have {n_prime} rows; lower "
-                    "it, or enlarge D' by --config.augmented_set.adversarial_per_row"
-                )
+            rule = f"larger than D', which will have {n_prime} rows; lower it, or enlarge D' by "
+            rule += "--config.augmented_set.adversarial_per_row"
+            require(k <= n_prime, "rmc.k", k, rule)
         return data
 
     def classifier(self, name: str = "target") -> Classifier:
@@ -186,10 +182,8 @@ class Artefacts:
         return self._streams[key]
 
     def _attacked_rows(self) -> np.ndarray:
-        chosen, test = self._config.evaluation, self.dataset.test
-        return streams.choose_points(
-            test, chosen.points, chosen.with_replacement, self._config.seed
-        )
+        of, test, seed = self._config.evaluation, self.dataset.test, self._config.seed
+        return streams.choose_points(test, of.points, of.with_replacement, seed)
 
     def _rows_before(self, needed: int | None = None) -> np.ndarray:
         attacked = self.stream("clean", "").rows

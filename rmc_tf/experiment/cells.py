@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rmc_tf import defences, threats
-from rmc_tf.common.errors import UserError
 from rmc_tf.config import ColumnConfig, ExperimentConfig, RowConfig, ThreatConfig
 from rmc_tf.config.section import require
 from rmc_tf.experiment import overrides
@@ -69,8 +68,9 @@ class Cell:
     @property
     def searched(self) -> Searched:
         """What its defence searches."""
-        own = tuple((p, v) for p, v in self.overrides if _is_of_the_search(p))
-        return Searched(self.network, self.d_prime, own)
+        of_it = "augmented_set.", "index."
+        own = ((p, v) for p, v in self.overrides if p == overrides.K or p.startswith(of_it))
+        return Searched(self.network, self.d_prime, tuple(own))
 
     @property
     def defended(self) -> Defended:
@@ -85,10 +85,6 @@ class Cell:
     def threat(self, config: ExperimentConfig) -> ThreatConfig | None:
         """Returns the threat to its defence; None: its stream is no threat's."""
         return self.settings(config).threats.get(self.stream)
-
-
-def _is_of_the_search(path: str) -> bool:
-    return path == overrides.K or path.startswith(("augmented_set.", "index."))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,33 +144,28 @@ def lay_out(config: ExperimentConfig) -> Layout:
         tuple(column.title or overrides.title_of(column.overrides) for column in columns),
         filled,
         tuple(_in_order(times)),
-        max((time.arrival for time in times.values()), default=0),
+        max((arrival for arrival, *_ in times.values()), default=0),
     )
 
 
-class _AttackTime(NamedTuple):
-    """In the order in which a history reaches what each needs without going back."""
+def _attack_time(cell: Cell, config: ExperimentConfig) -> tuple[int, int, float]:
+    """Returns p + q, p, and the share of the p points that the attacker knows.
 
-    arrival: int
-    """p + q."""
-    before: int
-    known_share: float
-
-
-def _attack_time(cell: Cell, config: ExperimentConfig) -> _AttackTime:
+    In their order a history reaches what each needs without going back.
+    """
     threat = cell.threat(config) or ThreatConfig()
     before = threat.before or 0
-    return _AttackTime(before + threat.delay, before, threat.known_share)
+    return before + threat.delay, before, threat.known_share
 
 
-def _in_order(times: dict[Cell, _AttackTime]) -> list[Cell]:
+def _in_order(times: dict[Cell, tuple[int, int, float]]) -> list[Cell]:
     """Returns the cells, those that share a D', then an index, then a defence beside each other."""
     first: dict[Any, int] = {}
     for number, cell in enumerate(times):
         for shared in (cell.searched[:2], cell.searched, cell.defended):
             first.setdefault(shared, number)
 
-    def place(cell: Cell) -> tuple[int, int, int, _AttackTime]:
+    def place(cell: Cell) -> tuple[object, ...]:
         d_prime, searched = first[cell.searched[:2]], first[cell.searched]
         return d_prime, searched, first[cell.defended], times[cell]
 
@@ -205,22 +196,19 @@ def _check(row: RowConfig, column: ColumnConfig, config: ExperimentConfig) -> No
     learns_from = defences.find(row.defence).history
     threat = config.threats.get(column.stream)
     if threat is None or threat.before is None:
-        if learns_from != "answers":
-            raise UserError(
-                f"--config.table.rows={row.defence}: what it is comes of a history; let a threat "
-                "of each column have a `before`, and give --config.table.history"
-            )
+        rule = "what it is comes of a history; let a threat of each column have a `before`, and "
+        rule += "give --config.table.history"
+        require(learns_from == "answers", "table.rows", row.defence, rule)
         return
     threats.find(threat)  # what can't attack many points from one state is refused
     rule = "can't be replayed after a `before`; leave one of them out"
     require(not column.replay, "table.columns", f"{column.stream}, replayed", rule)
     rule = "must be clean or a name out of `attacks`, since a threat has a `before`"
     require(bool(config.table.history), "table.history", repr(config.table.history), rule)
-    if threat.known_share < 1 and learns_from == "labels":
-        raise UserError(
-            f"--config.threats.{column.stream}.known_share={threat.known_share}: {row.defence} is "
-            "trained on all points or none; leave it out"
-        )
+    where = f"threats.{column.stream}.known_share"
+    rule = f"{row.defence} is trained on all points or none; leave it out"
+    shares = threat.known_share == 1 or learns_from != "labels"
+    require(shares, where, threat.known_share, rule)
 
 
 def _attack(stream: str, config: ExperimentConfig) -> str:

@@ -18,12 +18,10 @@ _Part = TypeVar("_Part", RowConfig, ColumnConfig)
 def history_within(config: ExperimentConfig, left: int) -> ExperimentConfig:
     """Returns an experiment whose p + q are at most a number of points; its title says so.
 
-    Args:
-      config: as it is configured.
-      left: how many rows of the test set are not attacked.
+    That is `left`, the rows of the test set that are not attacked.
 
     Raises:
-      UserError: they are fewer than q, so that nothing is left for p.
+      UserError: they are q or fewer, so that nothing is left for p.
     """
     table = config.table
     every = [row.overrides for row in table.rows]
@@ -45,8 +43,8 @@ def history_within(config: ExperimentConfig, left: int) -> ExperimentConfig:
     table = dataclasses.replace(
         table,
         title=f"{table.title} (p up to {most}, all that the test set leaves)",
-        rows=_once(dataclasses.replace(r, overrides=cap(r.overrides)) for r in table.rows),
-        columns=_once(dataclasses.replace(c, overrides=cap(c.overrides)) for c in table.columns),
+        rows=_capped(table.rows, cap),
+        columns=_capped(table.columns, cap),
     )
     return dataclasses.replace(config, table=table)
 
@@ -54,20 +52,15 @@ def history_within(config: ExperimentConfig, left: int) -> ExperimentConfig:
 def neighbours_within(
     config: ExperimentConfig, size: Callable[[AugmentedSetConfig], int]
 ) -> ExperimentConfig:
-    """Returns an experiment in which no row's K is larger than its N'.
+    """Returns an experiment in which no row's K is larger than its N', which `size` tells."""
 
-    Args:
-      config: as it is configured.
-      size: tells N'.
-    """
+    def cap(overrides: dict[str, Any]) -> dict[str, Any]:
+        if K not in overrides:
+            return overrides
+        n_prime = size(config.overridden(overrides).augmented_set)
+        return {**overrides, K: min(overrides[K], n_prime)}
 
-    def cap(row: RowConfig) -> RowConfig:
-        if K not in row.overrides:
-            return row
-        k = min(row.overrides[K], size(config.overridden(row.overrides).augmented_set))
-        return dataclasses.replace(row, overrides={**row.overrides, K: k})
-
-    table = dataclasses.replace(config.table, rows=_once(map(cap, config.table.rows)))
+    table = dataclasses.replace(config.table, rows=_capped(config.table.rows, cap))
     return dataclasses.replace(config, table=table)
 
 
@@ -81,9 +74,12 @@ def _largest(name: str, every: list[dict[str, Any]]) -> int:
     return max((value or 0 for value in values), default=0)
 
 
-def _once(parts: Iterable[_Part]) -> tuple[_Part, ...]:
+def _capped(
+    parts: Iterable[_Part], cap: Callable[[dict[str, Any]], dict[str, Any]]
+) -> tuple[_Part, ...]:
     found: list[_Part] = []
     for part in parts:
-        if part not in found:
-            found.append(part)
+        capped = dataclasses.replace(part, overrides=cap(part.overrides))
+        if capped not in found:
+            found.append(capped)
     return tuple(found)

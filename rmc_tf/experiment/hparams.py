@@ -18,25 +18,17 @@ METRICS = ("accuracy", "target_rate", "mean_steps", "median_seconds", "median_ca
 
 
 def of(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
-    """Returns the hyperparameters of one cell.
-
-    Args:
-      cell: any.
-      config: of the experiment that it belongs to.
-    """
+    """Returns the hyperparameters of one cell of an experiment."""
     config = cell.settings(config)
     model, _ = config.network(cell.network)
     found: dict[str, Value] = {
         "seed": config.seed,
         "dataset": config.dataset.name,
         "architecture": pathlib.Path(model.path).name or model.architecture,
-        "network": cell.network,
-        "defence": cell.defence,
-        "stream": cell.stream,
         "points": config.evaluation.points,
-        "replay": cell.replay,
+        **{n: getattr(cell, n) for n in ("network", "defence", "stream", "replay")},
+        **_attack(cell, config),
     }
-    found |= _attack(cell, config)
     if cell.d_prime:
         found["d_prime"] = ", ".join(cell.d_prime)
         found["adversarial_per_row"] = config.augmented_set.adversarial_per_row
@@ -44,7 +36,13 @@ def of(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
     if kind.searches != "nothing":
         found["k"] = config.rmc.k
     if kind.adapts:
-        found |= _adaptation(config)
+        rmc = config.rmc
+        found |= {n: getattr(rmc, n) for n in ("profile", "batch_size", "validation", "batch_norm")}
+        found |= {n: getattr(rmc, n) for n in ("carry_weights", "optimizer_state")}
+        found |= {n: getattr(rmc.early_stop, n) for n in ("patience", "max_epochs")}
+        found["lambda"] = rmc.learning_rate
+        found["calibration"] = rmc.calibration.enabled
+        found["calibrate_every"] = rmc.calibration.every
     if cell.defence == "rmc_plus":
         found["refresh_share"] = config.refresh.share
     threat = config.threats.get(cell.stream)
@@ -65,24 +63,5 @@ def _attack(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
     name = threat.attack if threat else cell.stream
     if name not in config.attacks:
         return {**found, "attack": "none"}
-    attack = config.attacks[name]
-    found |= {"attack": attack.attack, "norm": attack.norm, "targeted": attack.targeted}
-    return {**found, "epsilon": attack.epsilon, "iterations": attack.iterations}
-
-
-def _adaptation(config: ExperimentConfig) -> dict[str, Value]:
-    """Returns how RMC adapts, with what its profile says in place."""
-    rmc = config.rmc
-    return {
-        "profile": config.rmc.profile,
-        "lambda": rmc.learning_rate,
-        "batch_size": rmc.batch_size,
-        "validation": rmc.validation,
-        "patience": rmc.early_stop.patience,
-        "max_epochs": rmc.early_stop.max_epochs,
-        "carry_weights": rmc.carry_weights,
-        "optimizer_state": rmc.optimizer_state,
-        "batch_norm": rmc.batch_norm,
-        "calibration": rmc.calibration.enabled,
-        "calibrate_every": rmc.calibration.every,
-    }
+    settings = ("attack", "norm", "targeted", "epsilon", "iterations")
+    return found | {n: getattr(config.attacks[name], n) for n in settings}

@@ -5,7 +5,7 @@ import numpy as np
 from rmc_tf import attacks
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.seeding import derive_seed
-from rmc_tf.config import AttackConfig, ExperimentConfig
+from rmc_tf.config import ExperimentConfig
 from rmc_tf.defences import Prepared
 from rmc_tf.experiment.artefacts import Artefacts
 from rmc_tf.experiment.cells import Searched
@@ -21,11 +21,7 @@ def neighbourhood(config: ExperimentConfig, artefacts: Artefacts, attack: str) -
 
     That is, which the static network answers rightly when it is clean and wrongly when it is
     attacked; where there is none, the first point.
-
-    Args:
-      config: every setting.
-      artefacts: of the same experiment.
-      attack: the name of the stream, and of the attack that D' holds examples of.
+    `attack` names the stream, and the attack that D' holds examples of.
     """
     classifier = artefacts.classifier()
     stream, clean = artefacts.stream(attack, "target"), artefacts.stream("clean", "")
@@ -34,8 +30,11 @@ def neighbourhood(config: ExperimentConfig, artefacts: Artefacts, attack: str) -
     moved = (classifier.forward(clean.images)[1].argmax(axis=1) == labels) & (answers != labels)
     point = int(np.argmax(moved))
     query, prepared = features[point], artefacts.prepared(Searched("target", (attack,)))
-    nearest = _nearest(config, prepared, query)
     found, _ = prepared.index.search(query, min(config.rmc.k, len(prepared.static.features)))
+    benign, seed = prepared.augmented_set.benign_rows, derive_seed(config.seed, "index")
+    k, of_d = min(config.rmc.k, len(benign)), prepared.static.features[benign]
+    nearest, _ = FeatureIndex(of_d, config.index, k, rows=benign, seed=seed).search(query, k)
+    craft = attacks.build(config.attacks[attack], classifier)
     return Neighbourhood(
         query=stream.images[point],
         features=query,
@@ -45,23 +44,13 @@ def neighbourhood(config: ExperimentConfig, artefacts: Artefacts, attack: str) -
         attack=attack,
         sets={
             "N": _of_rows(prepared, nearest),
-            "naive": _naive(
-                classifier, prepared.augmented_set, nearest, config.attacks[attack], config.seed
-            ),
+            "naive": _naive(craft, classifier, prepared.augmented_set, nearest, config.seed),
             "N'": _of_rows(prepared, found),
         },
         classes=classifier.num_classes,
         seed=derive_seed(config.seed, "t-SNE"),
         moved=bool(moved[point]),
     )
-
-
-def _nearest(config: ExperimentConfig, prepared: Prepared, query: np.ndarray) -> np.ndarray:
-    """Returns the rows of N(x̂): the K nearest of those rows of D' that are D."""
-    benign = prepared.augmented_set.benign_rows
-    k, seed = min(config.rmc.k, len(benign)), derive_seed(config.seed, "index")
-    features = prepared.static.features[benign]
-    return FeatureIndex(features, config.index, k, rows=benign, seed=seed).search(query, k)[0]
 
 
 def _of_rows(prepared: Prepared, rows: np.ndarray) -> Neighbours:
@@ -73,13 +62,13 @@ def _of_rows(prepared: Prepared, rows: np.ndarray) -> Neighbours:
 
 
 def _naive(
-    classifier: Classifier, made: AugmentedSet, rows: np.ndarray, model: AttackConfig, seed: int
+    craft: attacks.Craft, classifier: Classifier, made: AugmentedSet, rows: np.ndarray, seed: int
 ) -> Neighbours:
     """Returns what adversarial training makes online of N(x̂), with the labels of N(x̂) (section 3).
 
     One example of each, against θ*, as Eq. (1) has it.
     """
-    craft, parts = attacks.build(model, classifier), []
+    parts = []
     for begin in range(0, len(rows), 256):
         batch = made.rows(rows[begin : begin + 256])
         parts.append(craft(batch.images, batch.labels, derive_seed(seed, "naive", begin)))

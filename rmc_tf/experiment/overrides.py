@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rmc_tf import defences, threats
-from rmc_tf.common.errors import UserError
 from rmc_tf.config import ColumnConfig, ExperimentConfig, RowConfig
+from rmc_tf.config.section import require
 
 _GROUPS = ("augmented_set", "index", "refresh", "rmc", "threats")
 """What can be another in a cell. Data and networks are the experiment's."""
 
 K = "rmc.k"
-PER_ROW = "augmented_set.adversarial_per_row"
 
 _TITLES: Mapping[str, Callable[[Any], str]] = {
     "threats.before": lambda p: f"p = {p}",
@@ -23,7 +22,7 @@ _TITLES: Mapping[str, Callable[[Any], str]] = {
     "threats.delay": lambda q: f"q = {q}",
     "threats.known_share": lambda share: f"{100 * share:g} % known",
     K: lambda k: f"K = {k}",
-    PER_ROW: lambda each: f"|D'|/|D| = {1 + each:g}",
+    "augmented_set.adversarial_per_row": lambda each: f"|D'|/|D| = {1 + each:g}",
 }
 """In the order in which the paper's Tables 5 and 7 and Figure 4 name them."""
 
@@ -34,38 +33,25 @@ def merged(row: RowConfig, column: ColumnConfig) -> dict[str, Any]:
     Raises:
       UserError: both override the same setting, or one that a table can't override there.
     """
-    for path in row.overrides.keys() & column.overrides.keys():
-        raise UserError(
-            f"--config.table.columns.*.overrides.{path}={column.overrides[path]}: the row has "
-            f"{row.overrides[path]}; leave it to one of them"
-        )
     both = {**row.overrides, **column.overrides}
+    rule = f"a table can override settings of {', '.join(_GROUPS)}; for another network add one "
+    rule += "to `networks`"
     for path, value in both.items():
-        if path.partition(".")[0] not in _GROUPS:
-            raise UserError(
-                f"--config.table.*.overrides.{path}={value}: a table can override settings of "
-                f"{', '.join(_GROUPS)}; for another network add one to `networks`"
-            )
+        require(path.partition(".")[0] in _GROUPS, f"table.*.overrides.{path}", value, rule)
     for path, value in column.overrides.items():
-        if path.startswith("threats.") and path.split(".")[1] != column.stream:
-            raise UserError(
-                f"--config.table.columns.*.overrides.{path}={value}: this column's stream is "
-                f"{column.stream}; name its own threat"
-            )
+        where = f"table.columns.*.overrides.{path}"
+        rule = f"the row has {row.overrides.get(path)}; leave it to one of them"
+        require(path not in row.overrides, where, value, rule)
+        rule = f"this column's stream is {column.stream}; name its own threat"
+        own = not path.startswith("threats.") or path.split(".")[1] == column.stream
+        require(own, where, value, rule)
     return both
 
 
 def felt(
     overrides: Mapping[str, Any], defence: str, stream: str, config: ExperimentConfig
 ) -> dict[str, Any]:
-    """Returns those overrides that make a difference to a cell.
-
-    Args:
-      overrides: of the cell's row and column.
-      defence: the cell's.
-      stream: the cell's; a threat may search D' where the defence doesn't.
-      config: the experiment.
-    """
+    """Returns those overrides of its row and column that make a difference to a cell."""
     plain, kept = _depends_on(defence, stream, config), {}
     for path, value in overrides.items():
         if path.startswith("threats."):
@@ -82,6 +68,7 @@ def _depends_on(defence: str, stream: str, config: ExperimentConfig) -> list[Any
     """Returns the settings that the cells of a defence and a stream depend on."""
     kind, threat = defences.find(defence), config.threats.get(stream)
     threat_searches = threat is not None and threats.find(threat).searches
+    # A threat may search D' where the defence doesn't.
     searched = threat_searches or kind.searches == "augmented_set"
     return [
         kind.depends_on(config),

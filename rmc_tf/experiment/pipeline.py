@@ -51,13 +51,7 @@ class Finished(NamedTuple):
 
 
 class Pipeline:
-    """One experiment in one work directory. Each stage is asked for by what it gives.
-
-    Attributes:
-      config: every setting, with its profile applied.
-      artefacts: data, networks, D' and streams.
-      sides: defences and threats.
-    """
+    """One experiment in one work directory. Each stage is asked for by what it gives."""
 
     def __init__(
         self,
@@ -70,12 +64,8 @@ class Pipeline:
     ) -> None:
         """Prepares to run; nothing is read or written yet.
 
-        Args:
-          config: every setting.
-          workdir: where all artefacts are.
-          say: tells the user a line.
-          shared: what the experiments before have left for this one.
-          progress: is told of each cell; by default the user is, in two lines.
+        `shared` holds what other experiments in the same work directory have made. `progress` is
+        told of each cell; by default the user is, in two lines.
 
         Raises:
           UserError: a defence or an attack is unknown, or asked for what it can't do.
@@ -90,7 +80,7 @@ class Pipeline:
         share_cores(config.hardware)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()
-        self.config = config
+        self.config = config  # its profile applied
         self.workdir = workdir
         self._workspace = Workspace(config, workdir, say)
         self._progress = progress or SaidCells(say)
@@ -146,74 +136,58 @@ class Pipeline:
             self._workspace.say(f"evaluate {cell}: reused from {path}")
             return result
         if cell.replay:
-            self.result(_attacking(cell))  # what it crafts is replayed
+            self.result(dataclasses.replace(cell, replay=False))  # what it crafts is replayed
         traces = self._workspace.traces(path.name.rpartition("-")[0], fingerprint)
-        result = self._answers(cell, path, fingerprint, traces)
+        result = self._answers(cell, self._place(cell, path, fingerprint), traces)
         traces.outcome(hparams.of(cell, self.config), hparams.metrics(result))
         return result
 
-    def _answers(
-        self, cell: Cell, path: pathlib.Path, fingerprint: str, traces: Traces
-    ) -> dict[str, Any]:
-        """Asks a cell's defence; traces are told of its answers where these have a course."""
+    def _place(self, cell: Cell, path: pathlib.Path, fingerprint: str) -> records.Place:
+        """Where the result of a cell goes, with what the report says of it."""
+        kind, index = defences.find(cell.defence), None
+        if kind.searches != "nothing":
+            index = str(self.sides.prepared(cell.searched).index.report)
         details = {
-            "title": defences.find(cell.defence).title,
+            "title": kind.title,
             "network": cell.network,
             "d_prime": list(cell.d_prime),
             "source": cell.source,
-            "index": self._index_of(cell),
+            "index": index,
             "revision": revision(),
         }
+        seconds = self.config.evaluation.checkpoint_seconds
+        return records.Place(path, fingerprint, details, seconds)
+
+    def _answers(self, cell: Cell, place: records.Place, traces: Traces) -> dict[str, Any]:
+        """Asks a cell's defence; traces are told of its answers where these have a course."""
         if self.has_history(cell):  # all answers are from one state
-            longest = self.table.longest_history
-            return self._skip_cells.result(
-                cell, longest, fingerprint=fingerprint, path=path, details=details
-            )
+            return self._skip_cells.result(cell, self.table.longest_history, place)
         defence, first_state = self.sides.defence(cell)
         defence.restore(first_state)
-        seconds = self.config.evaluation.checkpoint_seconds
         if cell.stream in self.config.threats and not cell.replay:  # it simulates answers, too
             clean = self.artefacts.stream("clean", "")
             seed = derive_seed(self.config.seed, "threat", cell.stream)
             return records.evaluate(
                 defence,
                 dataclasses.replace(clean, name=cell.stream),
+                place,
                 name=cell.defence,
-                fingerprint=fingerprint,
-                path=path,
-                checkpoint_seconds=seconds,
-                details=details,
                 attacker=runner.attacker(self.sides.threat(cell), clean, seed),
             )
         with tracing(defence, traces):
-            return records.evaluate(
-                defence,
-                self._asked(cell),
-                name=cell.defence,
-                fingerprint=fingerprint,
-                path=path,
-                checkpoint_seconds=seconds,
-                details=details,
-            )
+            return records.evaluate(defence, self._asked(cell), place, name=cell.defence)
 
     def has_history(self, cell: Cell) -> bool:
         """Whether all points of a cell are attacked and answered after one history."""
         threat = cell.threat(self.config)
         return threat is not None and threat.before is not None
 
-    def _index_of(self, cell: Cell) -> str | None:
-        """How the rows are found that a cell searches, for the report."""
-        if defences.find(cell.defence).searches == "nothing":
-            return None
-        return str(self.sides.prepared(cell.searched).index.report)
-
     def _asked(self, cell: Cell) -> streams.Stream:
         """The queries of a cell: its stream, or what a threat crafted against the same defence."""
         if not cell.replay:
             return self.artefacts.stream(cell.stream, cell.source)
-        return runner.crafted(
-            *self._result_path(_attacking(cell)), self.artefacts.stream("clean", "")
-        )
+        attacked = self._result_path(dataclasses.replace(cell, replay=False))
+        return runner.crafted(*attacked, self.artefacts.stream("clean", ""))
 
     def _result_path(self, cell: Cell) -> tuple[pathlib.Path, str]:
         """Where the result of a cell is, and the fingerprint of all that it depends on."""
@@ -241,8 +215,3 @@ class Pipeline:
         threatened = cell.stream in self.config.threats
         asked = self._asked(dataclasses.replace(cell, replay=threatened))  # what was crafted
         return Finished(*self.sides.defence(cell), asked)
-
-
-def _attacking(cell: Cell) -> Cell:
-    """Returns the cell whose crafted images another replays."""
-    return dataclasses.replace(cell, replay=False)

@@ -1,6 +1,5 @@
 """The two sides of a cell, its defence and its threat, each made once for those that share it."""
 
-import collections
 import dataclasses
 import enum
 import gc
@@ -35,17 +34,10 @@ class Sides:
     """Makes the defences and threats of one experiment."""
 
     def __init__(self, config: ExperimentConfig, artefacts: Artefacts) -> None:
-        """Prepares to make them.
-
-        Args:
-          config: every setting.
-          artefacts: of the same experiment.
-        """
+        """Prepares to make them out of the artefacts of the same experiment."""
         self._config = config
         self._artefacts = artefacts
-        self._defences: collections.OrderedDict[tuple[Defended, Role], tuple[Defence, State]] = (
-            collections.OrderedDict()
-        )
+        self._defences: dict[tuple[Defended, Role], tuple[Defence, State]] = {}
         self._threat: tuple[Any, Threat] | None = None
 
     def settings(self, cell: Cell, role: Role = Role.DEFENDER) -> ExperimentConfig:
@@ -63,18 +55,19 @@ class Sides:
         if cell.replay:
             role = Role.REPLAY
         key = cell.defended, role
-        if key not in self._defences:
-            while len(self._defences) >= _KEPT:
-                self._defences.popitem(last=False)
+        found = self._defences.pop(key, None)
+        if found is None:
+            while len(self._defences) >= _KEPT:  # the one that was used longest ago goes
+                del self._defences[next(iter(self._defences))]
             setting = defences.Parts(
                 self.settings(cell, role),
                 self._artefacts.classifier(cell.network),
                 lambda: self.prepared(cell.searched),
             )
             made = defences.find(cell.defence).make(setting)
-            self._defences[key] = made, made.snapshot()
-        self._defences.move_to_end(key)
-        return self._defences[key]
+            found = made, made.snapshot()
+        self._defences[key] = found
+        return found
 
     def prepared(self, searched: Searched) -> defences.Prepared:
         """D', the features of its rows and their index, as `Artefacts.prepared` makes them.
@@ -123,7 +116,9 @@ class Sides:
     def threat(self, cell: Cell) -> Threat:
         """Returns the threat of a cell, with what it knows before the first query."""
         settings, searched = self.settings(cell), self._searched_by_threat(cell)
-        config = settings.threats[cell.stream].in_turn  # it attacks in the same way at any time
+        config = settings.threats[cell.stream]
+        # Without its history: it attacks in the same way at any time.
+        config = dataclasses.replace(config, before=None, delay=0, known_share=1.0)
         key = config, cell.network, searched, settings.rmc.k
         if self._threat is None or self._threat[0] != key:
             self._threat = None
@@ -136,6 +131,5 @@ class Sides:
                     prepared.augmented_set.labels,
                     settings.rmc.k,
                 )
-            made = threats.build(config, settings.attacks, classifier, rows)
-            self._threat = key, made
+            self._threat = key, threats.build(config, settings.attacks, classifier, rows)
         return self._threat[1]

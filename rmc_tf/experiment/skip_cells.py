@@ -5,9 +5,7 @@ the fingerprint of what they come of, so every cell and every table goes on from
 those that there are. A cell itself is a result like any other.
 """
 
-import pathlib
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -42,23 +40,10 @@ class SkipCells:
         self._artefacts = artefacts
         self._sides = sides
 
-    def result(
-        self,
-        cell: Cell,
-        longest: int,
-        *,
-        fingerprint: str,
-        path: pathlib.Path,
-        details: Mapping[str, Any],
-    ) -> dict[str, Any]:
+    def result(self, cell: Cell, longest: int, place: records.Place) -> dict[str, Any]:
         """Returns how a defence does at a time of a history; see `records.evaluate`.
 
-        Args:
-          cell: whose threat has a `before`.
-          longest: the longest history of the table.
-          fingerprint: of all that the result depends on.
-          path: where the result shall be.
-          details: goes into the result as it is.
+        The cell's threat has a `before`; `longest` is the longest history of its table.
 
         Raises:
           ArtefactError: something on disk is damaged.
@@ -78,21 +63,19 @@ class SkipCells:
         crafted = crafted_from(threat, believer, believed, clean.images, clean.labels, seed)
         each = (time.perf_counter() - begun) / len(crafted)
         defence, arrival = self._after(cell, config.before + config.delay, history)
+        details = {
+            **place.details,
+            "before": config.before,
+            "delay": config.delay,
+            "known_share": config.known_share,
+            "refresh_share": settings.refresh.share,
+            "median_attack_seconds": each,
+        }
         return records.evaluate(
             Standing(defence, arrival),
             replace(clean, name=cell.stream, images=crafted),
+            place._replace(details=details),
             name=cell.defence,
-            fingerprint=fingerprint,
-            path=path,
-            checkpoint_seconds=self._config.evaluation.checkpoint_seconds,
-            details={
-                **details,
-                "before": config.before,
-                "delay": config.delay,
-                "known_share": config.known_share,
-                "refresh_share": settings.refresh.share,
-                "median_attack_seconds": each,
-            },
             keep_images=True,
         )
 
@@ -104,12 +87,7 @@ class SkipCells:
         return self._sides.defence(cell)[0], state
 
     def _state(
-        self,
-        cell: Cell,
-        count: int,
-        points: np.ndarray,
-        made_of: str,
-        role: Role = Role.DEFENDER,
+        self, cell: Cell, count: int, points: np.ndarray, made_of: str, role: Role = Role.DEFENDER
     ) -> State:
         """Returns a state of a history, which is run as far as it wasn't before."""
         if defences.find(cell.defence).history == "rmc":

@@ -19,11 +19,7 @@ from rmc_tf.report.figures.of_records import FIGURES
 def write(pipeline: Pipeline, command: str) -> pathlib.Path:
     """Evaluates what isn't yet, writes the report, and returns its path.
 
-    It is in `<workdir>/<name of the table>`.
-
-    Args:
-      pipeline: of the experiment.
-      command: that made it, for its provenance.
+    It is in `<workdir>/<name of the table>`; its provenance names the `command` that made it.
     """
     results, layout = pipeline.evaluate(), pipeline.table
     rows = [
@@ -75,9 +71,7 @@ def _records_of_rmc(pipeline: Pipeline) -> dict[str, Sequence[Record]]:
 def _illustrate(pipeline: Pipeline, folder: pathlib.Path) -> str:
     """Draws the figure that is called as the table, and returns its caption; else "".
 
-    Args:
-      pipeline: whose cells are all finished.
-      folder: for figure.png, figure.svg, caption.md and the data as CSV.
+    The folder is for figure.png, figure.svg, caption.md and the data as CSV.
     """
     layout, dataset = pipeline.table, pipeline.config.dataset.name
     if layout.name == "figure1":

@@ -381,15 +381,8 @@ def test_a_stream_killed_anywhere_ends_as_an_undisturbed_one(
 
     def run(defence: Defence, name: str) -> list[tuple[float, int]]:
         path = tmp_path / name
-        records.evaluate(
-            defence,
-            stream,
-            name="rmc_plus",
-            fingerprint="f",
-            path=path,
-            checkpoint_seconds=0,
-            details={},
-        )
+        place = records.Place(path, "f", {}, checkpoint_seconds=0)
+        records.evaluate(defence, stream, place, name="rmc_plus")
         return [(r["confidence"], r["steps"]) for r in records.read_records(path)]
 
     undisturbed = run(make(index=index, refresh=OFTEN), "undisturbed")

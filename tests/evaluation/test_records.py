@@ -54,15 +54,8 @@ class DiesAfter:
 
 
 def _evaluate(defence: Any, stream: Stream, path: pathlib.Path) -> dict[str, Any]:
-    return records.evaluate(
-        defence,
-        stream,
-        name="rmc",
-        fingerprint="f",
-        path=path,
-        checkpoint_seconds=0,
-        details={"title": "RMC"},
-    )
+    place = records.Place(path, "f", {"title": "RMC"}, checkpoint_seconds=0)
+    return records.evaluate(defence, stream, place, name="rmc")
 
 
 def _answers(path: pathlib.Path) -> list[tuple[int, float, int]]:

@@ -267,5 +267,5 @@ def test_what_a_defence_owes_to_a_history_is_nothing_without_one(
     chosen = "--config.evaluation.defences=('non_masking',)"
     assert main.main(["main.py", *where, chosen]) == 2
     error = capsys.readouterr().err
-    assert "non_masking: what it is comes of a history; give `at.before`" in error
+    assert "non_masking: what it is comes of a history; let a threat of each column" in error
     assert len(error.splitlines()) == 1

@@ -81,11 +81,8 @@ def _attack(threat: Any, defence: Any, stream: Stream, path: pathlib.Path) -> di
     return records.evaluate(
         defence,
         dataclasses.replace(stream, name="gmsa_avg"),
+        records.Place(path, "f", {"title": "RMC"}, checkpoint_seconds=0),
         name="rmc",
-        fingerprint="f",
-        path=path,
-        checkpoint_seconds=0,
-        details={"title": "RMC"},
         attacker=runner.attacker(threat, stream, seed=3),
     )
 
@@ -138,15 +135,8 @@ def test_the_replay_on_a_fresh_defender_of_the_same_seed_gives_the_same_answers(
 ) -> None:
     _attack(threat, make(), stream, tmp_path / "attacked")
     crafted = runner.crafted(tmp_path / "attacked", "f", stream)
-    records.evaluate(
-        make(),
-        crafted,
-        name="rmc",
-        fingerprint="g",
-        path=tmp_path / "replayed",
-        checkpoint_seconds=60,
-        details={},
-    )
+    place = records.Place(tmp_path / "replayed", "g", {}, checkpoint_seconds=60)
+    records.evaluate(make(), crafted, place, name="rmc")
     assert _answers(tmp_path / "replayed") == _answers(tmp_path / "attacked")
     assert crafted.adversarial
 
