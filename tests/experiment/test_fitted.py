@@ -9,6 +9,7 @@ from rmc_tf.config import (
     AttackConfig,
     ColumnConfig,
     DatasetConfig,
+    EvaluationConfig,
     ExperimentConfig,
     RowConfig,
     TableConfig,
@@ -23,6 +24,7 @@ def experiment(befores: tuple[int, ...], delays: tuple[int, ...]) -> ExperimentC
     return ExperimentConfig(
         dataset=DatasetConfig(name="digits"),
         attacks={"pgd": AttackConfig()},
+        evaluation=EvaluationConfig(streams=("clean", "pgd")),
         threats={"skip": ThreatConfig(threat="pgd_skip")},
         table=TableConfig(
             title="T",
