@@ -432,7 +432,7 @@ def test_more_workers_than_fit_are_refused() -> None:
 def test_settings_of_ray_are_refused_without_it(setting: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"hardware\.ray_.*: add --config.hardware.engine=ray"):
         HardwareConfig(**setting)
-    assert HardwareConfig(engine="ray", **setting).of_training() == {}
+    assert HardwareConfig(engine="ray", **setting).of_training() == HardwareConfig().of_training()
 
 
 def test_without_ray_the_engine_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
