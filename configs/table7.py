@@ -3,7 +3,7 @@
   python -m rmc_tf.main --config=configs/table7.py
   python -m rmc_tf.main --config=configs/table7.py --dataset=cifar10
 
-The attacker knows all p points before, and strikes at once (q = 0). A test set
+The attacker knows all p points before, and attacks at once (q = 0). A test set
 that has fewer points than p gives as many as it has: digits 350.
 """
 

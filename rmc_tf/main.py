@@ -18,7 +18,6 @@ which is told in one line, 130 after Ctrl-C, 143 after SIGTERM.
 # Flags in, stages run, one line a stage out. Nothing is computed here.
 
 import contextlib
-import dataclasses
 import fcntl
 import os
 import pathlib
@@ -36,7 +35,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from rmc_tf.common.errors import DISK_ERRORS, UserError, did_you_mean, first_line
-from rmc_tf.config import ExperimentConfig, overrides, shipped, with_profile
+from rmc_tf.config import ExperimentConfig, override_errors, profiled, shipped
 from rmc_tf.config.network import check_model_file
 from rmc_tf.reproduction import plan
 
@@ -94,8 +93,7 @@ def run(arguments: Sequence[str]) -> None:
       UserError: anything that the user can mend.
     """
     values, name = _parse(arguments)
-    config = ExperimentConfig.from_dict(_overridden(values))
-    config = dataclasses.replace(config, rmc=with_profile(config.rmc))
+    config = profiled(ExperimentConfig.from_dict(_overridden(values)))
     workdir = pathlib.Path(values.workdir or f"runs/{name}")
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
     only = _asked_for(values)
@@ -179,11 +177,11 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
         remedy = did_you_mean(error.flagname, _FLAGS, "--")
         raise UserError(f"--{error.flagname}: no such flag; {remedy}; see --help") from None
     except flags.IllegalFlagValueError as error:
-        raise UserError(overrides.illegal(str(error), loaded)) from None
+        raise UserError(override_errors.illegal(str(error), loaded)) from None
     except flags.Error as error:
         raise UserError(f"{error}; see --help") from None
     except (AttributeError, KeyError):  # of an override: the config itself has loaded
-        raise UserError(overrides.misspelt(rest, loaded)) from None
+        raise UserError(override_errors.misspelt(rest, loaded)) from None
     except (TypeError, SyntaxError) as error:
         raise UserError(f"--config.…: {first_line(error)}; see --help") from None
     if values.help:

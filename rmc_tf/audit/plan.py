@@ -50,9 +50,9 @@ class Plan:
 
     def cells(self, network: str, defence: str) -> dict[str, Cell]:
         """Returns what is evaluated of one subject: clean, and every threat that fits it."""
-        kind = defences.find(defence)
+        spec = defences.find(defence)
         searched = self.experiment.augmented_set.attacks
-        if kind.searches != "augmented_set":
+        if spec.searches != "augmented_set":
             searched = ()
         return {
             stream: Cell(network, defence, searched, stream, "")
@@ -90,8 +90,8 @@ class Plan:
     def described(self, name: str) -> dict[str, Any]:
         """Returns a threat and what it may spend, as JSON; of its settings only what it reads."""
         config, model = self._threat(name), self.model(name)
-        kind = threats.find(config)
-        steps = () if kind.black_box else ("attack", "step_size", "iterations")
+        spec = threats.find(config)
+        steps = () if spec.black_box else ("attack", "step_size", "iterations")
         return {
             "name": name,
             "title": self.title(name),
@@ -99,7 +99,7 @@ class Plan:
             "norm": model.norm,
             "epsilon": model.epsilon,
             **{field: getattr(model, field) for field in steps},
-            **{field: getattr(config, field) for field in kind.settings},
+            **{field: getattr(config, field) for field in spec.settings},
         }
 
 

@@ -23,6 +23,7 @@ class IndexConfig(Section):
     least_recall: float = 0.99
     """Below this recall@K on the features themselves, exact search is used instead."""
     recall_queries: int = 100
+    """Rows of the index on which recall is measured when it is built."""
     memory_gib: float = 0.0
     """The most memory for the vectors of the search, in GiB, while it is built and after; the
     machine's own, less what the network takes. 0: no bound."""

@@ -62,7 +62,7 @@ class EarlyStopConfig(Section):
     """A fit may take more than `max_epochs`, as far as they come to so many steps: of few rows an
     epoch is few steps. 0: it may not (the paper knows no such bound)."""
     keep: Literal["last", "best"] = "last"
-    """Which weights the fit leaves: the last (Algorithm 1, line 16) or the best validated."""
+    """Which weights the fit leaves: the last (Algorithm 1, line 17) or the best validated."""
 
     def __post_init__(self) -> None:
         self._within("[1, ∞)", "patience", "max_epochs")
@@ -75,7 +75,7 @@ class EarlyStopConfig(Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CalibrationConfig(Section):
-    """Algorithm 1, lines 17–21: back to the whole distribution after each prediction."""
+    """Algorithm 1, lines 18–21: back to the whole distribution after each prediction."""
 
     _where = "rmc.calibration"
 

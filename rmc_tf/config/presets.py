@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from rmc_tf.config.experiment import ExperimentConfig, RowConfig
 from rmc_tf.config.method import EarlyStopConfig, RMCConfig
 from rmc_tf.config.network import Augmentation
 
@@ -26,6 +27,20 @@ def authors_code(paper: RMCConfig, augmentation: Augmentation = "none") -> RMCCo
             early_stop=patient,
         ),
     )
+
+
+def profiled(config: ExperimentConfig) -> ExperimentConfig:
+    """Returns an experiment with what its profile says in place, also in the K of its rows."""
+    applied = dataclasses.replace(config, rmc=with_profile(config.rmc))
+
+    def scaled(row: RowConfig) -> RowConfig:
+        if "rmc.k" not in row.overrides:
+            return row
+        k = with_profile(dataclasses.replace(config.rmc, k=row.overrides["rmc.k"])).k
+        return dataclasses.replace(row, overrides={**row.overrides, "rmc.k": k})
+
+    rows = tuple(map(scaled, config.table.rows))
+    return dataclasses.replace(applied, table=dataclasses.replace(config.table, rows=rows))
 
 
 def with_profile(given: RMCConfig) -> RMCConfig:

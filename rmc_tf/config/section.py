@@ -56,11 +56,14 @@ class Section:
         for path, value in overrides.items():
             *groups, name = path.split(".")
             group: Any = values
-            for each in groups:
-                group = group.get(each) if isinstance(group, dict) else None
-            if not isinstance(group, dict) or name not in group:
-                remedy = did_you_mean(path, _paths(values))
-                raise UserError(f"overrides: {path!r}: no such setting; {remedy}")
+            for number, each in enumerate([*groups, name]):
+                if not isinstance(group, dict) or each not in group:
+                    known = group if isinstance(group, dict) else ()
+                    prefix = "".join(f"{before}." for before in groups[:number])
+                    remedy = did_you_mean(each, known, prefix)
+                    raise UserError(f"--config.*.overrides.{path}: no such setting; {remedy}")
+                if number < len(groups):
+                    group = group[each]
             group[name] = value
         changed = {path.partition(".")[0] for path in overrides}
         new = {name: _convert(hints[name], values[name], name) for name in changed}
@@ -84,15 +87,6 @@ class Section:
             if field.name not in values and optional == (dataclasses.MISSING, dataclasses.MISSING):
                 raise UserError(f"--config.{where}{field.name}: missing; give it a value")
         return cls(**{n: _convert(hints[n], v, f"{where}{n}") for n, v in values.items()})
-
-
-def _paths(values: Mapping[str, Any], where: str = "") -> list[str]:
-    """Returns the path of every setting in nested dictionaries."""
-    found = []
-    for name, value in values.items():
-        inner = isinstance(value, Mapping) and value
-        found += _paths(value, f"{where}{name}.") if inner else [f"{where}{name}"]
-    return found
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -115,7 +115,7 @@ def run(config: str) -> tuple[ml_collections.ConfigDict, str]:
             get_config = load(path.stem).get_config
         else:
             make_importable()
-            get_config = runpy.run_path(file)["get_config"]
+            get_config = runpy.run_path(file, run_name=f"{_PACKAGE}.yours")["get_config"]
         loaded = get_config(*([argument] if argument else []))
         takes_dataset = bool(inspect.signature(get_config).parameters)
     except UserError:

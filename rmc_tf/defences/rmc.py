@@ -1,4 +1,4 @@
-"""Runtime masking and cleansing: PREDICT (Algorithm 1, lines 11–23), read from top to bottom.
+"""Runtime masking and cleansing: PREDICT (Algorithm 1, lines 10–23), read from top to bottom.
 
 Line 22 returns the answer and the calibrated weights at once. Here the answer goes out first:
 `RMC.predict` is lines 12–17 and the answer of line 22, `RMC.calibrate` is lines 18–21. Numbers are

@@ -20,7 +20,7 @@ from rmc_tf.config.section import require
 from rmc_tf.data import datasets
 from rmc_tf.evaluation import streams
 from rmc_tf.experiment.cells import Searched
-from rmc_tf.experiment.overrides import K
+from rmc_tf.experiment.overrides import augmented_set_of
 from rmc_tf.experiment.workspace import Workspace
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.report import tables
@@ -68,10 +68,9 @@ class Artefacts:
             of = f"{rows} the test set, {known[key].num_classes} classes"
             self._say(f"data set {known[key].name}: {of}")
         data = known[key]
+        k = self._config.rmc.k  # a row's own K is capped instead: see `fitted`
         for each in ({}, *(row.overrides for row in self._config.table.rows)):
-            # A row's own K is capped instead: see `fitted`.
-            config = self._config.overridden({p: v for p, v in each.items() if p != K})
-            k, n_prime = config.rmc.k, preparation.size(data.train, config.augmented_set)
+            n_prime = preparation.size(data.train, augmented_set_of(self._config, each))
             rule = f"larger than D', which will have {n_prime} rows; lower it, or enlarge D' by "
             rule += "--config.augmented_set.adversarial_per_row"
             require(k <= n_prime, "rmc.k", k, rule)

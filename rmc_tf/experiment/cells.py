@@ -182,7 +182,7 @@ def _cells(
     stream, clean = column.stream, column.stream == "clean"
     source = "" if clean or stream in config.threats else column.source or row.network
     several = attacks or config.augmented_set.attacks
-    against = several if clean else (_attack(stream, config),)
+    against = several if clean else (_attack(stream, own),)
     every = dict.fromkeys(_d_prime(row, attack, attacks, config) for attack in against)
     felt = tuple(overrides.felt(both, row.defence, stream, config).items())
     return tuple(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from rmc_tf.config import AugmentedSetConfig, ColumnConfig, ExperimentConfig, RowConfig
 from rmc_tf.config.section import require
-from rmc_tf.experiment.overrides import K
+from rmc_tf.experiment.overrides import K, augmented_set_of
 
 _Part = TypeVar("_Part", RowConfig, ColumnConfig)
 
@@ -24,6 +24,11 @@ def history_within(config: ExperimentConfig, left: int) -> ExperimentConfig:
       UserError: they are q or fewer, so that nothing is left for p.
     """
     table = config.table
+    for name, threat in config.threats.items():
+        arrival = (threat.before or 0) + threat.delay
+        rule = f"with its delay {arrival} points, and only {left} rows of the test set are not "
+        rule += "attacked; lower it, or --config.evaluation.points"
+        require(arrival <= left, f"threats.{name}.before", threat.before, rule)
     every = [row.overrides for row in table.rows]
     every += [column.overrides for column in table.columns]
     delay, before = _largest("delay", every), _largest("before", every)
@@ -57,7 +62,7 @@ def neighbours_within(
     def cap(overrides: dict[str, Any]) -> dict[str, Any]:
         if K not in overrides:
             return overrides
-        n_prime = size(config.overridden(overrides).augmented_set)
+        n_prime = size(augmented_set_of(config, overrides))
         return {**overrides, K: min(overrides[K], n_prime)}
 
     table = dataclasses.replace(config.table, rows=_capped(config.table.rows, cap))

@@ -32,10 +32,10 @@ def of(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
     if cell.d_prime:
         found["d_prime"] = ", ".join(cell.d_prime)
         found["adversarial_per_row"] = config.augmented_set.adversarial_per_row
-    kind = defences.find(cell.defence)
-    if kind.searches != "nothing":
+    spec = defences.find(cell.defence)
+    if spec.searches != "nothing":
         found["k"] = config.rmc.k
-    if kind.adapts:
+    if spec.adapts:
         rmc = config.rmc
         found |= {n: getattr(rmc, n) for n in ("profile", "batch_size", "validation", "batch_norm")}
         found |= {n: getattr(rmc, n) for n in ("carry_weights", "optimizer_state")}

@@ -8,11 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rmc_tf import defences, threats
-from rmc_tf.config import ColumnConfig, ExperimentConfig, RowConfig
+from rmc_tf.common.errors import UserError
+from rmc_tf.config import AugmentedSetConfig, ColumnConfig, ExperimentConfig, RowConfig
 from rmc_tf.config.section import require
 
 _GROUPS = ("augmented_set", "index", "refresh", "rmc", "threats")
 """What can be another in a cell. Data and networks are the experiment's."""
+_WHOLE = ("rmc.profile", "rmc.fast", "augmented_set.attacks")
+"""Of those, what can't: a profile is the experiment's, and a row says by `d_prime` whose examples
+D' holds."""
 
 K = "rmc.k"
 
@@ -37,7 +41,8 @@ def merged(row: RowConfig, column: ColumnConfig) -> dict[str, Any]:
     rule = f"a table can override settings of {', '.join(_GROUPS)}; for another network add one "
     rule += "to `networks`"
     for path, value in both.items():
-        require(path.partition(".")[0] in _GROUPS, f"table.*.overrides.{path}", value, rule)
+        can_be = path.partition(".")[0] in _GROUPS and not path.startswith(_WHOLE)
+        require(can_be, f"table.*.overrides.{path}", value, rule)
     for path, value in column.overrides.items():
         where = f"table.columns.*.overrides.{path}"
         rule = f"the row has {row.overrides.get(path)}; leave it to one of them"
@@ -46,6 +51,12 @@ def merged(row: RowConfig, column: ColumnConfig) -> dict[str, Any]:
         own = not path.startswith("threats.") or path.split(".")[1] == column.stream
         require(own, where, value, rule)
     return both
+
+
+def augmented_set_of(config: ExperimentConfig, overrides: Mapping[str, Any]) -> AugmentedSetConfig:
+    """Returns how the D' of a row is made; what else the row overrides is left to its columns."""
+    own = {p: v for p, v in overrides.items() if p.startswith("augmented_set.")}
+    return config.overridden(own).augmented_set
 
 
 def felt(
@@ -57,21 +68,24 @@ def felt(
         if path.startswith("threats."):
             matters = path.split(".")[1] == stream
         else:
-            alone = config.overridden({path: value})
-            matters = _depends_on(defence, stream, alone) != plain
+            try:
+                alone = config.overridden({path: value})
+                matters = _depends_on(defence, stream, alone) != plain
+            except UserError:  # it is only valid with the others
+                matters = True
         if matters:
-            kept[path] = value
+            kept[path] = tuple(value) if isinstance(value, list) else value  # as JSON has it
     return kept
 
 
 def _depends_on(defence: str, stream: str, config: ExperimentConfig) -> list[Any]:
     """Returns the settings that the cells of a defence and a stream depend on."""
-    kind, threat = defences.find(defence), config.threats.get(stream)
+    spec, threat = defences.find(defence), config.threats.get(stream)
     threat_searches = threat is not None and threats.find(threat).searches
     # A threat may search D' where the defence doesn't.
-    searched = threat_searches or kind.searches == "augmented_set"
+    searched = threat_searches or spec.searches == "augmented_set"
     return [
-        kind.depends_on(config),
+        spec.depends_on(config),
         searched and config.augmented_set.to_dict(),
         threat_searches and config.rmc.k,
     ]

@@ -25,7 +25,7 @@ from rmc_tf.common import storage
 from rmc_tf.common.provenance import revision
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.common.traces import Traces
-from rmc_tf.config import ExperimentConfig, with_profile
+from rmc_tf.config import ExperimentConfig, profiled
 from rmc_tf.defences.base import Defence, State, tracing
 from rmc_tf.evaluation import records, streams
 from rmc_tf.experiment import cells, fitted, hparams
@@ -70,7 +70,7 @@ class Pipeline:
         Raises:
           UserError: a defence or an attack is unknown, or asked for what it can't do.
         """
-        config = dataclasses.replace(config, rmc=with_profile(config.rmc))
+        config = profiled(config)
         cells.lay_out(config)
         for model in config.attacks.values():  # what is wrong is told before any work
             attacks.find(model)
@@ -144,11 +144,11 @@ class Pipeline:
 
     def _place(self, cell: Cell, path: pathlib.Path, fingerprint: str) -> records.Place:
         """Where the result of a cell goes, with what the report says of it."""
-        kind, index = defences.find(cell.defence), None
-        if kind.searches != "nothing":
+        spec, index = defences.find(cell.defence), None
+        if spec.searches != "nothing":
             index = str(self.sides.prepared(cell.searched).index.report)
         details = {
-            "title": kind.title,
+            "title": spec.title,
             "network": cell.network,
             "d_prime": list(cell.d_prime),
             "source": cell.source,

@@ -12,8 +12,7 @@ from rmc_tf.config import ExperimentConfig
 from rmc_tf.defences.base import Defence, State
 from rmc_tf.experiment.artefacts import Artefacts
 from rmc_tf.experiment.cells import Cell, Defended, Searched
-from rmc_tf.threats.base import Searched as SearchedRows
-from rmc_tf.threats.base import Threat
+from rmc_tf.threats.base import SearchedRows, Threat
 
 _KEPT = 3
 """Defences at once: one that answers, one that runs the history, an attacker's own.
@@ -59,12 +58,12 @@ class Sides:
         if found is None:
             while len(self._defences) >= _KEPT:  # the one that was used longest ago goes
                 del self._defences[next(iter(self._defences))]
-            setting = defences.Parts(
+            parts = defences.Parts(
                 self.settings(cell, role),
                 self._artefacts.classifier(cell.network),
                 lambda: self.prepared(cell.searched),
             )
-            made = defences.find(cell.defence).make(setting)
+            made = defences.find(cell.defence).make(parts)
             found = made, made.snapshot()
         self._defences[key] = found
         return found
@@ -87,11 +86,11 @@ class Sides:
 
     def made_from(self, cell: Cell, role: Role = Role.DEFENDER) -> list[Any]:
         """Returns all that a cell's defence is made from, as JSON, without making it."""
-        kind = defences.find(cell.defence)
+        spec = defences.find(cell.defence)
         return [
             self._artefacts.fingerprint_of(cell.network),
-            kind.searches != "nothing" and self._artefacts.features_of(cell.searched),
-            kind.depends_on(self.settings(cell, role)),
+            spec.searches != "nothing" and self._artefacts.features_of(cell.searched),
+            spec.depends_on(self.settings(cell, role)),
             self._config.deterministic,
             versions("tensorflow", "keras", "scann"),
         ]
@@ -100,15 +99,15 @@ class Sides:
         """Returns all that a cell's threat is made from, as JSON, without making it."""
         settings = self.settings(cell)
         config = settings.threats[cell.stream]
-        kind, rows = threats.find(config), self._searched_by_threat(cell)
+        spec, rows = threats.find(config), self._searched_by_threat(cell)
         searched = rows and [self._artefacts.features_of(rows), settings.rmc.k]
         model = settings.attacks[config.attack]
-        made_by = [kind.revision, versions(*kind.packages)]
+        made_by = [spec.revision, versions(*spec.packages)]
         return [config.to_dict(), model.to_dict(), searched, made_by]
 
     def _searched_by_threat(self, cell: Cell) -> Searched | None:
         """Returns what a cell's threat searches; None: nothing."""
-        config = self._config.threats[cell.stream]
+        config = self.settings(cell).threats[cell.stream]
         if not threats.find(config).searches:
             return None
         return cell.searched._replace(d_prime=cell.d_prime or (config.attack,))

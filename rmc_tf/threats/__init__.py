@@ -5,7 +5,7 @@ and `network`, so they work on any (`defences.base`). In the order of what the
 attacker knows: the static network (transfer), D' (PGD-NN), the present weights
 (PGD-Skip), answers and nothing else, but many (noise, Square, HopSkipJump), the whole
 procedure (FPA, GMSA). `runner` attacks while it evaluates, `histories` says what a defence has
-become at a moment, and `worst_case` takes the best of several.
+become after some points, and `worst_case` takes the best of several.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.config.section import require
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats import hop_skip_jump, noise, square
-from rmc_tf.threats.base import BatchThreat, Knowledge, Searched, Threat, check_ascent
+from rmc_tf.threats.base import BatchThreat, Knowledge, SearchedRows, Threat, check_ascent
 from rmc_tf.threats.gmsa import GMSA, Climbs
 from rmc_tf.threats.pgd_nn import PGDNN
 from rmc_tf.threats.pgd_skip import PGDSkip
@@ -115,7 +115,7 @@ def build(
     config: ThreatConfig,
     attack_models: Mapping[str, AttackConfig],
     classifier: Classifier,
-    searched: Searched | None = None,
+    searched: SearchedRows | None = None,
 ) -> Threat:
     """Returns a threat to any defence of a classifier, f(·; θ*) as it was deployed.
 

@@ -24,7 +24,7 @@ Weights = list[np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Searched:
+class SearchedRows:
     """The rows that a defence searches, as the static network sees them."""
 
     features: np.ndarray
@@ -45,7 +45,7 @@ class Knowledge:
     """f(·; θ*), as it was deployed; a threat doesn't change it."""
     attack: AttackConfig
     """The attack model."""
-    searched: Searched | None = None
+    searched: SearchedRows | None = None
     """D' or D, where the defence searches it and it is exposed (section 5.1)."""
 
 

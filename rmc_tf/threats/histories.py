@@ -3,7 +3,7 @@
 An adaptation costs much more than an attack, and a rate needs many points. So
 a history is run once, and each of many points is answered from the same state
 of it, as if it came alone. States are kept in a folder, which is then asked for
-other moments of the same history, and which survives a kill:
+other numbers of points of the same history, and which survives a kill:
 
   after-000050.npz        the state after 50 points, calibrated
   checkpoint-000073.npz   one that nobody asked for, of a run that is at work or was killed

@@ -287,3 +287,10 @@ def test_a_shipped_config_is_found_from_anywhere(
     assert config.shipped.find(name) == pathlib.Path(name), "the user's own comes first"
     with pytest.raises(UserError, match=r"elsewhere/table4\.py: no such file"):
         config.shipped.find("elsewhere/table4.py")
+
+
+def test_a_copy_of_a_shipped_config_runs_elsewhere(tmp_path: pathlib.Path) -> None:
+    copy = tmp_path / "mine.py"
+    copy.write_text((config.shipped.folder() / "table5b.py").read_text(encoding="utf-8"))
+    loaded, name = config.shipped.run(str(copy))
+    assert name == "digits" and loaded.table.name == "table5b"

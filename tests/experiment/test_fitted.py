@@ -55,3 +55,10 @@ def test_a_table_that_fits_is_left_as_it_is() -> None:
 def test_a_test_set_that_leaves_nothing_for_p_is_refused() -> None:
     with pytest.raises(UserError, match=r"q = 100: only 100 rows.*evaluation\.points"):
         fitted.history_within(experiment((50,), (100,)), 100)
+
+
+def test_a_threat_that_is_itself_too_late_is_refused() -> None:
+    late = {"skip": ThreatConfig(threat="pgd_skip", before=300, delay=60)}
+    config = dataclasses.replace(experiment((0,), (0,)), threats=late)
+    with pytest.raises(UserError, match=r"threats\.skip\.before=300: with its delay 360 points"):
+        fitted.history_within(config, 350)

@@ -17,12 +17,14 @@ from rmc_tf.config import (
     DatasetConfig,
     EvaluationConfig,
     ExperimentConfig,
+    FastConfig,
     ModelConfig,
     RMCConfig,
     RowConfig,
     TableConfig,
     ThreatConfig,
     TracesConfig,
+    profiled,
 )
 from rmc_tf.experiment import cells, hparams, overrides
 from rmc_tf.experiment.cells import Cell, Searched
@@ -192,6 +194,8 @@ def test_row_and_column_override_together() -> None:
     [
         (column(rmc__k=64), "overrides.rmc.k=64: the row has 32; leave it to one of them"),
         (column(training__epochs=1), "training.epochs=1: a table can override settings of"),
+        (column(rmc__profile="fast"), "rmc.profile=fast: a table can override settings of"),
+        (column(augmented_set__attacks=["pgd"]), "a table can override settings of"),
         (column(threats__skip__before=1), "before=1: this column's stream is pgd"),
     ],
 )
@@ -202,10 +206,16 @@ def test_overrides_that_can_not_be_are_refused_in_a_line(other: ColumnConfig, sa
 
 def test_an_override_of_no_setting_or_of_another_type_is_refused(config: ExperimentConfig) -> None:
     for path, value, said in (
-        ("rmc.kk", 1, "overrides: 'rmc.kk': no such setting; did you mean rmc.k"),
+        ("rmc.kk", 1, r"overrides\.rmc\.kk: no such setting; did you mean rmc\.k\?"),
+        ("threats.pgd_n.before", 1, r"no such setting; did you mean threats\.pgd_nn\?"),
         ("refresh.share.x", 1, "no such setting"),
         ("rmc.k", "many", "rmc.k='many': expected int"),
         ("threats.pgd_nn.before", -1, "before=-1: must be 0 or more"),
+        ("threats.pgd_nn.delay", -2, "delay=-2: must be 0 or more"),
+        ("threats.pgd_nn.known_share", 1.5, r"known_share=1.5: must be in \[0, 1\]"),
+        ("refresh.share", -0.1, r"share=-0.1: must be in \[0, 1\]"),
+        ("threats.pgd_nn.delay", 2, "delay=2: is of the p points of `before`"),
+        ("threats.pgd_nn.known_share", 0.5, "known_share=0.5: is of the p points of `before`"),
     ):
         with pytest.raises(UserError, match=said):
             config.overridden({path: value})
@@ -221,3 +231,28 @@ def test_titles_are_those_of_the_paper_in_its_order() -> None:
     }
     titled = "p = 50, δ = 0.75, q = 0, 30 % known, rmc.batch_size = 16"
     assert overrides.title_of(said) == titled
+
+
+def test_a_row_may_say_how_late_and_a_column_after_how_many_points(
+    config: ExperimentConfig, tmp_path: pathlib.Path
+) -> None:
+    late = RowConfig(title="", defence="rmc", overrides={"threats.skip.delay": 1, K: 5000})
+    after = ColumnConfig(title="", stream="skip", overrides={"threats.skip.before": 2})
+    table = TableConfig(rows=(late,), columns=(after,), history="clean")
+    threats = {"skip": ThreatConfig(threat="pgd_skip", attack="pgd")}
+    config = dataclasses.replace(config, threats=threats, table=table)
+    (cell,) = Pipeline(config, tmp_path, print).table.cells
+    assert str(cell).endswith(f"on skip at p = 2, q = 1, K = {1397 + round(0.5 * 1397)}")
+
+
+def test_a_list_is_as_good_as_a_tuple(config: ExperimentConfig) -> None:
+    listed = RowConfig(title="", defence="rmc", overrides={"index.exact_rows": [10, 5]})
+    (cell,) = cells.lay_out(with_rows(config, listed)).cells
+    assert cell.settings(config).index.exact_rows == (10, 5)
+
+
+def test_the_fast_profile_scales_the_k_of_rows_as_its_own(config: ExperimentConfig) -> None:
+    fast = dataclasses.replace(config.rmc, profile="fast", fast=FastConfig(neighbours=0.5))
+    once = profiled(dataclasses.replace(with_rows(config, row(k=32)), rmc=fast))
+    assert (once.rmc.k, once.table.rows[0].overrides[K]) == (32, 16)
+    assert profiled(once) == once

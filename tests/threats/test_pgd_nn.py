@@ -17,7 +17,7 @@ from rmc_tf.defences.nearest import NearestNeighbours
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
-from rmc_tf.threats.base import Searched, weights
+from rmc_tf.threats.base import SearchedRows, weights
 from rmc_tf.threats.ensemble_pgd import EnsemblePGD
 
 K = 64
@@ -31,8 +31,8 @@ def deployed(trained: tuple[pathlib.Path, str]) -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def searched(d_prime: rows_on_disk.AugmentedSet, static: features.StaticFeatures) -> Searched:
-    return Searched(static.features, static.outputs, d_prime.labels, K)
+def searched(d_prime: rows_on_disk.AugmentedSet, static: features.StaticFeatures) -> SearchedRows:
+    return SearchedRows(static.features, static.outputs, d_prime.labels, K)
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,13 @@ def examples(test_rows: Examples) -> Examples:
     return test_rows[0][:48], test_rows[1][:48]
 
 
-def _threat(classifier: Classifier, searched: Searched, attack: AttackConfig, **of: Any) -> Any:
+def _threat(classifier: Classifier, searched: SearchedRows, attack: AttackConfig, **of: Any) -> Any:
     config = ThreatConfig(threat="pgd_nn", attack="one", **of)
     return threats.build(config, {"one": attack}, classifier, searched)
 
 
 def _mean_vote(
-    classifier: Classifier, searched: Searched, votes: np.ndarray, examples: Examples
+    classifier: Classifier, searched: SearchedRows, votes: np.ndarray, examples: Examples
 ) -> np.ndarray:
     """For y, over the K nearest rows: by definition, in NumPy; [B]."""
     own = classifier.forward(examples[0])[0].astype(np.float64)
@@ -75,12 +75,12 @@ def halves() -> Classifier:
 
 
 @pytest.fixture(scope="module")
-def plane() -> Searched:
+def plane() -> SearchedRows:
     """Rows all over the plane of these features: for class 0 below u + 3v = 2, for 1 above."""
     features = np.random.default_rng(0).random((1600, 2), np.float32)
     beyond = features @ np.array([1.0, 3.0]) - 2
     outputs = 1 / (1 + np.exp(20 * np.stack([beyond, -beyond], 1)))
-    return Searched(features, outputs.astype(np.float32), (beyond > 0).astype(np.int32), K)
+    return SearchedRows(features, outputs.astype(np.float32), (beyond > 0).astype(np.int32), K)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def grey() -> Examples:
 
 @pytest.mark.parametrize("vote", ["outputs", "labels"])
 def test_neighbours_are_for_the_label_less_often_than_after_plain_pgd(
-    halves: Classifier, plane: Searched, grey: Examples, vote: Any
+    halves: Classifier, plane: SearchedRows, grey: Examples, vote: Any
 ) -> None:
     images, labels = grey
     votes = {"outputs": plane.outputs, "labels": np.eye(2)[plane.labels]}[vote]
@@ -108,7 +108,7 @@ def test_neighbours_are_for_the_label_less_often_than_after_plain_pgd(
 
 
 def test_a_defence_that_counts_labels_answers_wrong_where_after_plain_pgd_it_is_right(
-    halves: Classifier, plane: Searched, grey: Examples
+    halves: Classifier, plane: SearchedRows, grey: Examples
 ) -> None:
     images, labels = grey
     index = FeatureIndex(plane.features, IndexConfig(), K)
@@ -123,7 +123,7 @@ def test_a_defence_that_counts_labels_answers_wrong_where_after_plain_pgd_it_is_
 
 
 def test_no_image_ends_worse_than_it_began(
-    deployed: Classifier, searched: Searched, examples: Examples
+    deployed: Classifier, searched: SearchedRows, examples: Examples
 ) -> None:
     images, labels = examples
     # One step as wide as the ball, so that some leap too far.
@@ -142,7 +142,7 @@ def test_no_image_ends_worse_than_it_began(
 )
 def test_the_objective_is_the_mean_vote_of_the_k_nearest_and_its_relaxation_tends_to_it(
     deployed: Classifier,
-    searched: Searched,
+    searched: SearchedRows,
     pgd: AttackConfig,
     examples: Examples,
     of_y: int,
@@ -151,7 +151,7 @@ def test_the_objective_is_the_mean_vote_of_the_k_nearest_and_its_relaxation_tend
     ours = np.flatnonzero(searched.outputs.argmax(axis=1) == 4)[:of_y]
     others = np.flatnonzero(searched.outputs.argmax(axis=1) != 4)[:of_others]
     rows = np.concatenate([ours, others])
-    part = Searched(searched.features[rows], searched.outputs[rows], searched.labels[rows], K)
+    part = SearchedRows(searched.features[rows], searched.outputs[rows], searched.labels[rows], K)
     images, labels = examples[0][:8], np.full(8, 4, np.int32)
     own = tf.constant(deployed.forward(images)[0])
     expected = -np.log(_mean_vote(deployed, part, part.outputs, (images, labels)))
@@ -165,7 +165,7 @@ def test_the_objective_is_the_mean_vote_of_the_k_nearest_and_its_relaxation_tend
 
 
 def test_with_the_network_alone_it_is_pgd_on_the_present_weights(
-    deployed: Classifier, searched: Searched, pgd: AttackConfig, examples: Examples
+    deployed: Classifier, searched: SearchedRows, pgd: AttackConfig, examples: Examples
 ) -> None:
     images, labels = examples[0][:8], examples[1][:8]
     moved = deployed.clone()

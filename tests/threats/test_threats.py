@@ -29,7 +29,7 @@ from rmc_tf.evaluation.streams import Stream
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.threats import hindsight
-from rmc_tf.threats.base import Searched, Threat, undisturbed, weights
+from rmc_tf.threats.base import SearchedRows, Threat, undisturbed, weights
 from rmc_tf.threats.ensemble_pgd import EnsemblePGD
 from rmc_tf.threats.histories import Standing, state_after
 from rmc_tf.threats.pgd_skip import crafted_from, in_another_order
@@ -97,8 +97,8 @@ class Heard:
 
 
 @pytest.fixture(scope="module")
-def searched(d_prime: rows_on_disk.AugmentedSet, static: features.StaticFeatures) -> Searched:
-    return Searched(static.features, static.outputs, d_prime.labels, 64)
+def searched(d_prime: rows_on_disk.AugmentedSet, static: features.StaticFeatures) -> SearchedRows:
+    return SearchedRows(static.features, static.outputs, d_prime.labels, 64)
 
 
 def _threat(
@@ -135,7 +135,7 @@ def test_a_threat_stays_in_its_ball_and_leaves_the_defence_as_it_found_it(
     rmc: RMC,
     deployed: Classifier,
     pgd: AttackConfig,
-    searched: Searched,
+    searched: SearchedRows,
     test_rows: Examples,
     surest: tuple[np.ndarray, int],
 ) -> None:

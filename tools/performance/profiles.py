@@ -19,7 +19,7 @@ from rmc_tf.evaluation.streams import Stream
 from rmc_tf.experiment.artefacts import Artefacts
 from rmc_tf.experiment.cells import Searched as SearchedSet
 from rmc_tf.experiment.workspace import Workspace
-from rmc_tf.threats.base import Searched
+from rmc_tf.threats.base import SearchedRows
 
 STREAMS = ("clean", "pgd", "cw_l2", "pgd_nn")
 GMSA = ("gmsa_avg", "gmsa_min")
@@ -80,7 +80,7 @@ class SideBySide:
     def _threat(self, threat: ThreatConfig) -> Any:
         static, k = self._prepared.static, self.config.rmc.k
         labels = self._prepared.augmented_set.labels
-        searched = Searched(static.features, static.outputs, labels, k)
+        searched = SearchedRows(static.features, static.outputs, labels, k)
         return threats.build(threat, self.config.attacks, self._artefacts.classifier(), searched)
 
     def measure(

@@ -9,12 +9,12 @@ import ml_collections
 from rmc_tf.common.errors import did_you_mean
 
 
-def illegal(told: str, config: ml_collections.ConfigDict | None) -> str:
+def illegal(said: str, config: ml_collections.ConfigDict | None) -> str:
     """Returns which value can't be one of its setting, and what can: a number, as a rule."""
     wanted = r"invalid literal|could not convert|\('Non-boolean"
-    found = re.match(rf"flag (--(?:config\.)?([\w.]+)=.*): (?:{wanted})", told)
+    found = re.match(rf"flag (--(?:config\.)?([\w.]+)=.*): (?:{wanted})", said)
     if found is None or config is None:
-        return f"{told}; see --help"
+        return f"{said}; see --help"
     default: Any = config
     for name in found[2].split("."):
         default = default[name]
