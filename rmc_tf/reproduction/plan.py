@@ -54,8 +54,7 @@ def experiments(
             f"--config={given or base.table.name}: --mode=reproduce runs every table by itself; "
             "leave --config out, or give the config of a data set"
         )
-    more = [n for n in shipped.names() if n.startswith("figure") and n not in FIGURES]
-    names = (*TABLES, *FIGURES, *more)
+    names = (*TABLES, *FIGURES, *_more())
     for name in only:
         if name not in names:
             parts = [one for one in names if one.startswith(name)]
@@ -81,3 +80,8 @@ def experiments(
     if not wanted:
         raise UserError(skipped[0].reason)
     return wanted, skipped
+
+
+def _more() -> list[str]:
+    """Returns the figures that there are besides."""
+    return [n for n in shipped.names() if n.startswith("figure") and n not in FIGURES]
