@@ -12,7 +12,8 @@ import pathlib
 import runpy
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import ml_collections
 
@@ -112,10 +113,11 @@ def run(config: str) -> tuple[ml_collections.ConfigDict, str]:
     path = pathlib.Path(file)
     try:
         if path.resolve().parent == folder().resolve():
-            get_config = load(path.stem).get_config
+            defined: Mapping[str, Any] = vars(load(path.stem))
         else:
             make_importable()
-            get_config = runpy.run_path(file, run_name=f"{_PACKAGE}.yours")["get_config"]
+            defined = runpy.run_path(file, run_name=f"{_PACKAGE}.yours")
+        get_config = _get_config(defined, config)
         loaded = get_config(*([argument] if argument else []))
         takes_dataset = bool(inspect.signature(get_config).parameters)
     except UserError:
@@ -128,6 +130,21 @@ def run(config: str) -> tuple[ml_collections.ConfigDict, str]:
             "rmc_tf.config.to_flags(experiment) returns"
         )
     return loaded, argument or loaded.dataset.name if takes_dataset else path.stem
+
+
+def _get_config(defined: Mapping[str, Any], config: str) -> Callable[..., Any]:
+    """Returns a config's `get_config`; of one that has an `experiment` alone, what comes of it."""
+    if "get_config" in defined:
+        return cast(Callable[..., Any], defined["get_config"])
+    if "experiment" not in defined:
+        raise UserError(
+            f"--config={config}: it defines no experiment() and no get_config(); give it one, as "
+            "configs/digits.py has them"
+        )
+    experiment = defined["experiment"]
+    if inspect.signature(experiment).parameters:
+        return on_dataset(experiment)
+    return lambda: to_flags(experiment())
 
 
 def on_dataset(

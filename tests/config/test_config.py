@@ -294,3 +294,18 @@ def test_a_copy_of_a_shipped_config_runs_elsewhere(tmp_path: pathlib.Path) -> No
     copy.write_text((config.shipped.folder() / "table5b.py").read_text(encoding="utf-8"))
     loaded, name = config.shipped.run(str(copy))
     assert name == "digits" and loaded.table.name == "table5b"
+
+
+def test_a_config_needs_no_more_than_an_experiment(tmp_path: pathlib.Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "from rmc_tf import config\n\n\ndef experiment():\n"
+        "    return config.shipped.of_dataset('digits')\n"
+    )
+    loaded, name = config.shipped.run(str(own))
+    assert name == "mine" and loaded.to_dict() == DIGITS.to_dict()
+    own.write_text("x = 1\n")
+    with pytest.raises(
+        UserError, match=r"mine\.py: it defines no experiment\(\) and no get_"
+    ):
+        config.shipped.run(str(own))
