@@ -305,7 +305,5 @@ def test_a_config_needs_no_more_than_an_experiment(tmp_path: pathlib.Path) -> No
     loaded, name = config.shipped.run(str(own))
     assert name == "mine" and loaded.to_dict() == DIGITS.to_dict()
     own.write_text("x = 1\n")
-    with pytest.raises(
-        UserError, match=r"mine\.py: it defines no experiment\(\) and no get_"
-    ):
+    with pytest.raises(UserError, match=r"mine\.py: it defines no experiment\(\) and no get_"):
         config.shipped.run(str(own))
