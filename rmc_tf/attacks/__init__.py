@@ -11,12 +11,21 @@ import tensorflow as tf
 
 from rmc_tf.attacks import cw_l2, fgsm, jsma, mim, pgd
 from rmc_tf.attacks.base import Attack, Batch, random_start
-from rmc_tf.attacks.craft import Craft, draw_targets
+from rmc_tf.attacks.craft import Craft, Crafted, draw_targets
 from rmc_tf.config import AttackConfig
 from rmc_tf.config.section import require
 from rmc_tf.networks.classifier import Classifier
 
-__all__ = ["ATTACKS", "Craft", "build", "draw_targets", "draws_at_random", "find", "in_graph"]
+__all__ = [
+    "ATTACKS",
+    "Craft",
+    "Crafted",
+    "build",
+    "draw_targets",
+    "draws_at_random",
+    "find",
+    "in_graph",
+]
 
 ATTACKS: Mapping[str, Attack] = {
     "fgsm": fgsm.ATTACK,

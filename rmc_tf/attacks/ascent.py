@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 from cleverhans.tf2.utils import compute_gradient, optimize_linear
 
+from rmc_tf.attacks import losses
 from rmc_tf.attacks.base import Batch, Logits, order, project
 from rmc_tf.config import AttackConfig
 
@@ -48,19 +49,31 @@ Choice = Callable[[Kept, tf.Tensor, tf.Tensor], Kept]
 """What was kept, the present iterates [B, H, W, C] and their values [B] to what is kept now."""
 
 
-def cross_entropy(logits: Logits, batch: Batch, config: AttackConfig) -> Loss:
-    """Returns the loss of one network: that of y; where targeted, minus that of the target."""
+def of_network(logits: Logits, batch: Batch, config: AttackConfig) -> Loss:
+    """Returns the config's loss of one network: of y; where targeted, minus that of the target."""
 
     def loss(iterates: tf.Tensor) -> tuple[None, tf.Tensor]:
-        entropy = tf.nn.sparse_softmax_cross_entropy_with_logits
-        return None, compute_gradient(logits, entropy, iterates, batch.labels, config.targeted)
+        of_image = losses.of(config)
+        return None, compute_gradient(logits, of_image, iterates, batch.labels, config.targeted)
 
     return loss
 
 
 def steepest(direction: tf.Tensor, config: AttackConfig) -> tf.Tensor:
     """Returns the move of length α that climbs most: α·sign(v) under L∞, α·v/‖v‖₂ under L2."""
+    direction = scaled(direction) if config.norm == "l2" else direction
     return optimize_linear(direction, config.step_size, order(config.norm))
+
+
+def scaled(direction: tf.Tensor) -> tf.Tensor:
+    """Returns directions whose largest entry is 1 or −1, [B, H, W, C]; zeros stay zeros.
+
+    CleverHans has a floor below the norms that it divides by: 1e-12 for ‖g‖₂² and for the mean
+    of |g|. A network that is sure of y has gradients below that, which would lead nowhere.
+    """
+    axes = list(range(1, direction.shape.rank))
+    largest = tf.reduce_max(tf.abs(direction), axes, keepdims=True)
+    return tf.math.divide_no_nan(direction, largest)
 
 
 def highest(kept: Kept, iterates: tf.Tensor, values: tf.Tensor) -> Kept:

@@ -64,6 +64,11 @@ def project(adversarial: tf.Tensor, images: tf.Tensor, config: AttackConfig) -> 
     return tf.clip_by_value(inside, 0.0, 1.0)
 
 
+def range_then_ball(points: tf.Tensor, images: tf.Tensor, config: AttackConfig) -> tf.Tensor:
+    """Projects as `project`, and clips before it, too, as CleverHans' `fast_gradient_method`."""
+    return project(tf.clip_by_value(points, 0.0, 1.0), images, config)
+
+
 def start(images: tf.Tensor, config: AttackConfig, seed: tf.Tensor) -> tf.Tensor:
     """Returns where to begin, [B, H, W, C]: anywhere in A(x), or at x, as the config says."""
     return random_start(images, config, seed) if config.random_start else images

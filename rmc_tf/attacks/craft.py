@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,20 @@ from rmc_tf.networks.devices import operations_at_once
 
 Compiled = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 """From images [B, H, W, C], labels [B] and starts [B, H, W, C] to images [B, H, W, C]."""
+
+
+_STILL = 1e-6
+"""A pixel that moved by no more than this has moved by rounding alone."""
+
+
+class Crafted(NamedTuple):
+    """What an attack made of a batch."""
+
+    images: np.ndarray
+    """x', [B, H, W, C] float32, in [0, 1] and in A(x)."""
+    moved: np.ndarray
+    """[B] bool: whether x' is elsewhere than where the attack began on it. It isn't where the loss
+    has no gradient; there x' says nothing about the network."""
 
 
 def draw_targets(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
@@ -66,7 +81,19 @@ class Craft:
         targets: np.ndarray | None = None,
         repeated: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Returns adversarial images [B, H, W, C] float32, in [0, 1] and in A(x).
+        """Returns adversarial images [B, H, W, C] float32; see `crafted`."""
+        return self.crafted(images, labels, seed, targets=targets, repeated=repeated).images
+
+    def crafted(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        seed: int,
+        *,
+        targets: np.ndarray | None = None,
+        repeated: np.ndarray | None = None,
+    ) -> Crafted:
+        """Returns adversarial images, and which of them the attack could move.
 
         Args:
           images: x, [B, H, W, C] float32 in [0, 1].
@@ -97,7 +124,8 @@ class Craft:
         inside = furthest <= self.radius + 1e-5
         if not (inside and adversarial.min(initial=0) >= 0 and adversarial.max(initial=1) <= 1):
             raise AssertionError(f"{self.config} left its ball or [0, 1]: furthest {furthest}")
-        return np.asarray(adversarial)
+        still = np.abs(adversarial - starts.numpy()) <= _STILL
+        return Crafted(adversarial, ~still.reshape(len(still), -1).all(axis=1))
 
     def _traced(self, parts: int) -> Compiled:
         # Kept: to find the trace for some tensors takes a third of a millisecond.

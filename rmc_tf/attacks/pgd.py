@@ -8,22 +8,17 @@ it equals CleverHans' `projected_gradient_descent`.
 
 import tensorflow as tf
 
-from rmc_tf.attacks.ascent import ascend, cross_entropy
-from rmc_tf.attacks.base import Attack, Batch, Logits, project
+from rmc_tf.attacks.ascent import ascend, of_network
+from rmc_tf.attacks.base import Attack, Batch, Logits, range_then_ball
 from rmc_tf.config import AttackConfig
 
 
 def perturb(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
     """Returns the last iterate of `config.iterations` projected steps; see `base.Perturb`."""
-    loss = cross_entropy(logits, batch, config)
-    return ascend(loss, batch, config, projection=_range_then_ball)
+    loss = of_network(logits, batch, config)
+    return ascend(loss, batch, config, projection=range_then_ball)
 
 
-def _range_then_ball(points: tf.Tensor, images: tf.Tensor, config: AttackConfig) -> tf.Tensor:
-    """Clips to [0, 1] before the ball, too, as CleverHans' `fast_gradient_method` does."""
-    return project(tf.clip_by_value(points, 0.0, 1.0), images, config)
-
-
-_SETTINGS = ("epsilon", "step_size", "iterations", "targeted")
+_SETTINGS = ("epsilon", "step_size", "iterations", "targeted", "loss")
 BIM = Attack(perturb, norms=("linf", "l2"), settings=_SETTINGS)
 PGD = Attack(perturb, norms=("linf", "l2"), settings=(*_SETTINGS, "random_start"))

@@ -17,6 +17,8 @@ Status = Literal["pass", "suspicious", "not run"]
 
 _FEW = 0.05
 """Of the points: so many gradients may vanish by chance. Ours."""
+_FLAT = 1e-6
+"""‖∇‖₂ below which CleverHans and others no longer take a whole step under L2."""
 _NEAR_0 = 0.1
 """The accuracy without any ball may be that of guessing ten classes. Ours."""
 
@@ -32,24 +34,35 @@ class Check:
     numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def gradients(slopes: np.ndarray) -> Check:
-    """Looks for gradients that lead nowhere, of the loss of y at clean points, [M, H, W, C]."""
+def gradients(slopes: np.ndarray, confidences: np.ndarray, queries: int = 0) -> Check:
+    """Looks for gradients that lead nowhere: attacks on the cross entropy then say nothing.
+
+    Args:
+      slopes: of the cross entropy of y at clean points, [M, H, W, C].
+      confidences: p(y) at the same, [M] float32; where it rounds to 1 the loss is flat.
+      queries: how many the defence had answered before; it saturates itself.
+    """
     flat = slopes.reshape(len(slopes), -1)
     finite = np.isfinite(flat).all(axis=1)
     zero = (flat == 0).all(axis=1)
+    vanishing = np.linalg.norm(flat.astype(np.float64), axis=1) < _FLAT
+    sure = confidences == 1
     numbers = {
         "not_finite": float(1 - finite.mean()),
         "zero": float(zero.mean()),
+        "vanishing": float(vanishing.mean()),
+        "sure": float(sure.mean()),
         "zero_pixels": float((flat == 0).mean()),
         "points": len(flat),
     }
-    bad = not finite.all() or numbers["zero"] > _FEW
+    bad = not finite.all() or max(numbers["vanishing"], numbers["sure"]) > _FEW
     found = (
-        f"at {zero.sum()} of {len(flat)} points the gradient is exactly 0, at "
-        f"{(~finite).sum()} it is not finite; {100 * numbers['zero_pixels']:.0f} % of all its "
-        "pixels are 0"
+        f"of {len(flat)} points the gradient is exactly 0 at {zero.sum()}, shorter than "
+        f"{_FLAT:g} at {vanishing.sum()}, not finite at {(~finite).sum()}, and p(y) is 1 at "
+        f"{sure.sum()}; {100 * numbers['zero_pixels']:.0f} % of all its pixels are 0"
     )
-    return Check("zero gradients", _judged(bad), found, numbers)
+    name = f"zero gradients after {queries} queries" if queries else "zero gradients"
+    return Check(name, _judged(bad), found, numbers)
 
 
 def outputs(logits: np.ndarray) -> Check:

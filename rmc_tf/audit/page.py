@@ -164,6 +164,7 @@ def budget_table(found: Found) -> Grid:
             {
                 "Attack": threat["title"],
                 "ball, ε": f"{norm}, {threat['epsilon']:.4g}",
+                "climbs": threat.get("loss", "–").replace("_", " "),
                 "step": f"{threat['step_size']:.4g}" if "step_size" in threat else "–",
                 "steps (of a round)": str(threat.get("iterations", "–")),
                 "rounds": str(threat.get("rounds", "–")),

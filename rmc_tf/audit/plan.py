@@ -28,6 +28,8 @@ SHORT = "pgd_skip_short"
 UNBOUNDED = "unbounded"
 _LARGER = "larger_"
 _PATIENT = "audit_patient"
+_MARGIN = "audit_margin"
+"""The same steps on the margin loss, which has a gradient where the cross entropy has none left."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Plan:
             title += " on labels"
         if name == SHORT:
             title += f", {self.model(name).iterations} steps"
+        if not threats.find(config).black_box and self.model(name).loss == "margin":
+            title += ", margin loss"
         own = suite(self.experiment.audit, self.given, self.model(name).norm)
         return title if name in own else f"{title} ({name})"
 
@@ -91,7 +95,7 @@ class Plan:
         """Returns a threat and what it may spend, as JSON; of its settings only what it reads."""
         config, model = self._threat(name), self.model(name)
         spec = threats.find(config)
-        steps = () if spec.black_box else ("attack", "step_size", "iterations")
+        steps = () if spec.black_box else ("attack", "loss", "step_size", "iterations")
         return {
             "name": name,
             "title": self.title(name),
@@ -117,7 +121,11 @@ def plan(config: ExperimentConfig) -> Plan:
         rule = f"it has a `before`, or its ball isn't within that of {name}; leave it out"
         require(out not in audit.threats, "audit.threats", out, rule)
     inside = {n: threat for n, threat in chosen.items() if n not in left_out}
-    models = {_PATIENT: _in_ball(given, audit, given.epsilon, given.norm)}
+    patient = _in_ball(given, audit, given.epsilon, given.norm)
+    models = {
+        _PATIENT: dataclasses.replace(patient, loss="cross_entropy"),
+        _MARGIN: dataclasses.replace(patient, loss="margin"),
+    }
     beyond = {}
     strongest = next((inside[n] for n in ("gmsa_avg", "pgd_skip") if n in inside), None)
     if strongest:
@@ -156,6 +164,9 @@ def suite(audit: AuditConfig, given: str, norm: str) -> dict[str, ThreatConfig]:
         SHORT: ThreatConfig(threat="pgd_skip", attack=given),
         "pgd_skip": ThreatConfig(threat="pgd_skip", attack=_PATIENT),
         **{n: ThreatConfig(threat=n, attack=_PATIENT, rounds=rounds) for n in simulating},
+        "transfer_margin": ThreatConfig(threat="transfer", attack=_MARGIN),
+        "pgd_skip_margin": ThreatConfig(threat="pgd_skip", attack=_MARGIN),
+        "gmsa_avg_margin": ThreatConfig(threat="gmsa_avg", attack=_MARGIN, rounds=rounds),
         **{n: ThreatConfig(threat=n, attack=_PATIENT, queries=queries) for n in searching},
     }
 
@@ -177,7 +188,7 @@ def _given(config: ExperimentConfig) -> str:
 
 def _searches(threat: ThreatConfig, given: AttackConfig, config: ExperimentConfig) -> bool:
     """Says whether a threat stays within the ball that is searched, and attacks in turn."""
-    if threat.attack == _PATIENT:
+    if threat.attack in (_PATIENT, _MARGIN):
         return True
     if threat.before is not None:
         return False

@@ -19,10 +19,13 @@ from rmc_tf.config import ExperimentConfig
 from rmc_tf.config.section import require
 from rmc_tf.evaluation import records
 from rmc_tf.experiment.cells import Cell
-from rmc_tf.experiment.pipeline import Pipeline
+from rmc_tf.experiment.pipeline import Finished, Pipeline
+from rmc_tf.networks.classifier import softmax
 from rmc_tf.threats.worst_case import WorstCase, retest
 
 _KIND = "retest"
+_HISTORY = 60
+"""Queries after which gradients are looked at once more. Ours: RMC has settled by then."""
 
 
 class Audit:
@@ -86,12 +89,9 @@ class Audit:
         attacked = {name: self._right(cells[name]) for name in inside}
         answers = {name: self._retested(cells[name]) for name in inside}
         clean = self._pipeline.finished(cells[CLEAN])
-        images, labels = clean.asked.images, clean.asked.labels
-        clean.defence.restore(clean.first_state)
-        _, logits = clean.defence.network.forward(images)
+        labels = clean.asked.labels
         signs = [
-            checks.gradients(slopes(clean.defence.network, images, labels)),
-            checks.outputs(logits),
+            *_of_network(clean),
             *self._compared(attacked, results),
             checks.randomness(np.concatenate(list(answers.values())), self._margin),
         ]
@@ -164,6 +164,23 @@ class Audit:
                 np.save(beside / "answers.npy", answers)
         storage.check(path, kind=_KIND, fingerprint=fingerprint)
         return np.asarray(np.load(path / "answers.npy"))
+
+
+def _of_network(clean: Finished) -> list[checks.Check]:
+    """Returns the checks of a defence's network at clean points, before and after it answered."""
+    defence, (images, labels) = clean.defence, (clean.asked.images, clean.asked.labels)
+
+    def gradients(queries: int) -> checks.Check:
+        steep = slopes(defence.network, images, labels)
+        sure = softmax(defence.network.forward(images)[1])[np.arange(len(labels)), labels]
+        return checks.gradients(steep, sure, queries)
+
+    defence.restore(clean.first_state)
+    found = [gradients(0), checks.outputs(defence.network.forward(images)[1])]
+    for image in images[:_HISTORY]:
+        defence.predict(image)
+        defence.calibrate()
+    return [*found, gradients(len(images[:_HISTORY]))]
 
 
 def _numbers(

@@ -167,15 +167,18 @@ class _Crafting:
         self, work: _Work, craft: attacks.Craft, advance: Advance
     ) -> tuple[StoredRows, dict[str, object]]:
         """Line 5, for the rows of a shard."""
-        parts, targets, distances = [], [], []
+        parts, targets, distances, unmoved = [], [], [], 0
         labels = self.benign.labels[work.origins]
         for begin in range(0, work.rows, self.config.batch_size):
             batch = slice(begin, begin + self.config.batch_size)
             x, y = self.benign.stored_images(work.origins[batch]), labels[batch]
             seed = derive_seed(work.seed, begin)
             aims = craft.targets(y, seed)
-            x_adversarial = examples(craft, x, y, seed, targets=aims, repeated=work.repeated[batch])
+            x_adversarial, moved = examples(
+                craft, x, y, seed, targets=aims, repeated=work.repeated[batch]
+            )
             parts.append(x_adversarial)
+            unmoved += int((~moved).sum())
             targets.append(np.full(len(y), -1, np.int32) if aims is None else aims)
             floats = pixels.to_float(x_adversarial), pixels.to_float(x)
             distances.append(pixels.distance(*floats, craft.config.norm))
@@ -185,7 +188,8 @@ class _Crafting:
             np.concatenate(parts), labels, codes, work.origins, np.concatenate(targets)
         )
         mean = float(np.concatenate(distances).mean())
-        return rows, {"source": work.attack, "images": work.rows, "mean_distance": mean}
+        how = {"images": work.rows, "mean_distance": mean, "unmoved": unmoved}
+        return rows, {"source": work.attack, **how}
 
 
 def _sample(
@@ -242,7 +246,7 @@ def examples(
     *,
     targets: np.ndarray | None,
     repeated: np.ndarray,
-) -> np.ndarray:
+) -> attacks.Crafted:
     """Line 5: x' = x + argmax over δ in A(x) of L(θ*, x + δ, y), in the stored form.
 
     Args:
@@ -253,9 +257,10 @@ def examples(
       targets: [n] the classes that a targeted attack aims at.
       repeated: [n] bool, which begin anywhere in the ball.
     """
-    x_adversarial = craft(
+    made = craft.crafted(
         pixels.to_float(originals), labels, seed, targets=targets, repeated=repeated
     )
     if originals.dtype != np.uint8:
-        return x_adversarial
-    return pixels.to_stored_ball(x_adversarial, originals, craft.radius, craft.config.norm)
+        return made
+    stored = pixels.to_stored_ball(made.images, originals, craft.radius, craft.config.norm)
+    return made._replace(images=stored)

@@ -159,6 +159,10 @@ class AugmentedSet(SearchedSet):
         images = sum(d["images"] for d in own)
         return float(sum(d["mean_distance"] * d["images"] for d in own) / images)
 
+    def unmoved(self, source: str) -> int:
+        """Returns how many examples one attack left where it began, for want of a gradient."""
+        return sum(d["unmoved"] for d in self._details if d.get("source") == source)
+
     @classmethod
     def open(cls, folder: str | pathlib.Path) -> "AugmentedSet":
         """Opens the D' that `prepare` left in a folder.

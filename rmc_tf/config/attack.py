@@ -34,6 +34,9 @@ class AttackConfig(Section):
     targeted: bool = False
     """Whether it aims at a class, drawn for each image from those that aren't the label. The
     paper's CW-L2 and JSMA do (section 4.1)."""
+    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
+    """FGSM, BIM, PGD, MIM: what they climb. The paper's is the cross entropy (Eq. 1), which has no
+    gradient left where a network is all but sure; "margin" has (Carlini & Wagner 2017b, f6)."""
     decay: float = 1.0
     """MIM: of the momentum (Dong et al. 2018)."""
     learning_rate: float = 0.002

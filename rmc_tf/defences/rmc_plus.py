@@ -136,7 +136,7 @@ class RMCPlus(RMC):
                     derive_seed(self._state.seed, "recompute", self.predictions, code, begin),
                     targets=base.targets[numbers] if craft.config.targeted else None,
                     repeated=self._repeated[numbers],
-                )
+                ).images
                 features[batch] = self._static.forward(pixels.to_float(images[batch]))[0]
         return images, features
 

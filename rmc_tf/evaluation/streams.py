@@ -40,7 +40,7 @@ class Stream:
     """[M] int64, rows of the test set."""
     fingerprint: str
     attack: dict[str, Any]
-    """How the attack did: success_rate, mean_distance, images_per_second …; empty if clean."""
+    """How the attack did: success_rate, mean_distance, unmoved …; empty if clean."""
     targets: np.ndarray | None = None
     """[M] int32, the classes that a targeted attack aimed at; None: it aimed at none."""
 
@@ -134,7 +134,7 @@ def _perturb(
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
     """Returns adversarial images, the classes they aim at if any, and how the attack did."""
-    parts, aims, reached, seconds = [], [], [], 0.0
+    parts, aims, reached, unmoved, seconds = [], [], [], 0, 0.0
     craft.trace()
     with progress(f"stream {name}", len(labels), unit="image") as advance:
         for begin in range(0, len(labels), _BATCH):
@@ -143,7 +143,9 @@ def _perturb(
             targets = craft.targets(labels[batch], step_seed)
             aims += [] if targets is None else [np.asarray(targets, np.int32)]
             begun = time.perf_counter()
-            parts.append(craft(benign[batch], labels[batch], step_seed, targets=targets))
+            made = craft.crafted(benign[batch], labels[batch], step_seed, targets=targets)
+            parts.append(made.images)
+            unmoved += int((~made.moved).sum())
             seconds += time.perf_counter() - begun
             answers = classifier.forward(parts[-1])[1].argmax(axis=1)
             reached.append(answers != labels[batch] if targets is None else answers == targets)
@@ -158,6 +160,7 @@ def _perturb(
             "images": len(images),
             "success_rate": float(np.concatenate(reached).mean()),
             "mean_distance": float(distance(images, benign, norm).mean()),
+            "unmoved": unmoved,
             "images_per_second": len(images) / seconds,
         },
     )

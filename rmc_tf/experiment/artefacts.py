@@ -146,7 +146,8 @@ class Artefacts:
             success = {"images": int(own.sum()), "success_rate": float(reached[own].mean())}
             norm = self._config.attacks[name].norm
             distance = {"norm": norm, "mean_distance": d_prime.mean_distance(name)}
-            found.append({"attack": name, **success, **distance})
+            unmoved = d_prime.unmoved(name)
+            found.append({"attack": name, **success, **distance, "unmoved": unmoved})
         return found
 
     def stream(self, name: str, source: str) -> streams.Stream:

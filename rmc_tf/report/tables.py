@@ -116,6 +116,7 @@ def attack_table(attacked: Sequence[Mapping[str, Any]]) -> Grid:
             "images": f"{made['images']}",
             "success, %": f"{100 * made['success_rate']:.1f}",
             "mean distance": f"{made['mean_distance']:.3f} ({norms[made['norm']]})",
+            "left where they began": f"{made.get('unmoved', '–')}",
             "images/s": f"{made['images_per_second']:.0f}",
         }
         for made in attacked
@@ -137,9 +138,11 @@ def printed_table(printed: PrintedTable) -> list[Block]:
 def attack_line(made: Mapping[str, Any]) -> str:
     """Returns in a line how an attack did."""
     speed = f", {made['images_per_second']:.0f} images/s" if "images_per_second" in made else ""
+    unmoved = made.get("unmoved", 0)
+    still = f"; {unmoved:,} left where they began, for want of a gradient" if unmoved else ""
     return (
         f"{made['images']:,} images, {100 * made['success_rate']:.1f} % succeed, "
-        f"mean {made['norm']} distance {made['mean_distance']:.3f}{speed}"
+        f"mean {made['norm']} distance {made['mean_distance']:.3f}{speed}{still}"
     )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
+from rmc_tf.attacks import losses
 from rmc_tf.attacks.ascent import ascend, highest
 from rmc_tf.attacks.base import Batch, start
 from rmc_tf.config import AttackConfig
@@ -59,12 +60,12 @@ class EnsemblePGD:
             values, direction = self._loss(iterates, labels, [stack[0] for stack in stacks])
             for number in tf.range(1, members):
                 member = [stack[number] for stack in stacks]
-                losses, gradient = self._loss(iterates, labels, member)
+                own, gradient = self._loss(iterates, labels, member)
                 if self._combine == "sum":
-                    values, direction = values + losses, direction + gradient
+                    values, direction = values + own, direction + gradient
                 else:
-                    lower = losses < values
-                    values = tf.where(lower, losses, values)
+                    lower = own < values
+                    values = tf.where(lower, own, values)
                     direction = tf.where(lower[:, None, None, None], gradient, direction)
             return values, direction
 
@@ -74,13 +75,12 @@ class EnsemblePGD:
     def _loss(
         self, images: tf.Tensor, labels: tf.Tensor, member: list
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the cross entropy [B] of one set of weights, and its gradient."""
+        """Returns the attack model's loss [B] of one set of weights, and its gradient."""
         model = self._classifier.model
         count = len(model.trainable_variables)
         with tf.GradientTape() as tape:
             tape.watch(images)
             logits, _ = model.stateless_call(member[:count], member[count:], images, training=False)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                labels=labels, logits=tf.cast(logits, tf.float32)
-            )
-        return losses, tape.gradient(losses, images)
+            of_image = losses.of(self._config)
+            values = of_image(labels=labels, logits=tf.cast(logits, tf.float32))
+        return values, tape.gradient(values, images)

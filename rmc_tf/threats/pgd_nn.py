@@ -22,6 +22,7 @@ where to go. The best iterate is chosen by the objective without relaxation.
 import numpy as np
 import tensorflow as tf
 
+from rmc_tf.attacks import losses
 from rmc_tf.attacks.ascent import ascend, highest
 from rmc_tf.attacks.base import Batch, start
 from rmc_tf.common.errors import UserError
@@ -83,9 +84,8 @@ class PGDNN(BatchThreat):
                 exact, relaxed = self._against_y(features, labels)
                 own = tf.zeros_like(relaxed)
                 if share:
-                    own = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                        labels=labels, logits=self._present.logits(iterates)
-                    )
+                    of_image = losses.of(self._attack)
+                    own = of_image(labels=labels, logits=self._present.logits(iterates))
                 objective = (1 - share) * relaxed + share * own
             values = (1 - share) * (exact + _TIE * relaxed) + share * own
             return values, tape.gradient(objective, iterates)

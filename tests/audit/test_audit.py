@@ -1,5 +1,6 @@
 """The audit by the command line: what is on the page, what is reused, and what is refused."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -191,6 +192,9 @@ def test_the_protocol_has_one_threat_of_each_kind_and_those_of_the_config() -> N
         "fpa",
         "gmsa_avg",
         "gmsa_min",
+        "transfer_margin",
+        "pgd_skip_margin",
+        "gmsa_avg_margin",
         "noise",
         "square",
     )
@@ -199,6 +203,11 @@ def test_the_protocol_has_one_threat_of_each_kind_and_those_of_the_config() -> N
     patient = chosen.model("gmsa_min")
     assert (patient.epsilon, patient.iterations) == (0.1, AuditConfig().iterations)
     assert patient.step_size == pytest.approx(0.1 / 8)
+    losses = {chosen.model(name).loss for name in ("transfer", "pgd_skip", "gmsa_avg")}
+    assert losses == {"cross_entropy"}
+    by_margin = [chosen.model(f"{name}_margin") for name in ("transfer", "pgd_skip", "gmsa_avg")]
+    assert by_margin == [dataclasses.replace(patient, loss="margin")] * 3
+    assert chosen.title("gmsa_avg_margin") == "GMSA-AVG, margin loss"
     assert chosen.model("larger_2").epsilon == pytest.approx(0.2)
     assert chosen.model("unbounded").epsilon == 1
     assert set(chosen.cells("at", "none")) == {"clean", *chosen.inside, *chosen.beyond} - {

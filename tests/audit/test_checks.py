@@ -14,7 +14,7 @@ from rmc_tf.audit.gradients import slopes
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.defences.base import Defence
 from rmc_tf.defences.undefended import Undefended
-from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.classifier import Classifier, softmax
 
 Examples = tuple[np.ndarray, np.ndarray]
 MARGIN = 0.05
@@ -80,25 +80,45 @@ def _right(
     return np.array([defence.predict(x).label == y for x, y in zip(crafted, labels, strict=True)])
 
 
+def _sure(classifier: Classifier, known: Examples) -> np.ndarray:
+    """Returns p(y) at the known points."""
+    images, labels = known
+    return softmax(classifier.forward(images)[1])[np.arange(len(labels)), labels]
+
+
 def test_gradients_that_vanish_are_told_and_ordinary_ones_not(
     deployed: Classifier, saturated: Classifier, rounding: Classifier, known: Examples
 ) -> None:
+    unsure = np.full(20, 0.9, np.float32)
     ordinary = slopes(deployed, *known)
-    assert checks.gradients(ordinary).status == "pass"
+    assert checks.gradients(ordinary, _sure(deployed, known)).status == "pass"
     flat = slopes(saturated, *known)
     assert (flat == 0).all()  # the points are right, by a margin of a million
-    found = checks.gradients(flat)
+    found = checks.gradients(flat, _sure(saturated, known))
     assert found.status == "suspicious"
-    assert found.numbers["zero"] == 1
-    assert checks.gradients(slopes(rounding, *known)).status == "suspicious"
+    assert (found.numbers["zero"], found.numbers["sure"]) == (1, 1)
+    assert checks.gradients(slopes(rounding, *known), unsure).status == "suspicious"
     broken = ordinary.copy()
     broken[3, 0, 0, 0] = np.nan
-    assert checks.gradients(broken).status == "suspicious"
-    few = np.ones((100, 2, 2, 1))
-    few[:4] = 0
-    assert checks.gradients(few).status == "pass"
-    few[:6] = 0
-    assert checks.gradients(few).status == "suspicious"
+    assert checks.gradients(broken, unsure).status == "suspicious"
+
+
+@pytest.mark.parametrize("length", [0.0, 1e-30, 4e-7])  # of each of 4 pixels
+def test_gradients_of_more_than_a_few_points_may_not_be_all_but_zero(length: float) -> None:
+    few, unsure = np.ones((100, 2, 2, 1), np.float32), np.full(100, 0.9, np.float32)
+    few[:4] = length
+    assert checks.gradients(few, unsure).status == "pass"
+    few[:6] = length
+    assert checks.gradients(few, unsure).status == "suspicious"
+
+
+def test_points_that_a_network_is_wholly_sure_of_are_told_though_some_gradient_is_left() -> None:
+    steep, sure = np.ones((100, 2, 2, 1), np.float32), np.full(100, 0.9, np.float32)
+    sure[:4] = 1
+    assert checks.gradients(steep, sure).status == "pass"
+    sure[:6] = 1
+    found = checks.gradients(steep, sure, queries=60)
+    assert (found.status, found.name) == ("suspicious", "zero gradients after 60 queries")
 
 
 def test_the_slope_is_that_of_the_loss_by_differences(network: Classifier) -> None:

@@ -185,11 +185,11 @@ def test_a_killed_prepare_goes_on_to_the_very_bytes_of_an_undisturbed_one(
     crafted: list[int] = []
 
     class Killed(attacks.Craft):
-        def __call__(self, *args: Any, **options: Any) -> np.ndarray:
+        def crafted(self, *args: Any, **options: Any) -> attacks.Crafted:
             if len(crafted) == calls:
                 raise KeyboardInterrupt
             crafted.append(1)
-            return super().__call__(*args, **options)
+            return super().crafted(*args, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(attacks, "Craft", Killed)
@@ -344,3 +344,12 @@ def test_float_pixels_are_not_stored_in_8_bits(prepare: Prepare, hundred: rows.A
 def test_an_attack_without_its_model_is_named_with_those_that_there_are(prepare: Prepare) -> None:
     with pytest.raises(UserError, match=r"attacks=pgd: no attack model of that name; known: mine"):
         prepare(attack_models={"mine": PGD})
+
+
+def test_d_prime_says_how_many_examples_the_attack_left_where_it_began(
+    prepare: Prepare, network: Classifier
+) -> None:
+    assert prepare().unmoved("pgd") == 0
+    flat = keras.layers.Rescaling(0.0)(network.model.outputs[0])
+    made = prepare(classifier=Classifier(keras.Model(network.model.inputs[0], flat)))
+    assert made.unmoved("pgd") == 150  # of 4 shards

@@ -17,6 +17,7 @@ from rmc_tf.data.images import to_float
 from rmc_tf.data.rows import Batch
 from rmc_tf.evaluation import streams
 from rmc_tf.networks.classifier import Classifier, softmax
+from rmc_tf.report import tables
 
 FGSM = AttackConfig(attack="fgsm", epsilon=0.1)
 Make = Callable[..., streams.Stream]
@@ -187,11 +188,11 @@ def test_a_stream_killed_while_it_is_made_is_made_whole_the_next_time(
     batches: list[int] = []
 
     class Killed(attacks.Craft):
-        def __call__(self, images: np.ndarray, *args: Any, **options: Any) -> np.ndarray:
+        def crafted(self, images: np.ndarray, *args: Any, **options: Any) -> attacks.Crafted:
             batches.append(len(images))
             if len(batches) == 2:
                 raise KeyboardInterrupt
-            return super().__call__(images, *args, **options)
+            return super().crafted(images, *args, **options)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(attacks, "Craft", Killed)
@@ -228,3 +229,15 @@ def test_a_stream_by_a_targeted_attack_keeps_what_each_point_was_aimed_at(make: 
     assert len(stream.targets) == len(stream.labels) and (stream.targets != stream.labels).all()
     np.testing.assert_array_equal(again.targets, stream.targets)
     assert make("pgd", dataclasses.replace(model, targeted=False)).targets is None
+
+
+def test_a_stream_says_how_many_images_the_attack_left_where_it_began(
+    make: Make, network: Classifier
+) -> None:
+    assert make().attack["unmoved"] == 0
+    assert "left where" not in tables.attack_line(make().attack)
+    flat = keras.layers.Rescaling(0.0)(network.model.outputs[0])
+    without_gradient = Classifier(keras.Model(network.model.inputs[0], flat))
+    found = make(classifier=without_gradient).attack
+    assert found["unmoved"] == 300
+    assert "300 left where they began" in tables.attack_line(found)
