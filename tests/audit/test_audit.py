@@ -84,11 +84,11 @@ def test_the_page_has_the_verdict_every_table_and_what_produced_it(finished: pat
     percent = r"\d+\.\d \(\d+\.\d–\d+\.\d\)"
     row = rf"^\| GMSA-AVG \| {percent} \| {percent} \| \d+\.\d ± \d+\.\d \| \d+\.\d \| \d+ \| \d"
     assert len(re.findall(row, text, re.M)) == 2  # of both defences, attacking and replayed
-    assert "| PGD-Skip, 2 steps | L∞, 0.15 | 0.0375 | 2 | – | – | – | yes |" in text
-    assert "| GMSA-AVG | L∞, 0.15 | 0.01875 | 3 | 2 | 1 | – | yes |" in text
-    assert "| GMSA-AVG, no ball | L∞, 1 | 0.125 | 3 | 2 | 1 | – | no, for a check |" in text
-    assert "| Square, black box | L∞, 0.15 | – | – | – | – | 8 | yes |" in text
-    for name in ("zero gradients", "probabilities for logits", "random answers"):
+    assert "| PGD-Skip, 2 steps | L∞, 0.15 | cross entropy | 0.0375 | 2 | – | – | – | yes |" in text
+    assert "| GMSA-AVG | L∞, 0.15 | cross entropy | 0.01875 | 3 | 2 | 1 | – | yes |" in text
+    assert "| GMSA-AVG, no ball | L∞, 1 | cross entropy | 0.125 | 3 | 2 | 1 | – | no, for a check |" in text
+    assert "| Square, black box | L∞, 0.15 | – | – | – | – | – | 8 | yes |" in text
+    for name in ("zero gradients", "zero gradients after 3 queries", "probabilities for logits", "random answers"):
         assert len(re.findall(rf"^\| {name} \|", text, re.M)) == 2
     assert "--mode=audit" in text
     provenance = json.loads((finished / "audit" / "provenance.json").read_text())
