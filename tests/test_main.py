@@ -75,6 +75,7 @@ def test_a_run_ends_in_a_report_with_its_table_pictures_and_provenance(
     report = finished / "report"
     text = (report / "report.md").read_text()
     assert _table(finished) in text
+    assert "no adaptive attack" in text and "`--mode=audit`" in text
     for title in ("None", "DeepNN", "WebNN", "RMC"):
         assert re.search(
             rf"^\| {title} \|( \d+\.\d \(\d+\.\d–\d+\.\d\), n = 6 \|){{3}}$", text, re.M

@@ -124,7 +124,14 @@ def of_reproduction(values: dict[str, Any], folder: pathlib.Path) -> list[Block]
 
 
 def of_part(folder: pathlib.Path, part: str) -> list[Block]:
-    """Returns one part of stored results: "time", "sizes", or a table of a reproduction."""
+    """Returns one part of stored results: "time", "sizes", or a table of a reproduction.
+
+    Of an audit, what it says of one defence.
+    """
+    if (folder / "audit.json").exists():
+        found = storage.read_json(folder / "audit.json")
+        own = [each for each in found["subjects"] if each["defence"] == part]
+        return [Paragraph(audit_page.verdict(own[0], found))]
     values = storage.read_json(folder / "results.json")
     if part == "time":
         command = storage.read_json(folder / "provenance.json")["command"]

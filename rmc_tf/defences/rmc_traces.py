@@ -13,6 +13,7 @@ from rmc_tf.common.traces import Traces
 from rmc_tf.defences.base import Prediction
 from rmc_tf.defences.rmc_state import RMCState
 from rmc_tf.networks.classifier import Classifier
+from rmc_tf.report.figures import nearest
 
 
 @dataclasses.dataclass
@@ -72,13 +73,11 @@ def trace_prediction(
     for epoch, loss in enumerate(fit.validation_losses, start=1):
         traces.scalar("loss/validation", float(loss), first_step + epoch * per_epoch - 1)
     if traces.wants_image(number):
-        traces.image("query_and_nearest", _side_by_side(query, neighbours.images[:15]), number)
-
-
-def _side_by_side(query: np.ndarray, neighbours: np.ndarray) -> np.ndarray:
-    """Returns one picture: the query in a white frame, then its nearest rows, 8 a line."""
-    pictures = [np.pad(query, ((1, 1), (1, 1), (0, 0)), constant_values=1.0)]
-    pictures += [np.pad(image, ((1, 1), (1, 1), (0, 0))) for image in neighbours]
-    pictures += [np.zeros_like(pictures[0])] * (-len(pictures) % 8)
-    lines = [np.concatenate(pictures[i : i + 8], axis=1) for i in range(0, len(pictures), 8)]
-    return np.concatenate(lines, axis=0)
+        drawn = nearest.picture(
+            query,
+            str(prediction.label),
+            neighbours.images[:15],
+            [str(label) for label in neighbours.labels[:15]],
+            list(neighbours.sources[:15] > 0),
+        )
+        traces.image("query_and_nearest", drawn, number)

@@ -39,9 +39,12 @@ def write(path: pathlib.Path, title: str, blocks: Sequence[Block]) -> None:
 
 
 def _contents(blocks: Sequence[Block]) -> str:
-    """Returns links to the headings of the second level."""
-    second = [block.text for block in blocks if isinstance(block, Heading) and block.level == 2]
-    links = "".join(f'<li><a href="#{_anchor(text)}">{_words(text)}</a></li>' for text in second)
+    """Returns links to the headings below the title; those of the third level stand smaller."""
+    below = [block for block in blocks if isinstance(block, Heading) and block.level > 1]
+    links = "".join(
+        f'<li class="level{level}"><a href="#{_anchor(text)}">{_words(text)}</a></li>'
+        for level, text in below
+    )
     return f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n'
 
 

@@ -19,6 +19,13 @@ Result = Mapping[str, Any]
 """What `evaluation.evaluate` returns for one defence on one stream."""
 
 
+NOT_ADAPTIVE = (
+    "No number here says that a defence is safe. A stream that an attack model made was perturbed "
+    "against the static network, before the defence saw it: no adaptive attack. `--mode=audit` "
+    "attacks each defence by those who simulate it, and writes down the worst case."
+)
+
+
 class ResultRow(NamedTuple):
     """A row of a table: for each column the results that are averaged there, mostly one."""
 
@@ -244,7 +251,11 @@ def write(
     blocks: list[Block] = [Heading(1, table.title)]
     if caption:
         blocks.append(Picture("figure.png", table.title, caption))
-    blocks += [accuracy, Picture("accuracy.png", "Accuracy of each defence")]
+    blocks += [
+        accuracy,
+        Paragraph(NOT_ADAPTIVE),
+        Picture("accuracy.png", "Accuracy of each defence"),
+    ]
     if targeted := target_table(table):
         blocks += [Heading(2, "How often the attacker had its way"), targeted]
     if printed:

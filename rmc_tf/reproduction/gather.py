@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
+from rmc_tf.audit.page import verdict
 from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError
 from rmc_tf.report.claims.base import COURSES, Course, Point
@@ -34,6 +35,22 @@ def found(root: pathlib.Path, names: Iterable[str]) -> Found:
             if name in COURSES:
                 courses[name] = _course(folder / "figure.csv")
     return {"tables": tables, "figures": figures, "courses": courses}
+
+
+def audited(root: pathlib.Path) -> list[str]:
+    """Returns what the audit in a work directory says of each defence; nothing if there is none.
+
+    Raises:
+      ArtefactError: it is damaged.
+    """
+    path = root / "audit" / "audit.json"
+    if not path.exists():
+        return []
+    found = storage.read_json(path)
+    try:
+        return [verdict(subject, found) for subject in found["subjects"]]
+    except (KeyError, TypeError, StopIteration):
+        raise ArtefactError(f"{path}: not the numbers of an audit; delete it") from None
 
 
 def tables_of(results: Mapping[str, Any]) -> dict[str, ResultTable]:

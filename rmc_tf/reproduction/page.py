@@ -36,6 +36,10 @@ _FILES = (
     "every number: [results.json](results.json); every setting: [provenance.json]"
     "(provenance.json); as Markdown: [report.md](report.md)"
 )
+_NO_AUDIT = (
+    "not measured in this work directory. Most attacks of the paper do not know the defence; "
+    "`--mode=audit` attacks by those that do."
+)
 _FEW = 20
 """Ours: at so many points an interval is still some 40 points wide."""
 
@@ -78,6 +82,7 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
         f"**How long:** {how_long(results['runs'])}",
         f"**Claims:** {len(judged)} empirical ones of sections 4 to 6. {counts}.",
     ]
+    items += [f"**Worst case:** {each}" for each in results.get("audit") or [_NO_AUDIT]]
     items += [f"**Not run:** {_short(s['name'])}: {s['reason']}." for s in results["skipped"]]
     if others := not_asked_for(results):
         items.append(f"**Not asked for:** {', '.join(map(_short, others))}.")

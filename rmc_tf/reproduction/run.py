@@ -149,6 +149,7 @@ class Reproduction:
             "seed": self._base.seed,
             "runs": runs,
             "skipped": [each._asdict() for each in [*self._skipped, *self.failed]],
+            "audit": gather.audited(self._workdir),
             **gather.found(self._workdir, names),
         }
         return write(

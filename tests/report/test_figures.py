@@ -14,7 +14,7 @@ import pytest
 
 from rmc_tf.common.intervals import wilson
 from rmc_tf.report import tables
-from rmc_tf.report.figures import courses, figure1, figure4b, style
+from rmc_tf.report.figures import courses, figure1, figure4b, nearest, style
 from rmc_tf.report.figures.courses import Measured
 from rmc_tf.report.figures.of_records import FIGURES
 
@@ -285,3 +285,26 @@ def test_a_slow_prediction_among_the_last_ten_is_no_delay_of_them() -> None:
     ]
     seen = courses.course("K", records)
     assert [row.recent_seconds for row in seen[9:]] == [1, 1, 1, 1, 1, 2, 3]
+
+
+def test_the_picture_of_a_prediction_tells_adversarial_rows_from_benign_ones() -> None:
+    query, rows = np.zeros((8, 8, 1), np.float32), np.full((9, 8, 8, 1), 0.5, np.float32)
+    orange = np.array([0xD5, 0x5E, 0x00]) / 255  # the frame of what is adversarial
+
+    def framed(adversarial: list[bool]) -> tuple[np.ndarray, int]:
+        drawn = nearest.picture(query, "3", rows, ["7"] * 9, adversarial)
+        return drawn, int((np.abs(drawn - orange).max(axis=-1) < 0.02).sum())
+
+    none, one, all_of_them = framed([False] * 9), framed([True] + [False] * 8), framed([True] * 9)
+    assert (none[0].ndim, none[0].shape[-1], none[0].dtype) == (3, 3, np.float32)
+    assert none[0].min() >= 0 and none[0].max() <= 1
+    assert none[1] == 0 < one[1] < all_of_them[1]
+
+
+def test_the_picture_of_a_prediction_says_the_answer_and_the_labels() -> None:
+    query, rows = np.zeros((8, 8, 3), np.float32), np.zeros((2, 8, 8, 3), np.float32)
+    drawn = [
+        nearest.picture(query, answer, rows, labels, [False, False])
+        for answer, labels in (("3", ["7", "7"]), ("4", ["7", "7"]), ("3", ["7", "1"]))
+    ]
+    assert (drawn[0] != drawn[1]).any() and (drawn[0] != drawn[2]).any()

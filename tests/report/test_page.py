@@ -106,3 +106,12 @@ def test_a_row_of_a_markdown_table_has_as_many_places_as_its_head() -> None:
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {3}
     assert text.count("\\|D'\\|/\\|D\\| = 2") == 1, "escaped once"
+
+
+def test_the_menu_leads_to_every_section_and_to_every_table(tmp_path: pathlib.Path) -> None:
+    headings = [Heading(1, "Title"), Heading(2, "Tables"), Heading(3, "Table 5(a)")]
+    text = html(tmp_path, *headings, Heading(2, "Claims"))
+    menu, _, body = text.partition("<main>")
+    assert re.findall(r'href="#([^"]+)"', menu) == ["tables", "table-5-a", "claims"]
+    for anchor in ("tables", "table-5-a", "claims"):
+        assert f'id="{anchor}"' in body

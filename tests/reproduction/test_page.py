@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from rmc_tf.common import storage
+from rmc_tf.common.errors import ArtefactError
 from rmc_tf.report import paper, tables
 from rmc_tf.report.page import Line, Paragraph, Place, as_place, markdown
 from rmc_tf.reproduction import gather, layout, page, plan
@@ -247,6 +248,23 @@ def test_the_denoising_block_says_by_what_it_is_trained(results: gather.Found) -
     assert f"| DB [1] ({why}) |" in text
     (claim,) = [line for line in text.splitlines() if "as robust as the denoising block" in line]
     assert "**not tested**" in claim and f"DB is {why}" in claim
+
+
+def test_the_head_of_the_report_has_the_worst_case_of_an_audit_or_says_that_there_is_none(
+    results: gather.Found, tmp_path: pathlib.Path
+) -> None:
+    def head(audit: list[str]) -> str:
+        return markdown(*page.summary({**results, "audit": audit}, []))
+
+    assert gather.audited(tmp_path) == []
+    assert "- **Worst case:** not measured in this work directory." in head([])
+    shutil.copytree(STORED / "audit", tmp_path / "audit")
+    found = gather.audited(tmp_path)
+    assert len(found) == len(storage.read_json(STORED / "audit" / "audit.json")["subjects"])
+    assert "- **Worst case:** **RMC**: worst case" in head(found)
+    (tmp_path / "audit" / "audit.json").write_text('{"subjects": [{}]}')
+    with pytest.raises(ArtefactError, match=r"audit\.json: not the numbers of an audit"):
+        gather.audited(tmp_path)
 
 
 def test_what_was_not_run_is_named_with_its_reason(folder: pathlib.Path) -> None:
