@@ -334,10 +334,10 @@ def test_float_pixels_are_not_stored_in_8_bits(prepare: Prepare, hundred: rows.A
     batch = next(hundred.batches(100))
     images = to_float(batch.images) * np.float32(0.999)
     exact = rows.ArraySplit(images, batch.labels, 10)
+    in_8_bits = dataclasses.replace(SMALL, pixels="uint8")
     with pytest.raises(UserError, match=r"pixels=uint8: .* holds float32 pixels; set it to"):
-        prepare(train=exact)
-    config = dataclasses.replace(SMALL, pixels="float32", attacks=("fgsm",))
-    made = prepare(train=exact, config=config)
+        prepare(train=exact, config=in_8_bits)
+    made = prepare(train=exact, config=dataclasses.replace(SMALL, attacks=("fgsm",)))
     np.testing.assert_array_equal(made.rows(np.arange(100)).images, images)
 
 
