@@ -11,9 +11,6 @@ import numpy as np
 from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.data.images import Array
 
-_CHUNK = 1024
-"""Rows that are converted at once: more would take twice the memory of all images."""
-
 
 def stored_images(given: object, source: str) -> Array:
     """Returns images as rows hold them: [N, H, W, C], uint8 or float32 in [0, 1].
@@ -67,7 +64,7 @@ def _of_integers(images: Array, source: str) -> Array:
 
 def _of_floats(images: Array, source: str) -> Array:
     low, high = float(images.min()), float(images.max())
-    in_one, in_255 = 0 <= low and high <= 1, 0 <= low and 127 < high <= 255
+    in_one, in_255 = low >= 0 and high <= 1, low >= 0 and 127 < high <= 255
     if not (in_one or in_255):  # also true of NaN, which no comparison admits
         row = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
         found = f"values from {low:g} to {high:g}"
@@ -94,9 +91,10 @@ def _of_floats(images: Array, source: str) -> Array:
     return rows
 
 
-def _chunks(images: Array) -> Iterator[tuple[slice, Array]]:
-    for begin in range(0, len(images), _CHUNK):
-        part = slice(begin, begin + _CHUNK)
+def _chunks(images: Array, rows: int = 1024) -> Iterator[tuple[slice, Array]]:
+    """Yields some rows at a time: to convert all at once takes their memory once more."""
+    for begin in range(0, len(images), rows):
+        part = slice(begin, begin + rows)
         floats = images[part]
         yield part, floats.astype(np.float32) if floats.dtype.itemsize < 4 else floats
 

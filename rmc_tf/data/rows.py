@@ -125,9 +125,11 @@ def as_rows(data: Any, num_classes: int | None = None, source: str = "") -> Labe
         return data
     if hasattr(data, "as_numpy_iterator"):
         source = source or "tf.data.Dataset"
-        return ArraySplit(*arrays.from_tf_data(data, source), num_classes, source)
+        images, labels = arrays.from_tf_data(data, source)
+        return ArraySplit(images, labels, num_classes, source)
     if isinstance(data, (tuple, list)) and len(data) == 2:
-        return ArraySplit(*data, num_classes, source or "arrays")
+        images, labels = data
+        return ArraySplit(images, labels, num_classes, source or "arrays")
     raise UserError(
         f"{source or type(data).__name__}: no rows; give arrays (images, labels), a "
         "tf.data.Dataset of such pairs, or a split of load_dataset, as its .train"

@@ -1,5 +1,6 @@
-"""Rows in memory: arrays and tf.data as people have them are taken, what is ambiguous is refused."""
+"""Arrays and tf.data are taken as people have them; what is ambiguous is refused."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -238,6 +239,9 @@ def test_d_prime_is_made_of_arrays_and_of_tf_data_as_they_come(network: Any, tmp
     exact = tensors(IMAGES / 255 * 0.999)
     floats = rmc_tf.prepare(exact, network, {}, how, seed=0, folder=tmp_path)
     assert floats.pixel_type == np.float32
+    in_8_bits = dataclasses.replace(how, pixels="uint8")  # as the rows are: the same D'
+    again = rmc_tf.prepare(every[0], network, {}, in_8_bits, seed=0, folder=tmp_path)
+    assert again.folder == made[0].folder
     line = refusal(lambda: rmc_tf.prepare(object(), network, {}, how, seed=0, folder=tmp_path))
     assert line.startswith("object: no rows")
 
