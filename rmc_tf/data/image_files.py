@@ -62,8 +62,7 @@ def peculiarities(path: str) -> tuple[bool, bool]:
             turned = image.getexif().get(_TURNED) in range(2, 9)
             if not image.has_transparency_data:
                 return turned, False
-            least, _ = image.convert("RGBA").getchannel("A").getextrema()
-            return turned, least < 255
+            return turned, bool(np.asarray(image.convert("RGBA"))[..., 3].min() < 255)
     except Exception as error:  # as above
         raise _unreadable(path, error) from error
 

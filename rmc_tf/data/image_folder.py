@@ -134,7 +134,7 @@ def open_splits(
 
 def _place(folder: pathlib.Path, config: DatasetConfig, flag: str) -> pathlib.Path:
     """Returns the folder of a split."""
-    name = getattr(config, flag)
+    name: str = getattr(config, flag)
     if (folder / name).is_dir():
         return (folder / name).resolve()
     given = f"--config.dataset.folder={config.folder}"
