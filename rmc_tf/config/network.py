@@ -50,7 +50,8 @@ class DatasetConfig(Section):
         self._within("[0, ∞)", "image_size")
         self._require(bool(self.folder) or not self.classes, "classes", "only of dataset.folder")
         once = len(set(self.classes)) == len(self.classes) != 1
-        self._require(once, "classes", "name two or more, and each once")
+        rule = "name two or more, and each once, as in ('cat', 'dog')"
+        self._require(once, "classes", rule)
         rule = f"must be 0, or at least dataset.image_size={self.image_size}, and that above 0"
         fits = self.resize_shorter == 0 or self.resize_shorter >= self.image_size > 0
         self._require(fits, "resize_shorter", rule)

@@ -21,10 +21,10 @@ ENDINGS: dict[ReadLike, tuple[str, ...]] = {
 }
 """How the names of images end, in capitals or not."""
 
-_LEFT_BY_SYSTEMS = (
+_LEFT_BY_SYSTEMS = {
     *("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin"),
     *("system volume information", "lost+found", "@eadir", "#recycle", "@recycle", "__pycache__"),
-)
+}
 """In small letters. Whatever begins with a dot is hidden, too."""
 
 
@@ -57,8 +57,7 @@ class ClassFolders:
                 self.images.setdefault(name, []).extend(self._below(entry.path, ()))
             elif self._is_image(entry):
                 self.loose.append(entry.name)
-        for paths in self.images.values():
-            paths.sort()
+        self.images = {name: sorted(self.images[name]) for name in sorted(self.images)}
 
     def _below(self, folder: str, above: tuple[str, ...]) -> Iterator[str]:
         here = os.path.realpath(folder)
@@ -76,6 +75,8 @@ class ClassFolders:
         except OSError as error:
             raise UserError(f"{folder}: {error.strerror}; mend its mode, or remove it") from None
         for entry in entries:
+            if entry.name.encode(errors="replace").decode() != entry.name:
+                raise UserError(f"{entry.path!a}: its name isn't in UTF-8; rename it")
             if entry.name.startswith(".") or entry.name.lower() in _LEFT_BY_SYSTEMS:
                 self.hidden.append(self._path(entry))
             elif entry.is_symlink() and not pathlib.Path(entry.path).exists():
@@ -90,7 +91,7 @@ class ClassFolders:
         return is_image
 
     def _path(self, entry: os.DirEntry[str]) -> str:
-        return os.path.relpath(entry.path, self.folder)
+        return entry.path.removeprefix(f"{self.folder}/")
 
     def left_out(self) -> list[str]:
         """Returns a line on what was left out, if anything was."""

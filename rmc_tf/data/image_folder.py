@@ -150,7 +150,7 @@ def _place(folder: pathlib.Path, config: DatasetConfig, flag: str) -> pathlib.Pa
 
 def _classes(train: ClassFolders, config: DatasetConfig) -> tuple[tuple[str, ...], list[str]]:
     """Returns the classes in the order of their labels, and a note if loaders differ in it."""
-    text = sorted(train.images)
+    text = list(train.images)
     given = f"--config.dataset.classes={','.join(config.classes)}"
     for name, images in train.images.items():
         if config.classes and name not in config.classes:

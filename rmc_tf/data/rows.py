@@ -101,7 +101,7 @@ class ArraySplit(LabelledRows):
         self.pixels = pixels.dtype.name
         self._all = Batch(pixels, codes, np.arange(len(pixels)))
         digest = hashlib.sha256(pixels.tobytes()).hexdigest()
-        self.fingerprint = fingerprint(digest, codes.tolist(), self.num_classes)
+        self.fingerprint = fingerprint(digest, codes.tolist(), self.num_classes, self.image_shape)
 
     def rows(self, numbers: np.ndarray) -> Batch:
         """See `LabelledRows`."""

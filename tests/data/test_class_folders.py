@@ -249,6 +249,12 @@ def test_a_folder_called_as_an_image_is_looked_into(folder: Path) -> None:
     assert opened(folder).train.arrays().labels.tolist() == [0, 0, 1, 1, 1, 2, 2]
 
 
+def test_a_name_that_no_report_can_print_is_refused(folder: Path) -> None:
+    name = os.fsencode(folder / "train") + b"/caf\xe9"  # as archives of Windows unpack
+    Path(os.fsdecode(name)).mkdir()
+    assert "train/caf\\udce9': its name isn't in UTF-8; rename it" in refusal(folder)
+
+
 def test_a_pipe_called_as_an_image_is_left_out(folder: Path) -> None:
     os.mkfifo(folder / "train" / "bee" / "x.png")
     assert opened(folder).train.num_rows == 6

@@ -59,6 +59,8 @@ def test_the_same_images_in_any_form_are_the_same_rows(images: Any) -> None:
     rows = ArraySplit(images, LABELS, 10)
     assert_digits(rows)
     assert rows.fingerprint == ArraySplit(IMAGES, LABELS, 10).fingerprint
+    wide = ArraySplit(IMAGES.reshape(-1, 4, 16, 1), LABELS, 10)
+    assert rows.fingerprint != wide.fingerprint
 
 
 @pytest.mark.parametrize(
