@@ -115,7 +115,7 @@ def class_numbers(given: object, num_classes: int | None, source: str) -> tuple[
     labels = as_array(given, source, "labels")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    numeric = labels.dtype == bool or np.issubdtype(labels.dtype, np.number)
+    numeric = labels.dtype.kind in "biuf" and bool(np.isfinite(labels).all())
     if labels.ndim == 2 and numeric and len(labels):
         labels, width = _of_one_hot(labels, source), labels.shape[1]
         if num_classes not in (None, width):
@@ -185,12 +185,13 @@ def from_tf_data(dataset: Any, source: str) -> tuple[Array, Array]:
         raise UserError(f"{source}: it can't be read ({first_line(error)}); mend it") from error
     if not images:
         raise UserError(f"{source}: it has no element; a pass over it may have used it up")
-    shapes = {image.shape[1:]: None for image in images}
-    if len(shapes) > 1:
-        first, second, *_ = (list(shape) for shape in shapes)
-        raise UserError(
-            f"{source}: images of shape {first} and of {second}; resize them to one size by .map"
-        )
+    for what, parts in (("images", images), ("labels", labels)):
+        shapes = {part.shape[1:]: None for part in parts}
+        if len(shapes) > 1:
+            first, second, *_ = (list(shape) for shape in shapes)
+            raise UserError(
+                f"{source}: {what} of shape {first} and of {second}; bring them to one by .map"
+            )
     return np.concatenate(images), np.concatenate(labels)
 
 
@@ -205,10 +206,17 @@ def _pair(element: Any, source: str) -> tuple[Array, Array]:
         raise UserError(
             f"{source}: its elements are {found}, expected (image, label); choose these by .map"
         )
+    if isinstance(element[0], (tuple, dict)):
+        raise UserError(f"{source}: an element has several images; choose one of them by .map")
     image = as_array(element[0], source, "images")
     label = as_array(element[1], source, "labels")
-    batched = image.ndim > 3 or (image.ndim == 3 and label.ndim > 0 and len(label) == len(image))
-    return (image, label) if batched else (image[None], label[None])
+    as_many = label.ndim > 0 and len(label) == len(image) if image.ndim else False
+    if image.ndim > 3 and not as_many:
+        raise UserError(
+            f"{source}: an element has images of shape {list(image.shape)} and labels of shape "
+            f"{list(label.shape)}; give each image a label"
+        )
+    return (image, label) if image.ndim > 2 and as_many else (image[None], label[None])
 
 
 def as_array(given: object, source: str, what: str) -> Array:

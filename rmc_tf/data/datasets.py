@@ -49,8 +49,10 @@ class Dataset:
         return ", ".join(named)
 
 
-def load(config: DatasetConfig, say: Callable[[str], object] = warnings.warn) -> Dataset:
-    """Opens a data set; prepares or downloads it if it isn't on disk. Says its notes.
+def load(config: DatasetConfig, say: Callable[[str], object] | None = None) -> Dataset:
+    """Opens a data set; prepares or downloads it if it isn't on disk.
+
+    Its notes are told by `say`; without that they are warnings.
 
     Raises:
       UserError: TFDS doesn't know it, can't fetch it, or it isn't a data set of
@@ -64,5 +66,8 @@ def load(config: DatasetConfig, say: Callable[[str], object] = warnings.warn) ->
     opened = image_folder.open_splits if config.folder else tfds_rows.open_splits
     data = Dataset(*opened(config))
     for note in data.notes:
-        say(note)
+        if say:
+            say(note)
+        else:
+            warnings.warn(note, stacklevel=2)
     return data

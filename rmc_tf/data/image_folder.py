@@ -87,7 +87,7 @@ class FolderSplit(LabelledRows):
             (clear, "are transparent in part", "keep what is behind", "lie on white"),
         )
         told = [f"{n} {what} and {a if keras else b}" for n, what, a, b in kinds if n]
-        other = "viewer, as they are seen" if keras else "keras, which does neither"
+        other = "viewer: as one sees them" if keras else "keras: as Keras' loader has them"
         line = f"{self._folder.name}: of {len(some)} images looked at, {'; '.join(told)}"
         return [f"{line} (--config.dataset.read_like={other})"] if told else []
 

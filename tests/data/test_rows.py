@@ -219,7 +219,15 @@ def _different_sizes() -> Any:
             lambda: tf.data.Dataset.from_generator(
                 _different_sizes, output_types=(tf.float32, tf.int64)
             ),
-            "images of shape [8, 8, 3] and of [9, 8, 3]; resize them",
+            "images of shape [8, 8, 3] and of [9, 8, 3]; bring them",
+        ),
+        (
+            lambda: tensors().map(lambda x, y: ((x, x), y)),
+            "an element has several images; choose one of them",
+        ),
+        (
+            lambda: tensors(IMAGES.reshape(10, 4, 8, 8, 1), LABELS[:10]),
+            "images of shape [4, 8, 8, 1] and labels of shape []; give each image a label",
         ),
         (lambda: tensors().map(_fails), "it can't be read (InvalidArgumentError: "),
         (lambda: tensors(labels=LABELS.astype(str)), "labels are |S1 of shape [40]"),
