@@ -207,16 +207,14 @@ def test_a_killed_prepare_goes_on_to_the_very_bytes_of_an_undisturbed_one(
 def test_a_prepare_killed_while_it_copies_d_goes_on(
     prepare: Prepare, hundred: rows.ArraySplit, undisturbed: AugmentedSet
 ) -> None:
-    class Killed:
-        def __getattr__(self, name: str) -> object:
-            return getattr(hundred, name)
-
+    class Killed(rows.ArraySplit):
         def batches(self, batch_size: int) -> Any:
-            yield next(hundred.batches(batch_size))
+            yield next(super().batches(batch_size))
             raise KeyboardInterrupt
 
+    images, labels, _ = hundred.arrays()
     with pytest.raises(KeyboardInterrupt):
-        prepare(train=Killed())
+        prepare(train=Killed(images, labels))
     assert contents(prepare().folder) == contents(undisturbed.folder)
 
 
