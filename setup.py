@@ -38,6 +38,7 @@ setup(
         "numpy>=2",
         "scipy>=1.14",
         "tqdm>=4.66",
+        "pillow>=11",
     ],
     extras_require={
         "audit": ["adversarial-robustness-toolbox>=1.20,<2"],  # the black boxes of rmc_tf.threats

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rmc_tf.config import authors_code as authors_code
     from rmc_tf.data.datasets import load as load_dataset
     from rmc_tf.data.rows import ArraySplit as ArraySplit
+    from rmc_tf.data.rows import as_rows as as_rows
     from rmc_tf.defences.base import Prediction as Prediction
     from rmc_tf.defences.rmc import RMC as RMC
     from rmc_tf.defences.rmc_plus import RMCPlus as RMCPlus
@@ -54,6 +55,7 @@ _HOMES = {
     "RefreshConfig": "config.RefreshConfig",
     "RefreshedSet": "augmented_set.refreshed_set.RefreshedSet",
     "UserError": "common.errors.UserError",
+    "as_rows": "data.rows.as_rows",
     "authors_code": "config.authors_code",
     "build_attack": "attacks.build",
     "build_engine": "augmented_set.distributed.engine",

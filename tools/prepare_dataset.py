@@ -49,6 +49,7 @@ def prepare(
     version: str = "1.0.0",
     file_format: str = "auto",
     class_names: Sequence[str] = (),
+    first_label: int = 0,
 ) -> tuple[pathlib.Path, dict[str, int]]:
     """Converts raw files; returns the data set's folder and the rows of each split.
 
@@ -58,7 +59,9 @@ def prepare(
       data_dir: where to; empty: TFDS' default.
       version: three numbers.
       file_format: "idx", "cifar10", or "auto": by the names of the files.
-      class_names: names of the labels 0, 1, …; empty: those of the data set.
+      class_names: names of the labels 0, 1, …, all of which then count as classes; empty: those of
+        the data set.
+      first_label: that of the files which stands for 0: 1 for EMNIST's letters.
 
     Raises:
       UserError: a file is missing, damaged, foreign or contradicts another; the data
@@ -72,7 +75,11 @@ def prepare(
     if file_format == "auto":
         file_format = format_of(files)
     splits = _READERS[file_format](files)
+    splits = {split: (images, labels - first_label) for split, (images, labels) in splits.items()}
     highest = max(int(labels.max()) for _, labels in splits.values())
+    if first_label and min(labels.min() for _, labels in splits.values()) < 0:
+        raise UserError(f"--first_label={first_label}: {files.place} has labels below it; lower it")
+    all_are_meant = bool(class_names)
     named_by = f"--class_names={','.join(class_names)}"
     if not class_names and file_format == "cifar10":
         named_by, class_names = cifar10.class_names(files)
@@ -86,6 +93,14 @@ def prepare(
         raise UserError(
             f"{named_by}: {len(class_names)} class names, but {files.place} has a label {highest}; "
             "name every label by --class_names"
+        )
+    trained = set(splits["train"][1].tolist())
+    empty = [label for label in range(len(class_names)) if label not in trained]
+    if empty and not all_are_meant:
+        first = f"add --first_label={len(empty)}, or " if max(empty) < min(trained) else ""
+        raise UserError(
+            f"--source={source}: no training row has label {empty[0]}, so that a class would be "
+            f"empty; {first}name every label by --class_names, if it is meant to be"
         )
     import tensorflow_datasets as tfds
 
@@ -115,6 +130,8 @@ def define_flags(values: flags.FlagValues) -> None:
         flags.DEFINE_string(name, default, text, values)
     formats = ["auto", *_READERS]
     flags.DEFINE_enum("format", "auto", formats, "Of the files; auto: by their names.", values)
+    text = "That of the files which stands for 0: 1 for EMNIST's letters."
+    flags.DEFINE_integer("first_label", 0, text, lower_bound=0, flag_values=values)
     flags.DEFINE_list("class_names", [], "Names of labels 0, 1, …; empty: the usual.", values)
 
 
@@ -142,6 +159,7 @@ def run(values: flags.FlagValues, argv: Sequence[str]) -> int:
             version=values.version,
             file_format=values.format,
             class_names=values.class_names,
+            first_label=values.first_label,
         )
     except UserError as error:
         return _refuse(error)

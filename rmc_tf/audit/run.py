@@ -65,8 +65,10 @@ class Audit:
             subjects.append(self._subject(network, defence))
             self._say(f"  worst case {100 * subjects[-1]['worst_case']:.1f} % right")
         settings = chosen.experiment.audit
+        data = self._pipeline.artefacts.dataset
         return {
-            "title": f"Audit on {self._pipeline.artefacts.dataset.name}",
+            "title": f"Audit on {data.name}",
+            "data": [f"labels: {data.labels(most=100)}", *data.notes],
             "points": settings.points,
             "retests": settings.retests,
             "threats": [chosen.described(name) for name in (*chosen.inside, *chosen.beyond)],

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from rmc_tf.common.provenance import versions
 from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.config import AttackConfig, AugmentedSetConfig
 from rmc_tf.data import images as pixels
-from rmc_tf.data.rows import LabelledRows
+from rmc_tf.data.rows import LabelledRows, as_rows
 from rmc_tf.networks.classifier import Classifier
 
 
@@ -40,13 +41,20 @@ def fingerprint(
         train.fingerprint,
         network if config.attacks else None,
         {name: attack_models[name].to_dict() for name in config.attacks},
-        config.to_dict(),
+        _stored_as(train, config).to_dict(),
         seed if config.attacks else None,
     )
 
 
+def _stored_as(train: LabelledRows, config: AugmentedSetConfig) -> AugmentedSetConfig:
+    """Returns the settings with the stored form that they leave to the rows."""
+    if config.pixels != "given":
+        return config
+    return dataclasses.replace(config, pixels="uint8" if train.pixels == "uint8" else "float32")
+
+
 def prepare(
-    train: LabelledRows,
+    train: Any,
     classifier: Classifier,
     attack_models: Mapping[str, AttackConfig],
     config: AugmentedSetConfig,
@@ -58,7 +66,8 @@ def prepare(
     """PREPARE (Algorithm 1, lines 1–9): makes D', or what of it isn't there yet.
 
     Args:
-      train: D.
+      train: D: rows, such as `load_dataset(…).train`; arrays (images, labels); or a
+        `tf.data.Dataset` (`as_rows`). Classes are as many as the network has.
       classifier: f(·; θ*), the static network that the examples are made against.
       attack_models: name to attack model, for each name in `config.attacks`.
       config: N', the sampling, and the stored form.
@@ -77,6 +86,8 @@ def prepare(
             f"{', '.join(attack_models)}; name some by AugmentedSetConfig(attacks=(...,))"
         )
     models = {name: attack_models[name] for name in config.attacks}
+    train = as_rows(train, classifier.num_classes)
+    config = _stored_as(train, config)
     if train.pixels != "uint8" and config.pixels == "uint8":
         raise UserError(
             f"--config.augmented_set.pixels=uint8: {train.source} holds {train.pixels} pixels; "

@@ -26,8 +26,8 @@ class AugmentedSetConfig(Section):
     """What a deterministic attack does with a row of D that was drawn before: begin elsewhere in
     the ball, so that D' has no row twice (ours; argmax over A(x) has many near-solutions), or
     make the same example again."""
-    pixels: Literal["uint8", "float32"] = "uint8"
-    """Stored form. The authors' code stores 8-bit PNG."""
+    pixels: Literal["given", "uint8", "float32"] = "given"
+    """Stored form; "given": that of the rows of D. The authors' code stores 8-bit PNG."""
     batch_size: int = 256
     """Ours: images that are attacked at once."""
     shard_rows: int = 4096

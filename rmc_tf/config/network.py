@@ -7,6 +7,7 @@ from typing import Literal
 from rmc_tf.config.section import Section, require
 
 Augmentation = Literal["none", "shift", "shift_flip"]
+ReadLike = Literal["viewer", "keras"]
 Denoising = Literal["none", "gaussian", "dot_product"]
 
 
@@ -16,15 +17,25 @@ class DatasetConfig(Section):
 
     _where = "dataset"
 
-    name: str
-    """TFDS name, such as "cifar10", "some/config" or "mnist:3.0.1"; "digits" is built in."""
+    name: str = ""
+    """TFDS name, such as "cifar10", "some/config" or "mnist:3.0.1"; "digits" is built in. A folder
+    needs none."""
     data_dir: str = ""
     """Where TFDS keeps its data sets; empty: TFDS' own default."""
     train_split: str = "train"
     test_split: str = "test"
     folder: str = ""
     """A folder of images in place of TFDS: in it one folder a split, and in that one a class, as
-    in train/n01440764/x.JPEG (JPEG or PNG); classes are numbered by their sorted names."""
+    in train/n01440764/x.JPEG."""
+    read_like: ReadLike = "viewer"
+    """How a folder is read. "viewer": as one sees it: classes 0 to 11 in the order of their
+    numbers, others in that of the alphabet; images turned by their EXIF tag, on white where they
+    are transparent, made smaller with antialiasing. "keras": as
+    `keras.utils.image_dataset_from_directory` has it by default: classes in the order of text (0,
+    1, 10, 11, 2), none of the rest, and only the five formats that it knows."""
+    classes: tuple[str, ...] = ()
+    """The folders of the classes in the order that labels have, for a network that has another; one
+    without images keeps its label. Empty: all that there are, in the order above."""
     image_size: int = 0
     """Side in pixels that images are resized to; 0 leaves them as they are."""
     resize_shorter: int = 0
@@ -34,11 +45,23 @@ class DatasetConfig(Section):
     """Whether TFDS may fetch a data set that isn't on disk."""
 
     def __post_init__(self) -> None:
-        self._require(bool(self.name), "name", "name a TFDS data set or digits")
+        named = bool(self.name or self.folder)
+        self._require(named, "name", "name a TFDS data set, or digits, or a folder")
         self._within("[0, ∞)", "image_size")
+        self._require(bool(self.folder) or not self.classes, "classes", "only of dataset.folder")
+        once = len(set(self.classes)) == len(self.classes) != 1
+        rule = "name two or more, and each once, as in ('cat', 'dog')"
+        self._require(once, "classes", rule)
         rule = f"must be 0, or at least dataset.image_size={self.image_size}, and that above 0"
         fits = self.resize_shorter == 0 or self.resize_shorter >= self.image_size > 0
         self._require(fits, "resize_shorter", rule)
+
+    @property
+    def called(self) -> str:
+        """What reports call it."""
+        if not self.folder:
+            return self.name
+        return pathlib.Path(self.folder).expanduser().resolve().name
 
 
 def check_model_file(path: str | pathlib.Path) -> None:

@@ -6,6 +6,8 @@ branch of `load`.
 """
 
 import dataclasses
+import warnings
+from collections.abc import Callable
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import DatasetConfig
@@ -23,6 +25,8 @@ class Dataset:
     class_names: tuple[str, ...]
     train: TfdsSplit | FolderSplit
     test: TfdsSplit | FolderSplit
+    notes: tuple[str, ...] = ()
+    """Lines on what was left out of a folder, and on what could be read otherwise."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -34,9 +38,21 @@ class Dataset:
         """Number of labels."""
         return self.train.num_classes
 
+    def labels(self, most: int = 12) -> str:
+        """Returns the classes in the order that labels have, of many the first and the last."""
+        named = [
+            name if name == str(label) else f"{label} {name}"
+            for label, name in enumerate(self.class_names)
+        ]
+        if len(named) > most:
+            named[most - 1 : -1] = ["…"]
+        return ", ".join(named)
 
-def load(config: DatasetConfig) -> Dataset:
+
+def load(config: DatasetConfig, say: Callable[[str], object] | None = None) -> Dataset:
     """Opens a data set; prepares or downloads it if it isn't on disk.
+
+    Its notes are told by `say`; without that they are warnings.
 
     Raises:
       UserError: TFDS doesn't know it, can't fetch it, or it isn't a data set of
@@ -47,6 +63,11 @@ def load(config: DatasetConfig) -> Dataset:
             f"--config.dataset.test_split={config.test_split}: the same as the train split; "
             "a network is not tested on what it was trained on"
         )
-    if config.folder:
-        return Dataset(*image_folder.open_splits(config))
-    return Dataset(*tfds_rows.open_splits(config))
+    opened = image_folder.open_splits if config.folder else tfds_rows.open_splits
+    data = Dataset(*opened(config))
+    for note in data.notes:
+        if say:
+            say(note)
+        else:
+            warnings.warn(note, stacklevel=2)
+    return data

@@ -101,13 +101,14 @@ def to_stored_ball(adversarial: Array, benign: Array, epsilon: float, norm: Norm
     return np.asarray(np.clip(centres + steps, 0, 255), np.uint8)
 
 
-def resized(image: Array, side: int, shorter: int = 0) -> Array:
-    """Returns an image of another size, of the same type: antialiased, rounded if it is uint8.
+def resized(image: Array, side: int, shorter: int = 0, antialias: bool = True) -> Array:
+    """Returns an image of another size, of the same type: bilinear, rounded if it is uint8.
 
     Args:
       image: [H, W, C] uint8, or float32 in [0, 1].
       side: of the result, [side, side, C]; 0: the image as it is.
       shorter: what the shorter side is resized to before the middle is cut out; 0: nothing is.
+      antialias: whether every pixel of a larger image counts.
     """
     if not side or (image.shape[:2] == (side, side) and not shorter):
         return image
@@ -119,7 +120,7 @@ def resized(image: Array, side: int, shorter: int = 0) -> Array:
         scale = shorter / min(height, width)
         target = max(side, round(height * scale)), max(side, round(width * scale))
     if target != (height, width):
-        floats = tf.image.resize(image, target, antialias=True).numpy()
+        floats = tf.image.resize(image, target, antialias=antialias).numpy()
         eight_bit = image.dtype == np.uint8
         within = np.rint(np.clip(floats, 0, 255)) if eight_bit else np.clip(floats, 0, 1)
         image = np.asarray(within, image.dtype)

@@ -55,6 +55,8 @@ def builder(config: DatasetConfig) -> Any:
     except Exception as error:  # TFDS and its downloaders raise dozens of types
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
             raise
+        if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            remedy = "mend what is there, or name a folder of images by --config.dataset.folder=DIR"
         failed = f"preparing it failed ({first_line(error)}); {remedy}"
         raise UserError(f"--config.dataset.name={config.name}: {failed}") from error
     return builder
@@ -78,12 +80,20 @@ def _check_reachable(name: str, builder: Any, remedy: str) -> None:
 
 
 def _check_manual(name: str, builder: Any) -> None:
-    """Says at once which files a user has to fetch by hand, where TFDS would name some later."""
+    """Says at once which files a user has to fetch by hand, where TFDS would name some later.
+
+    An archive may be unpacked already. What TFDS then lacks, it says itself.
+    """
     folder = pathlib.Path(builder.data_dir_root) / "downloads" / "manual"
     asked = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
-    files = re.findall(r"[\w.-]+\.(?:tar|tar\.gz|tgz|zip)\b", asked)
-    missing = [file for file in files if not (folder / file).is_file()]
-    if missing or not folder.is_dir():
+    archives = re.findall(r"([\w.-]+?)(\.(?:tar\.gz|tar|tgz|zip|rar|7z))\b", asked)
+    missing = [
+        stem + ending
+        for stem, ending in archives
+        if not (folder / (stem + ending)).is_file() and not (folder / stem).is_dir()
+    ]
+    to_unpack = re.search(r"\b(unpack|extract|unzip|untar|decompress)", asked, re.IGNORECASE)
+    if not folder.is_dir() or not any(folder.iterdir()) or (missing and not to_unpack):
         raise UserError(
             f"--config.dataset.name={name}: {', '.join(missing) or 'nothing'} isn't in {folder}; "
             f"put it there ({asked}), or name a folder of images by --config.dataset.folder=DIR"

@@ -63,10 +63,10 @@ class Artefacts:
         """The data set of the config."""
         key, known = storage.fingerprint(self._config.dataset.to_dict()), self._shared.data
         if key not in known:
-            known[key] = datasets.load(self._config.dataset)
-            rows = f"{known[key].train.num_rows:,} rows of D, {known[key].test.num_rows:,} of"
-            of = f"{rows} the test set, {known[key].num_classes} classes"
-            self._say(f"data set {known[key].name}: {of}")
+            known[key] = data = datasets.load(self._config.dataset, self._say)
+            rows = f"{data.train.num_rows:,} rows of D, {data.test.num_rows:,} of the test set"
+            of = f"{data.num_classes} classes: {data.labels()}"
+            self._say(f"data set {data.name}: {rows}, {of}")
         data = known[key]
         k = self._config.rmc.k  # a row's own K is capped instead: see `fitted`
         for each in ({}, *(row.overrides for row in self._config.table.rows)):

@@ -140,7 +140,7 @@ def lay_out(config: ExperimentConfig) -> Layout:
     times = {cell: _attack_time(cell, config) for cell in every}
     return Layout(
         config.table.name or "report",
-        config.table.title or f"Runtime masking and cleansing on {config.dataset.name}",
+        config.table.title or f"Runtime masking and cleansing on {config.dataset.called}",
         tuple(column.title or overrides.title_of(column.overrides) for column in columns),
         filled,
         tuple(_in_order(times)),

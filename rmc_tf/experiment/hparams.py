@@ -23,7 +23,7 @@ def of(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
     model, _ = config.network(cell.network)
     found: dict[str, Value] = {
         "seed": config.seed,
-        "dataset": config.dataset.name,
+        "dataset": config.dataset.called,
         "architecture": pathlib.Path(model.path).name or model.architecture,
         "points": config.evaluation.points,
         **{n: getattr(cell, n) for n in ("network", "defence", "stream", "replay")},

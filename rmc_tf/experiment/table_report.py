@@ -47,8 +47,11 @@ def _facts(pipeline: Pipeline, results: Mapping[Cell, Mapping[str, Any]]) -> lis
     weights = f"{model.count_params():,} weights"
     indices = sorted({result["index"] for result in results.values() if result.get("index")})
     made_by = sorted({result["revision"] for result in results.values()})
+    data = pipeline.artefacts.dataset
     return [
-        f"data set {pipeline.artefacts.dataset.name}; {model.name}, {weights}",
+        f"data set {data.name}; {model.name}, {weights}",
+        f"labels: {data.labels(most=100)}",
+        *data.notes,
         *indices,
         f"answers computed at revision {', '.join(made_by)}",
     ]
@@ -73,7 +76,7 @@ def _illustrate(pipeline: Pipeline, folder: pathlib.Path) -> str:
 
     The folder is for figure.png, figure.svg, caption.md and the data as CSV.
     """
-    layout, dataset = pipeline.table, pipeline.config.dataset.name
+    layout, dataset = pipeline.table, pipeline.config.dataset.called
     if layout.name == "figure1":
         (attack,) = {cell.stream for cell in layout.cells}
         found = neighbourhood(pipeline.config, pipeline.artefacts, attack)

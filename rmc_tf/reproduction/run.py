@@ -144,7 +144,7 @@ class Reproduction:
             raise UserError(self.failed[0].reason)  # an earlier report stays as it is
         dataset = self._base.dataset
         results = {
-            "dataset": pathlib.Path(dataset.folder).name if dataset.folder else dataset.name,
+            "dataset": dataset.called,
             "from_folder": bool(dataset.folder),
             "seed": self._base.seed,
             "runs": runs,

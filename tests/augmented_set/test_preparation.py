@@ -207,16 +207,14 @@ def test_a_killed_prepare_goes_on_to_the_very_bytes_of_an_undisturbed_one(
 def test_a_prepare_killed_while_it_copies_d_goes_on(
     prepare: Prepare, hundred: rows.ArraySplit, undisturbed: AugmentedSet
 ) -> None:
-    class Killed:
-        def __getattr__(self, name: str) -> object:
-            return getattr(hundred, name)
-
+    class Killed(rows.ArraySplit):
         def batches(self, batch_size: int) -> Any:
-            yield next(hundred.batches(batch_size))
+            yield next(super().batches(batch_size))
             raise KeyboardInterrupt
 
+    images, labels, _ = hundred.arrays()
     with pytest.raises(KeyboardInterrupt):
-        prepare(train=Killed())
+        prepare(train=Killed(images, labels))
     assert contents(prepare().folder) == contents(undisturbed.folder)
 
 
@@ -334,10 +332,10 @@ def test_float_pixels_are_not_stored_in_8_bits(prepare: Prepare, hundred: rows.A
     batch = next(hundred.batches(100))
     images = to_float(batch.images) * np.float32(0.999)
     exact = rows.ArraySplit(images, batch.labels, 10)
+    in_8_bits = dataclasses.replace(SMALL, pixels="uint8")
     with pytest.raises(UserError, match=r"pixels=uint8: .* holds float32 pixels; set it to"):
-        prepare(train=exact)
-    config = dataclasses.replace(SMALL, pixels="float32", attacks=("fgsm",))
-    made = prepare(train=exact, config=config)
+        prepare(train=exact, config=in_8_bits)
+    made = prepare(train=exact, config=dataclasses.replace(SMALL, attacks=("fgsm",)))
     np.testing.assert_array_equal(made.rows(np.arange(100)).images, images)
 
 

@@ -95,12 +95,12 @@ def test_a_size_is_needed(folder: Path, more: dict[str, int], line: str) -> None
 
 
 def test_what_is_no_folder_of_splits_and_classes_is_refused(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere: it has no folder train"):
+    with pytest.raises(UserError, match=r"nowhere: no such folder"):
         opened(folder / "nowhere")
     write(folder / "validation" / "dog", "one.png", 9)
     with pytest.raises(UserError, match=r"validation/dog: a class without training images"):
         opened(folder)
     (folder / "empty" / "train" / "ape").mkdir(parents=True)
     (folder / "empty" / "validation").mkdir()
-    with pytest.raises(UserError, match=r"no image in train; put them there"):
+    with pytest.raises(UserError, match=r"train/ape: a class without an image"):
         opened(folder / "empty")

@@ -97,15 +97,20 @@ def test_the_whole_path_runs_on_a_folder_of_jpegs_without_training(
     folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workdir = tmp_path / "run"
+    (folder / "train" / ".DS_Store").touch()
     flags = (*IMAGENET, *SMALL, f"--config.dataset.folder={folder}", f"--workdir={workdir}")
     status = main.main(["main.py", *flags])
     out, err = capsys.readouterr()
     assert status == 0, err
-    assert "8 rows of D, 2 of the test set, 2 classes" in out
+    labels, left_out = f"0 {SYNSETS[0]}, 1 {SYNSETS[1]}", "train: left out 1 hidden or left by a"
+    assert f"8 rows of D, 2 of the test set, 2 classes: {labels}" in out
+    assert left_out in out
     assert "resnet_8, not trained here" in out
     assert "16 rows, in" in out, "D' is D and an example of each"
     report = (workdir / "report" / "report.md").read_text()
     assert "How often the attacker had its way" in report
+    assert "# Runtime masking and cleansing on images" in report
+    assert f"labels: {labels}\n" in report and left_out in report
     rmc = results(workdir / "report")["rows"][-1]
     assert rmc["title"] == "RMC"
     cells = rmc["cells"]

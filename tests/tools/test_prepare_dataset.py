@@ -258,12 +258,45 @@ def test_fashion_mnist_has_the_class_names_of_tfds(
 def test_other_idx_data_have_a_number_for_each_label_up_to_the_highest(
     tmp_path: Path, invoke: Callable[..., Result]
 ) -> None:
-    folder = idx_folder(tmp_path / "raw")
-    labels = grey()[1][ROWS["test"]].copy()
-    labels[3] = 12
-    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+    folder = with_labels(tmp_path, np.arange(50) % 13)
     assert invoke("--name=my_letters", f"--source={folder}").status == 0
     assert opened(tmp_path, "my_letters").class_names == tuple(map(str, range(13)))
+
+
+def with_labels(tmp_path: Path, labels: np.ndarray) -> Path:
+    """Returns a folder of IDX files whose training rows have other labels."""
+    folder = idx_folder(tmp_path / "raw")
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
+    return folder
+
+
+def test_labels_that_begin_at_1_leave_no_class_empty(
+    tmp_path: Path, invoke: Callable[..., Result]
+) -> None:
+    folder = with_labels(tmp_path, 1 + np.arange(50) % 10)  # as EMNIST's letters
+    test = 1 + np.arange(13) % 10
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(test)))
+    args = "--name=letters", f"--source={folder}"
+    assert_refused(
+        invoke(*args), tmp_path, "no training row has label 0", "add --first_label=1, or"
+    )
+    assert_refused(invoke(*args, "--first_label=2"), tmp_path, "--first_label=2: ", "labels below")
+    assert invoke(*args, "--first_label=1").status == 0
+    dataset = opened(tmp_path, "letters")
+    assert dataset.class_names == tuple("0123456789")
+    np.testing.assert_array_equal(dataset.train.arrays().labels, np.arange(50) % 10)
+    np.testing.assert_array_equal(dataset.test.arrays().labels, np.arange(13) % 10)
+
+
+def test_a_class_is_empty_only_where_all_are_named(
+    tmp_path: Path, invoke: Callable[..., Result]
+) -> None:
+    folder = with_labels(tmp_path, np.arange(50) % 8)
+    args = "--name=mine", f"--source={folder}"
+    assert_refused(invoke(*args), tmp_path, "no training row has label 8", "name every label by")
+    names = ",".join("abcdefghij")
+    assert invoke(*args, f"--class_names={names}").status == 0
+    assert opened(tmp_path, "mine").class_names == tuple("abcdefghij")
 
 
 @pytest.mark.parametrize("form", ["idx", "cifar10"])
