@@ -95,7 +95,7 @@ class Answers:
         These, [n] bool, are the rows whose label is in both halves.
         """
         answers, judged = self.answers.copy(), np.zeros(len(self.labels), bool)
-        halves = np.arange(len(self.labels)) % 2 == 0
+        halves = generator(0, "halves").permutation(len(self.labels)) % 2 == 0
         for half in (halves, ~halves):
             rest = Answers(self.labels[~half], self.answers[~half], self.classes)
             answers[half] = rest.meanings()[self.answers[half]]
@@ -156,7 +156,7 @@ def is_weak(accuracy: float, guessing: float) -> bool:
 def weak(accuracy: str, guessing: float) -> str:
     """Returns what to say of such a network."""
     share = f"{100 * guessing:.1f} %"
-    return f"right on only {accuracy}, where guessing has {share}; what a defence adds hides it"
+    return f"right on only {accuracy}, where guessing has {share}: a defence may hide that"
 
 
 def _fault(
@@ -232,8 +232,8 @@ def _called(label: int, names: Sequence[str]) -> str:
 
 
 def _few(number: int, wanted: int) -> np.ndarray:
-    """Returns the numbers of so many rows, evenly spread over all."""
-    return np.unique(np.linspace(0, number - 1, min(number, wanted)).astype(int))
+    """Returns the numbers of so many rows, drawn at random, in order."""
+    return np.sort(generator(0, "few").permutation(number)[:wanted])
 
 
 def _kappa(accuracy: float, guessing: float) -> float:

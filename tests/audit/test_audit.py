@@ -93,6 +93,8 @@ def test_the_page_has_the_verdict_every_table_and_what_produced_it(finished: pat
     provenance = json.loads((finished / "audit" / "provenance.json").read_text())
     assert provenance["config"]["audit"]["points"] == 3
     assert page.render(found(finished), provenance) == text
+    noted = page.render({**found(finished), "notes": ["as seen"]}, provenance)
+    assert noted.index("- **Note:** as seen") < noted.index("worst case")
 
 
 def test_the_worst_case_is_at_most_every_attack_in_it_point_by_point(

@@ -94,6 +94,13 @@ def test_labels_that_begin_elsewhere_are_refused_and_their_order_is_named(
     assert order in note and "check=warn" not in note
 
 
+def test_two_classes_in_turn_are_told_apart(templates: Classifier, known: Batch) -> None:
+    zeros, ones = (np.flatnonzero(known.labels == label)[:15] for label in (0, 1))
+    rows = np.column_stack([zeros, ones]).ravel()
+    own = ArraySplit(known.images[rows], 1 - known.labels[rows], 10)
+    assert "(its 0 is the data's 1, its 1 is the data's 0)" in refusal(owned(templates), {"D": own})
+
+
 def test_two_classes_whose_folders_sort_otherwise_are_named(
     templates: Classifier, known: Batch
 ) -> None:
