@@ -77,12 +77,11 @@ def converting(
             f"--config.model.pixels={pixels}: for a network of 3 channels, {source} takes {own}; "
             "choose another range"
         )
-    graph = getattr(model, "_functional", model)  # of a Sequential
-    taken = [operation.name for operation in graph.operations]
+    layers = keras.Function(model.inputs[0], model.outputs[0])
+    taken = [operation.name for operation in layers.operations]
     images = keras.Input((*size, given), name=_free("images", taken))
     first = Incoming(pixels, channels, dtype="float32", name=_free("incoming", taken))
-    # `model.call` would do, but for an operation of its own, whose name each process numbers anew.
-    whole = keras.Model(images, graph._run_through_graph(first(images)), name=model.name)
+    whole = keras.Model(images, layers.call(first(images)), name=model.name)
     # The layers have outputs in two graphs now; by way of a file they have one.
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "converting.keras"

@@ -50,7 +50,7 @@ def test_training_that_is_switched_off_is_named(test_rows: Examples, nested: boo
     assert "training=True of layer mc_dropout is switched off" in line
 
 
-class AlwaysDropped(LAYERS.Dropout):
+class AlwaysDropped(keras.layers.Dropout):
     """Drops whatever it is told."""
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
