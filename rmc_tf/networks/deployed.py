@@ -10,6 +10,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 import scipy.optimize
+import tensorflow as tf
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.intervals import wilson
@@ -113,7 +114,7 @@ def examine(
     classifier: Classifier,
     rows: Mapping[str, LabelledRows],
     *,
-    check: Check,
+    check: Check = "refuse",
     class_names: Sequence[str] = (),
 ) -> Found:
     """Measures a network on some 1,000 rows of D, which come first, and of a test set.
@@ -204,7 +205,7 @@ def _in_other_ranges(
     answers: dict[str, Answers] = {}
     for pixels in ranges:
         if colour or pixels not in ("caffe", "torch"):
-            given = np.asarray(converted(images, pixels, channels))
+            given = np.asarray(converted(tf.constant(images), pixels, channels))
             logits = bare.predict(given, batch_size=64, verbose=0)
             answers[pixels] = Answers(labels, logits.argmax(axis=1), classifier.num_classes)
     return answers

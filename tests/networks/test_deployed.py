@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+import rmc_tf
 from rmc_tf.common.errors import UserError
 from rmc_tf.config.network import Pixels
 from rmc_tf.data.datasets import Dataset
@@ -73,7 +74,7 @@ def test_a_network_that_knows_the_data_is_taken_without_a_word(
 ) -> None:
     three = ArraySplit(known.images[known.labels == 3], known.labels[known.labels == 3], 10)
     rows = {"D": split(known), "the test set": digits.test, "threes": three}
-    found = deployed.examine(templates, rows, check="refuse")
+    found = rmc_tf.examine(templates, rows)
     right = templates.forward(to_float(digits.test.arrays().images))[1].argmax(axis=1)
     share = 100 * np.mean(right == digits.test.arrays().labels)
     tested = f"{share:.1f} % of {digits.test.num_rows} rows of the test set"
@@ -137,11 +138,10 @@ def test_pixels_in_another_range_are_refused_by_the_setting_that_mends_it(
     chosen: Pixels,
     better: Pixels,
 ) -> None:
-    images = np.repeat(known.images, 3 if GREY in of else 1, axis=3)
-    rows = {"D": ArraySplit(images, known.labels, 10)}
+    rows, channels = {"D": split(known)}, "repeat" if GREY in of else "same"
     wrong, right = (
         Classifier(
-            inputs.converting(of_range(trained, *of), pixels, "same"),
+            inputs.converting(of_range(trained, *of), pixels, channels),  # type: ignore[arg-type]
             "of_the_users",
             "model own.keras",
         )
