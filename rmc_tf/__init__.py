@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rmc_tf.defences.rmc import RMC as RMC
     from rmc_tf.defences.rmc_plus import RMCPlus as RMCPlus
     from rmc_tf.networks.classifier import Classifier as Classifier
+    from rmc_tf.networks.deployed import examine as examine
     from rmc_tf.search.index import FeatureIndex as FeatureIndex
 
 __version__ = "0.1.0"
@@ -59,6 +60,7 @@ _HOMES = {
     "authors_code": "config.authors_code",
     "build_attack": "attacks.build",
     "build_engine": "augmented_set.distributed.engine",
+    "examine": "networks.deployed.examine",
     "extract": "augmented_set.features.extract",
     "load_dataset": "data.datasets.load",
     "prepare": "augmented_set.preparation.prepare",

@@ -23,6 +23,7 @@ def render(found: Found, provenance: Mapping[str, Any]) -> str:
     """Returns the page as Markdown, from all numbers and what produced them."""
     blocks: list[Block] = [
         Heading(1, found["title"]),
+        *page.noted(found.get("notes", ())),
         *judged(found),
         summary(found),
         Paragraph(

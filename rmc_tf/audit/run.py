@@ -9,7 +9,6 @@ import numpy as np
 
 from rmc_tf import defences
 from rmc_tf.audit import checks, page
-from rmc_tf.audit.gradients import slopes
 from rmc_tf.audit.plan import CLEAN, SHORT, Plan, plan
 from rmc_tf.common import storage
 from rmc_tf.common.intervals import wilson
@@ -21,6 +20,7 @@ from rmc_tf.evaluation import records
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.pipeline import Finished, Pipeline
 from rmc_tf.networks.classifier import softmax
+from rmc_tf.networks.slopes import slopes
 from rmc_tf.threats.worst_case import WorstCase, retest
 
 _KIND = "retest"
@@ -74,6 +74,7 @@ class Audit:
             "threats": [chosen.described(name) for name in (*chosen.inside, *chosen.beyond)],
             "left_out": list(chosen.left_out),
             "subjects": subjects,
+            "notes": self._pipeline.artefacts.notes,
             "revision": revision(),
         }
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,8 +18,10 @@ from rmc_tf.common.progress import progress
 from rmc_tf.common.provenance import versions
 from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.config import AttackConfig, AugmentedSetConfig
+from rmc_tf.config.network import Check
 from rmc_tf.data import images as pixels
 from rmc_tf.data.rows import LabelledRows, as_rows
+from rmc_tf.networks import deployed
 from rmc_tf.networks.classifier import Classifier
 
 
@@ -62,6 +65,7 @@ def prepare(
     seed: int,
     folder: str | pathlib.Path,
     engine: Engine | None = None,
+    check: Check | None = "refuse",
 ) -> AugmentedSet:
     """PREPARE (Algorithm 1, lines 1–9): makes D', or what of it isn't there yet.
 
@@ -74,10 +78,12 @@ def prepare(
       seed: of the sampling and of the attacks.
       folder: holds one D' a subfolder, named by the fingerprint of all that it is made from.
       engine: who makes the adversarial shards; None: this process. D' is the same.
+      check: whether a network that doesn't know D is refused, or warned of, as in `ModelConfig`;
+        None: it isn't asked.
 
     Raises:
       UserError: an attack that no model is given of; pixels or perturbations that 8 bits can't
-        hold; a network that doesn't fit D; or a shard that is damaged.
+        hold; a network that doesn't fit D, or doesn't know it; or a shard that is damaged.
     """
     unknown = [name for name in config.attacks if name not in attack_models]
     if unknown:
@@ -101,6 +107,9 @@ def prepare(
                 "pixels; add --config.augmented_set.pixels=float32"
             )
     classifier.check_for(train)
+    if check is not None:
+        for note in deployed.examine(classifier, {"D": train}, check=check).notes:
+            warnings.warn(note, stacklevel=2)
     made_from = fingerprint(train, classifier.fingerprint(), attack_models, config, seed)
     folder = pathlib.Path(folder) / made_from
     folder.mkdir(parents=True, exist_ok=True)

@@ -170,7 +170,13 @@ class ExperimentConfig(Section):
         own = self.networks[name]
         weights = "" if own.epochs else self.model.weights
         model = dataclasses.replace(
-            self.model, widen=own.widen, denoising=own.denoising, weights=weights, path=""
+            self.model,
+            widen=own.widen,
+            denoising=own.denoising,
+            weights=weights,
+            path="",
+            pixels="0..1",
+            channels="same",
         )
         epochs = own.epochs or self.training.epochs
         return model, dataclasses.replace(self.training, loss=own.loss, epochs=epochs)

@@ -9,6 +9,9 @@ from rmc_tf.config.section import Section, require
 Augmentation = Literal["none", "shift", "shift_flip"]
 ReadLike = Literal["viewer", "keras"]
 Denoising = Literal["none", "gaussian", "dot_product"]
+Pixels = Literal["0..1", "0..255", "-1..1", "caffe", "torch"]
+Channels = Literal["same", "repeat", "luminance"]
+Check = Literal["refuse", "warn"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,17 @@ class ModelConfig(Section):
     """Of a ResNet of keras.applications: "imagenet", those that Keras publishes; or a file of
     weights for it. Empty: random."""
     path: str = ""
-    """A Keras model of the user's: images [B, H, W, C] in [0, 1] to logits [B, classes]."""
+    """A Keras model of the user's: images [B, H, W, C] to logits [B, classes]."""
+    pixels: Pixels = "0..1"
+    """Of `path`: the range of the pixels that it was trained on. "caffe" and "torch" are those that
+    Keras' `preprocess_input` calls so: BGR less ImageNet's mean, and standardised RGB. Our images
+    stay in [0, 1]; a layer before the model converts them."""
+    channels: Channels = "same"
+    """Of `path`: "repeat" for a model of RGB images on grey ones, "luminance" for one of grey
+    images on RGB (ITU-R BT.601)."""
+    check: Check = "refuse"
+    """Of `path` or `weights`: whether a network is refused that knows no more of the data than
+    guessing does, or far more with its classes in another order; or it is a line of the report."""
     feature_layer: str = "features"
     """The deep layer whose activations are searched; 4-D ones are averaged over space. Of a
     ResNet of keras.applications, "features" stands for conv_5_1 (section 4.1)."""
@@ -111,6 +124,9 @@ class ModelConfig(Section):
         has_stages = self.architecture != "cnn" and not self.path
         rule = "a cnn, or a model of the user's, has no stages to denoise; leave it out"
         self._require(has_stages or self.denoising == "none", "denoising", rule)
+        rule = "only a model of the user's (model.path) needs it; leave it out"
+        self._require(bool(self.path) or self.pixels == "0..1", "pixels", rule)
+        self._require(bool(self.path) or self.channels == "same", "channels", rule)
         self._within("[1, ∞)", "blocks", "filters")
         three = len(self.widen) == 3 and min(self.widen) >= 1
         self._require(three, "widen", "must be three whole numbers, each at least 1")

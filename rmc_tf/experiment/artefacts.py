@@ -36,6 +36,8 @@ class SharedArtefacts:
     classifiers: dict[str, Classifier] = dataclasses.field(default_factory=dict)
     fingerprints: dict[str, str] = dataclasses.field(default_factory=dict)
     """Of the classifiers: to compute one reads all the weights."""
+    notes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    """On each of them, what a report has to say."""
 
 
 class Artefacts:
@@ -80,15 +82,25 @@ class Artefacts:
         """f(·; θ*) of that name, trained or the user's own."""
         key, known = self._made_of(name), self._shared.classifiers
         if key not in known:
+            notes: list[str] = []
             networks = trained.Networks(
                 self._config,
                 self.dataset,
                 self._workdir / "train",
                 self._say,
+                notes.append,
                 lambda fingerprint: self._traces_of(f"train-{name}", fingerprint),
             )
-            known[key] = networks.get(name)
+            known[key], self._shared.notes[key] = networks.get(name), notes
+            for note in notes:
+                self._say(note)
         return known[key]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a report has to say of the networks that were asked for."""
+        made = map(self._made_of, ("target", *self._config.networks))
+        return [note for key in dict.fromkeys(made) for note in self._shared.notes.get(key, ())]
 
     def _made_of(self, name: str) -> str:
         """What a network is made of, by which other experiments find it."""
@@ -120,6 +132,7 @@ class Artefacts:
             seed=derive_seed(config.seed, "augmented set"),
             folder=self._workdir / "prepare",
             engine=self._engine,
+            check=None,  # `classifier` has
         )
         place = self._workdir / "features"
         static = features.extract(classifier, d_prime, place, self._engine)

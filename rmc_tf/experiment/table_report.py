@@ -36,6 +36,7 @@ def write(pipeline: Pipeline, command: str) -> pathlib.Path:
         caption=_illustrate(pipeline, folder),
         printed=paper.printed(layout.name),
         verdicts=claims.verdict_table(claims.judged(layout.name, table)),
+        notes=pipeline.artefacts.notes,
         facts=_facts(pipeline, results),
         provenance=provenance(pipeline.config.to_dict(), command),
     )

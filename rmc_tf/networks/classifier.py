@@ -16,9 +16,10 @@ import tensorflow as tf
 
 from rmc_tf.common.errors import UserError, did_you_mean, first_line
 from rmc_tf.common.storage import fingerprint
-from rmc_tf.config.network import check_model_file
+from rmc_tf.config.network import Channels, Pixels, check_model_file
 from rmc_tf.data.images import check_images, to_float
 from rmc_tf.data.rows import LabelledRows
+from rmc_tf.networks import inputs
 
 
 class Classifier:
@@ -96,12 +97,21 @@ class Classifier:
 
     @classmethod
     def load(
-        cls, path: str | pathlib.Path, feature_layer: str = "features", *, jit_compile: bool = False
+        cls,
+        path: str | pathlib.Path,
+        feature_layer: str = "features",
+        *,
+        pixels: Pixels = "0..1",
+        channels: Channels = "same",
+        jit_compile: bool = False,
     ) -> "Classifier":
         """Returns the classifier of a `.keras` file.
 
+        It takes images in [0, 1] in any case: `pixels` and `channels` say what the file's network
+        was trained on, as in `ModelConfig`.
+
         Raises:
-          UserError: no such file, or not a Keras model.
+          UserError: no such file, not a Keras model, or one of other channels.
         """
         source = f"model {path}"
         check_model_file(path)
@@ -112,7 +122,11 @@ class Classifier:
                 f"--config.model.path={path}: not a Keras model that loads "
                 f"({first_line(error)}); save it by model.save('NAME.keras')"
             ) from error
-        return cls(model, feature_layer, source, jit_compile=jit_compile)
+        found = cls(model, feature_layer, source, jit_compile=jit_compile)
+        converting = inputs.converting(found.model, pixels, channels, source)
+        if converting is found.model:
+            return found
+        return cls(converting, feature_layer, source, jit_compile=jit_compile)
 
     def save(self, path: pathlib.Path) -> None:
         """Writes the network to a `.keras` file."""
@@ -199,9 +213,10 @@ class Classifier:
           UserError: shapes differ, or the outputs are not finite logits.
         """
         if self.image_shape != tuple(rows.image_shape):
+            remedy = inputs.remedy(self.image_shape, tuple(rows.image_shape))
             raise UserError(
                 f"{self.source}: takes images {list(self.image_shape)}, the data set's are "
-                f"{list(rows.image_shape)}; choose another model or --config.dataset.image_size"
+                f"{list(rows.image_shape)}; {remedy}"
             )
         if self.num_classes != rows.num_classes:
             raise UserError(

@@ -103,6 +103,11 @@ def made_by(provenance: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def noted(notes: Sequence[str]) -> list["Block"]:
+    """Returns what a reader has to know before the numbers, if there is anything."""
+    return [Items([f"**Note:** {note}" for note in notes])] if notes else []
+
+
 def as_place(each: str | Place) -> Place:
     """Returns words as a place of a table."""
     return each if isinstance(each, Place) else Place(each)

@@ -226,6 +226,7 @@ def write(
     caption: str = "",
     printed: PrintedTable | None = None,
     verdicts: Sequence[Block] = (),
+    notes: Sequence[str] = (),
     facts: Sequence[str],
     provenance: Mapping[str, Any],
 ) -> pathlib.Path:
@@ -239,6 +240,7 @@ def write(
       caption: of the figure of the paper that is in the folder and shows this table, if any.
       printed: the table of the paper that this one is after, if any.
       verdicts: how the paper's claims about this table stand, if it makes any.
+      notes: sentences without which the table would be misread.
       facts: sentences about the run, such as the index' recall.
       provenance: config, versions, seed and revision that produced it.
     """
@@ -246,9 +248,11 @@ def write(
     accuracy = accuracy_table(table)
     page.write(folder / "table.md", [accuracy])
     storage.write_json(folder / "provenance.json", provenance)
-    storage.write_json(folder / "results.json", {**table.to_json(), "attacks": list(attacked)})
+    found = {**table.to_json(), "attacks": list(attacked), "notes": list(notes)}
+    storage.write_json(folder / "results.json", found)
     accuracy_figure(folder / "accuracy.png", table)
     blocks: list[Block] = [Heading(1, table.title)]
+    blocks += page.noted(notes)
     if caption:
         blocks.append(Picture("figure.png", table.title, caption))
     blocks += [

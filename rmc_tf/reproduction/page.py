@@ -17,6 +17,7 @@ from rmc_tf.report.page import (
     Picture,
     Place,
     made_by,
+    noted,
 )
 from rmc_tf.report.paper import PrintedTable
 from rmc_tf.reproduction import gather, layout, plan
@@ -86,7 +87,8 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
     items += [f"**Not run:** {_short(s['name'])}: {s['reason']}." for s in results["skipped"]]
     if others := not_asked_for(results):
         items.append(f"**Not asked for:** {', '.join(map(_short, others))}.")
-    said: list[Block] = [Items(items), Paragraph(_PLACES)]
+    notes = dict.fromkeys(note for table in tables.values() for note in table.get("notes", ()))
+    said: list[Block] = [Items(items), *noted(list(notes)), Paragraph(_PLACES)]
     points = min((result["points"] for result in found), default=_FEW)
     if points < _FEW:
         warning = "An interval is wide then, and a verdict says next to nothing."

@@ -8,17 +8,15 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 import keras
-import numpy as np
 
 from rmc_tf.common import storage
 from rmc_tf.common.provenance import versions
-from rmc_tf.common.seeding import derive_seed, generator
+from rmc_tf.common.seeding import derive_seed
 from rmc_tf.common.traces import Traces
-from rmc_tf.config import ExperimentConfig
+from rmc_tf.config import ExperimentConfig, ModelConfig
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.images import to_float
-from rmc_tf.data.rows import Batch, LabelledRows
-from rmc_tf.networks import architectures
+from rmc_tf.networks import architectures, deployed
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.mixed_precision import mixed
 from rmc_tf.training import loop
@@ -36,6 +34,8 @@ class Networks:
     """Holds one network a subfolder, named by the fingerprint of all it is made from."""
     say: Callable[[str], object]
     """Tells the user a line."""
+    note: Callable[[str], object]
+    """Tells the user a line that the reports keep."""
     traces: Callable[[str], Traces]
     """From a fingerprint to where the training is traced."""
 
@@ -43,7 +43,7 @@ class Networks:
         """Returns f(·; θ*): the user's own, or trained now unless it is on disk.
 
         Raises:
-          UserError: the user's file is no network that fits the data set.
+          UserError: the user's file is no network that fits the data set, or that knows it.
           ArtefactError: the network on disk is damaged.
         """
         model, _ = self.config.network(name)
@@ -52,21 +52,32 @@ class Networks:
             classifier.check_for(self.dataset.train)
             return classifier
         classifier = Classifier.load(
-            model.path, model.feature_layer, jit_compile=self.config.hardware.jit_compile
+            model.path,
+            model.feature_layer,
+            pixels=model.pixels,
+            channels=model.channels,
+            jit_compile=self.config.hardware.jit_compile,
         )
         if self.config.hardware.mixed_precision:
             classifier = mixed(classifier)
         classifier.check_for(self.dataset.train)
-        sample = next(self.dataset.test.batches(1000))
-        right = loop.accuracy(classifier, sample.images, sample.labels)
-        seen = f"{100 * right:.1f} % on {len(sample.labels):,} rows of the test set"
-        self.say(f"network {name}: {model.path}, {seen}")
+        found = self._examined(classifier, model)
+        self.say(f"network {name}: {model.path}, right on {found.accuracy}")
+        for note in found.notes:
+            self.note(f"network {name}: {note}")
         return classifier
+
+    def _examined(self, classifier: Classifier, model: ModelConfig) -> deployed.Found:
+        rows = {"D": self.dataset.train, "the test set": self.dataset.test}
+        names = self.dataset.class_names
+        return deployed.examine(classifier, rows, check=model.check, class_names=names)
 
     def _trained(self, name: str) -> Classifier:
         config = self.config
         model, how = config.network(name)
         architecture = model.to_dict() | {"feature_layer": None, "path": None}
+        for field in ("pixels", "channels", "check"):  # of a user's own
+            del architecture[field]
         if pathlib.Path(model.weights).is_file():
             architecture["weights"] = storage.checksum(pathlib.Path(model.weights))
         attack = how.loss.attack and config.attacks[how.loss.attack].to_dict()
@@ -88,6 +99,11 @@ class Networks:
         right = f"{100 * details['test_accuracy']:.1f} % on {details['tested']}"
         made_by = f"{how.loss.kind} training" if how.epochs else "not trained here"
         self.say(f"network {name}: {details['name']}, {made_by}, {right}")
+        guessing = 1 / self.dataset.num_classes
+        if deployed.is_weak(details["test_accuracy"], guessing):
+            self.note(f"network {name}: {deployed.weak(right.replace(' on ', ' of '), guessing)}")
+        for note in details.get("notes", ()):
+            self.note(f"network {name}: {note}")
         return Classifier.load(
             path / "model.keras",
             architectures.feature_layer(model),
@@ -100,7 +116,9 @@ class Networks:
         if how.epochs:
             train, tested, called = dataset.train.arrays(), dataset.test.arrays(), "the test set"
         else:  # the data set may be larger than memory, and a sample is enough
-            train, tested = _sample(dataset.train, config.seed), _sample(dataset.test, config.seed)
+            train, tested = (
+                deployed.sample(split, config.seed) for split in (dataset.train, dataset.test)
+            )
             called = f"{len(tested.labels):,} rows of the test set"
         sample = to_float(train.images[:10_000])
         keras.utils.set_random_seed(derive_seed(config.seed, "weights", *purpose))
@@ -131,12 +149,8 @@ class Networks:
             )
         right = loop.accuracy(classifier, tested.images, tested.labels)
         details = {"name": model.name, "test_accuracy": right, "tested": called}
+        if model_config.weights and not how.epochs:
+            details["notes"] = self._examined(classifier, model_config).notes
         with storage.committing(path, kind=_KIND, fingerprint=path.name, details=details) as beside:
             classifier.save(beside / "model.keras")
         checkpoint.unlink(missing_ok=True)
-
-
-def _sample(split: LabelledRows, seed: int) -> Batch:
-    """Returns some 1,000 rows, drawn at random: those of a folder are in the order of classes."""
-    order = generator(seed, "sample").permutation(split.num_rows)
-    return split.rows(np.sort(order[:1000]))

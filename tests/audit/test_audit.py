@@ -84,16 +84,21 @@ def test_the_page_has_the_verdict_every_table_and_what_produced_it(finished: pat
     percent = r"\d+\.\d \(\d+\.\d–\d+\.\d\)"
     row = rf"^\| GMSA-AVG \| {percent} \| {percent} \| \d+\.\d ± \d+\.\d \| \d+\.\d \| \d+ \| \d"
     assert len(re.findall(row, text, re.M)) == 2  # of both defences, attacking and replayed
-    assert "| PGD-Skip, 2 steps | L∞, 0.15 | cross entropy | 0.0375 | 2 | – | – | – | yes |" in text
-    assert "| GMSA-AVG | L∞, 0.15 | cross entropy | 0.01875 | 3 | 2 | 1 | – | yes |" in text
-    assert "| GMSA-AVG, no ball | L∞, 1 | cross entropy | 0.125 | 3 | 2 | 1 | – | no, for a check |" in text
+    by = "L∞, 0.15 | cross entropy"
+    assert f"| PGD-Skip, 2 steps | {by} | 0.0375 | 2 | – | – | – | yes |" in text
+    assert f"| GMSA-AVG | {by} | 0.01875 | 3 | 2 | 1 | – | yes |" in text
+    by = "L∞, 1 | cross entropy"
+    assert f"| GMSA-AVG, no ball | {by} | 0.125 | 3 | 2 | 1 | – | no, for a check |" in text
     assert "| Square, black box | L∞, 0.15 | – | – | – | – | – | 8 | yes |" in text
-    for name in ("zero gradients", "zero gradients after 3 queries", "probabilities for logits", "random answers"):
+    zero = ("zero gradients", "zero gradients after 3 queries")
+    for name in (*zero, "probabilities for logits", "random answers"):
         assert len(re.findall(rf"^\| {name} \|", text, re.M)) == 2
     assert "--mode=audit" in text
     provenance = json.loads((finished / "audit" / "provenance.json").read_text())
     assert provenance["config"]["audit"]["points"] == 3
     assert page.render(found(finished), provenance) == text
+    noted = page.render({**found(finished), "notes": ["as seen"]}, provenance)
+    assert noted.index("- **Note:** as seen") < noted.index("worst case")
 
 
 def test_the_worst_case_is_at_most_every_attack_in_it_point_by_point(

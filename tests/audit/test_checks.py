@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from rmc_tf import threats
 from rmc_tf.audit import checks
-from rmc_tf.audit.gradients import slopes
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.defences.base import Defence
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier, softmax
+from rmc_tf.networks.slopes import slopes
 
 Examples = tuple[np.ndarray, np.ndarray]
 MARGIN = 0.05

@@ -108,7 +108,7 @@ def prepare(
     train: rows.ArraySplit, classifier: Classifier, folder: Path, engine: Engine
 ) -> AugmentedSet:
     return preparation.prepare(
-        train, classifier, MODELS, SMALL, seed=0, folder=folder, engine=engine
+        train, classifier, MODELS, SMALL, seed=0, folder=folder, engine=engine, check=None
     )
 
 

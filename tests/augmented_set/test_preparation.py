@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import pathlib
 import shutil
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,7 @@ def prepare(hundred: rows.ArraySplit, network: Classifier, tmp_path: pathlib.Pat
             "config": SMALL,
             "seed": 0,
             "folder": tmp_path,
+            "check": None,
         }
         return preparation.prepare(**usual | other)
 
@@ -70,7 +72,9 @@ def undisturbed(
 ) -> AugmentedSet:
     """A small D' that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    return preparation.prepare(hundred, network, {"pgd": PGD}, SMALL, seed=0, folder=folder)
+    return preparation.prepare(
+        hundred, network, {"pgd": PGD}, SMALL, seed=0, folder=folder, check=None
+    )
 
 
 def copy_of(made: AugmentedSet, folder: pathlib.Path) -> pathlib.Path:
@@ -351,3 +355,18 @@ def test_d_prime_says_how_many_examples_the_attack_left_where_it_began(
     flat = keras.layers.Rescaling(0.0)(network.model.outputs[0])
     made = prepare(classifier=Classifier(keras.Model(network.model.inputs[0], flat)))
     assert made.unmoved("pgd") == 150  # of 4 shards
+
+
+def test_a_network_that_does_not_know_d_is_refused_before_any_work_or_warned_of(
+    prepare: Prepare, hundred: rows.ArraySplit, classifier: Classifier, tmp_path: pathlib.Path
+) -> None:
+    batch = next(hundred.batches(100))
+    shifted = rows.ArraySplit(batch.images, (batch.labels + 1) % 10, 10)
+    with pytest.raises(UserError, match=r"its 0 is the data's 1.*check=warn"):
+        prepare(train=shifted, classifier=classifier, check="refuse")
+    assert not any(tmp_path.iterdir())
+    with pytest.warns(UserWarning, match="its 0 is the data's 1"):
+        prepare(train=shifted, classifier=classifier, check="warn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        prepare(classifier=classifier, check="refuse")

@@ -147,6 +147,10 @@ def test_a_missing_setting_that_has_no_default_is_named(field: str) -> None:
         ("training.learning_rate", True, "expected float, got bool"),
         ("augmented_set.attacks", "pgd", "expected tuple, got str"),
         ("index.exact_rows", [1, 2.5], "expected int, got float"),
+        ("model.pixels", "0-255", "must be one of 0..1, 0..255, -1..1, caffe, torch"),
+        ("model.pixels", "0..255", "only a model of the user's (model.path) needs it"),
+        ("model.channels", "repeat", "only a model of the user's (model.path) needs it"),
+        ("model.check", "no", "must be one of refuse, warn"),
         ("attacks.pgd.norm", "l1", "must be one of linf, l2, l0"),
         ("training.augmentation", "flip", "must be one of none, shift, shift_flip"),
         ("index.kind", ["exact"], "must be one of auto, exact, tree, quantised"),
@@ -307,3 +311,10 @@ def test_a_config_needs_no_more_than_an_experiment(tmp_path: pathlib.Path) -> No
     own.write_text("x = 1\n")
     with pytest.raises(UserError, match=r"mine\.py: it defines no experiment\(\) and no get_"):
         config.shipped.run(str(own))
+
+
+def test_networks_beside_a_users_own_are_given_images_as_they_are() -> None:
+    own = {"path": "own.keras", "pixels": "0..255", "channels": "repeat"}
+    values = DIGITS.to_dict() | {"model": own, "networks": {"other": {"number": 1}}}
+    model, _ = ExperimentConfig.from_dict(values).network("other")
+    assert (model.path, model.pixels, model.channels) == ("", "0..1", "same")

@@ -225,7 +225,8 @@ def nan_weights() -> keras.Model:
         (lambda: users_own(activation="softmax"), "probabilities, expected logits"),
         (lambda: users_own(classes=7), "returns 7 outputs, the data set has 10 classes"),
         (lambda: users_own((28, 28, 1)), "images [28, 28, 1], the data set's are [8, 8, 1]"),
-        (lambda: users_own((8, 8, 3)), "images [8, 8, 3], the data set's are [8, 8, 1]"),
+        (lambda: users_own((8, 8, 3)), "are [8, 8, 1]; set --config.model.channels=repeat"),
+        (lambda: users_own((8, 8, 2)), "are [8, 8, 1]; choose another model"),
         (nan_weights, "not finite"),
     ],
 )

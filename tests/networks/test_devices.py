@@ -128,7 +128,9 @@ def test_a_users_own_network_gets_what_the_config_says(
     config = dataclasses.replace(
         digits_config.experiment(), model=ModelConfig(path=trained_path), hardware=hardware
     )
-    networks = trained.Networks(config, digits, tmp_path, print, lambda _: pytest.fail("none"))
+    networks = trained.Networks(
+        config, digits, tmp_path, print, print, lambda _: pytest.fail("none")
+    )
     made = networks.get("target")
     assert made.jit_compile
     assert "mixed_bfloat16" in {layer.dtype_policy.name for layer in made.model.layers}

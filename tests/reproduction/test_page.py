@@ -310,3 +310,14 @@ def test_a_figures_data_decides_its_claims(folder: pathlib.Path) -> None:
     assert verdicts["RMC takes tens of points to warm up (30 here)"] == "holds"
     assert verdicts["A large K costs delay"] == "not tested"
     assert (folder / "figure3-figure.csv").read_text() == COURSE
+
+
+def test_what_a_table_must_not_be_read_without_stands_before_all_of_them_once(
+    results: gather.Found,
+) -> None:
+    tables = {name: table | {"notes": ["as seen"]} for name, table in results["tables"].items()}
+    assert len(tables) > 1
+    assert (
+        markdown(*page.summary({**results, "tables": tables}, [])).count("**Note:** as seen") == 1
+    )
+    assert "**Note:**" not in markdown(*page.summary(results, []))

@@ -93,7 +93,9 @@ class Preparing:
         )
         attacks = {"fgsm": AttackConfig(attack="fgsm", epsilon=0.1)}
         with Peak() as peak:
-            made = preparation.prepare(train, network, attacks, how, seed=0, folder=self.folder)
+            made = preparation.prepare(
+                train, network, attacks, how, seed=0, folder=self.folder, check=None
+            )
         return {"before": peak.before, "most": peak.most, "rows": len(made)}
 
 

@@ -145,7 +145,8 @@ def deploy(setting: Setting, folder: pathlib.Path, say: Callable[[str], object])
         attacks=(setting.attack.attack,), adversarial_per_row=setting.adversarial_per_row
     )
     attacks = {setting.attack.attack: setting.attack}
-    d_prime = preparation.prepare(train, network, attacks, how, seed=0, folder=folder / "d_prime")
+    place = folder / "d_prime"
+    d_prime = preparation.prepare(train, network, attacks, how, seed=0, folder=place, check=None)
     static = features.extract(network, d_prime, folder / "features")
     height, width, channels = train.image_shape
     k, batch = setting.rmc.k, setting.rmc.batch_size

@@ -68,7 +68,7 @@ def throughput(
     def prepared(number: int) -> FeatureIndex:
         place = folder / str(number)
         made = preparation.prepare(
-            train, network, {"pgd": pgd}, how, seed=number, folder=place / "d_prime"
+            train, network, {"pgd": pgd}, how, seed=number, folder=place / "d_prime", check=None
         )
         static = features.extract(network, made, place / "features")
         return FeatureIndex(static.features, IndexConfig(), min(len(made), deployed.rmc.k))
