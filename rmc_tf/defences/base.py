@@ -44,8 +44,8 @@ class Prediction:
     """How many rows of N'(x) are adversarial examples, 0 to 1: of an adversarial query most are, as
     a rule. None: nothing adapts to them."""
     distance: float | None = None
-    """‖θ' − θ₀‖, the L2 norm over all weights that adapt; θ₀ are those the defence began with.
-    None: nothing adapts."""
+    """‖θ' − θ₀‖, the L2 norm over all weights that may adapt; θ₀ are the deployed network's. None:
+    nothing adapts."""
 
     @property
     def delay(self) -> float:

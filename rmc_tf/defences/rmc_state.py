@@ -47,7 +47,7 @@ class RMCState:
 
     def snapshot(self) -> State:
         """Returns a copy of all of it."""
-        variables = {name: np.array(v) for name, v in self._variables().items()}
+        variables = {name: np.array(v, _stored(v)) for name, v in self._variables().items()}
         random = [self.seed, self.predictions, self.steps, self.calibration_due]
         made_of = {"made_of": np.array(self._made_of)}
         return {**variables, **made_of, "random": np.array(random, np.int64)}
@@ -61,7 +61,7 @@ class RMCState:
         self.check(state)
         variables = self._variables()
         found = {name: (a.shape, str(a.dtype)) for name, a in state.items() if name != "made_of"}
-        mine = {name: (tuple(v.shape), v.dtype) for name, v in variables.items()}
+        mine = {name: (tuple(v.shape), _stored(v)) for name, v in variables.items()}
         if found != mine | {"random": ((4,), "int64")}:
             raise UserError(
                 "this state holds other arrays than this defence's do: it was saved with another "
@@ -91,7 +91,7 @@ class RMCState:
             if there[0] != here[0]:
                 raise UserError(
                     f"this state is of another {what}: {_called(there)}, not {_called(here)}; "
-                    "make the defence of what the state is of"
+                    "give it to a defence that is made of the same"
                 )
 
     def _variables(self) -> dict[str, keras.Variable]:
@@ -101,6 +101,11 @@ class RMCState:
         weights = self._adaptation.classifier.model.variables
         named = {f"weights_{i}": variable for i, variable in enumerate(weights)}
         return named | {f"optimizer_{i}": variable for i, variable in enumerate(moments)}
+
+
+def _stored(variable: keras.Variable) -> str:
+    """Returns the type in which a state holds a variable; NumPy's files don't know bfloat16."""
+    return "float32" if variable.dtype == "bfloat16" else str(variable.dtype)
 
 
 def _called(named: list[str]) -> str:

@@ -35,8 +35,11 @@ def distance_between(adapted: Classifier, static: Classifier) -> Callable[[], fl
 
     @tf.function(input_signature=[])
     def distance() -> tf.Tensor:
-        now, first = adapted.model.trainable_variables, static.model.trainable_variables
-        return tf.linalg.global_norm([a.value - b.value for a, b in zip(now, first, strict=True)])
+        now, first = (
+            [tf.cast(w.value, tf.float32) for w in each.model.trainable_variables]
+            for each in (adapted, static)
+        )
+        return tf.linalg.global_norm([a - b for a, b in zip(now, first, strict=True)])
 
     compiled = distance.get_concrete_function()  # traced now, not while the first query waits
     return lambda: float(compiled())

@@ -8,8 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from rmc_tf import attacks
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.forks import ThreadLock
+from rmc_tf.config import AttackConfig
 from rmc_tf.networks.classifier import Classifier
 
 PATIENCE = 60.0
@@ -40,9 +42,11 @@ def in_a_fork(ask: Callable[[], object]) -> str:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_fork_is_refused_by_a_network_a_new_one_and_a_lock(network: Classifier) -> None:
+def test_a_fork_is_refused_by_a_network_a_new_one_an_attack_and_a_lock(
+    network: Classifier,
+) -> None:
     images = np.zeros((1, 8, 8, 1), np.float32)
-    lock = ThreadLock()
+    lock, fgsm = ThreadLock(), attacks.build(AttackConfig(attack="fgsm"), network)
 
     def predict() -> None:
         network.forward(images)
@@ -50,13 +54,16 @@ def test_a_fork_is_refused_by_a_network_a_new_one_and_a_lock(network: Classifier
     def make() -> None:
         Classifier(network.model)
 
+    def attack() -> None:
+        fgsm(images, np.zeros(1, np.int32), seed=0)
+
     def take() -> None:
         with lock:
             pass
 
     predict()
     with lock:  # what holds it here is no more there
-        for ask in (predict, make, take):
+        for ask in (predict, make, attack, take):
             told = in_a_fork(ask)
             assert "was forked after process" in told
             assert "multiprocessing.get_context('spawn')" in told

@@ -5,6 +5,7 @@ import pathlib
 import pickle
 from collections.abc import Callable
 
+import keras
 import numpy as np
 import pytest
 
@@ -91,6 +92,26 @@ def test_a_state_of_another_d_prime_or_other_settings_is_refused(rmc: RMC) -> No
     assert "rmc.frozen_until, or is damaged" in line
     text = {**state, "weights_0": state["weights_0"].astype("<U9")}
     assert "is damaged" in refused(lambda: rmc.restore(text), rmc)
+
+
+def test_weights_in_bfloat16_are_saved_and_loaded(
+    d_prime: rows_on_disk.AugmentedSet,
+    index: FeatureIndex,
+    tmp_path: pathlib.Path,
+    bfloat16: None,
+) -> None:
+    images = keras.Input((8, 8, 1))
+    features = keras.layers.Conv2D(32, 8, dtype="bfloat16")(images)
+    features = keras.layers.Flatten(name="features")(features)
+    model = keras.Model(images, keras.layers.Dense(10)(features))
+    rmc = RMC(Classifier(model), d_prime, index, CONFIG)
+    before = rmc.snapshot()
+    rmc.save(tmp_path / "state.npz")
+    rmc.network.model.set_weights([0 * weight for weight in model.get_weights()])
+    rmc.load(tmp_path / "state.npz")
+    after = rmc.snapshot()
+    assert before["weights_0"].any()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
 def test_a_file_that_is_no_state_is_refused(
