@@ -144,6 +144,6 @@ class Static:
         """Does nothing; see `Defence.restore`."""
         if state != {}:
             raise UserError(
-                f"{type(self).__name__} never changes, so its states are empty; this one is "
-                "another defence's, or none"
+                f"{type(self).__name__} never changes, so its states are empty; this one is of "
+                "another defence, or no state at all"
             )

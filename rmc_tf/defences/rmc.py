@@ -14,6 +14,7 @@ import numpy as np
 
 from rmc_tf.adaptation.loop import Examples, Fit, adapting_a_copy
 from rmc_tf.augmented_set.rows_on_disk import Rows, SearchedSet
+from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.forks import ThreadLock
 from rmc_tf.common.seeding import derive_seed, generator
@@ -21,10 +22,9 @@ from rmc_tf.common.traces import Traces
 from rmc_tf.config import EarlyStopConfig, RMCConfig, with_profile
 from rmc_tf.data.augmentation import augment
 from rmc_tf.data.images import check_images
-from rmc_tf.defences import rmc_state
 from rmc_tf.defences.base import Prediction, State
 from rmc_tf.defences.rmc_checks import check_parts
-from rmc_tf.defences.rmc_state import RMCState
+from rmc_tf.defences.rmc_state import MadeOf, RMCState, write
 from rmc_tf.defences.rmc_traces import Clock, distance_between, trace_prediction
 from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.search.index import FeatureIndex
@@ -73,7 +73,7 @@ class RMC:
         self._state = RMCState(
             self._adaptation,
             seed,
-            rmc_state.MadeOf(
+            MadeOf(
                 type(self).__name__,
                 classifier.weights_checksum(),
                 classifier.source,
@@ -261,7 +261,7 @@ class RMC:
         Raises:
           UserError: the path is a folder's, its own folder isn't there, or the disk refuses.
         """
-        rmc_state.write(pathlib.Path(path), self.snapshot())
+        write(pathlib.Path(path), self.snapshot())
 
     def load(self, path: str | pathlib.Path) -> None:
         """Goes back to the state that `save` wrote.
@@ -269,7 +269,7 @@ class RMC:
         Raises:
           UserError: no such file, or it is truncated, or as for `restore`.
         """
-        state = rmc_state.read(pathlib.Path(path))
+        state = storage.read_arrays(pathlib.Path(path), "give a whole one that save() wrote")
         try:
             self.restore(state)
         except UserError as error:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rmc_tf.adaptation.loop import Adaptation
 from rmc_tf.common import storage
-from rmc_tf.common.errors import ArtefactError, UserError, first_line
+from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.defences.base import State
 
 
@@ -25,6 +25,14 @@ class MadeOf(NamedTuple):
     """The fingerprint of D' as PREPARE left it."""
     folder: str
     """Where D' is."""
+
+    def parts(self) -> dict[str, tuple[str, str]]:
+        """Returns what tells each part from another, and how a message calls it."""
+        return {
+            "defence": (self.defence, self.defence),
+            "network": (self.network, f"{self.network_name} ({self.network[:8]})"),
+            "D'": (self.d_prime, f"{self.folder} ({self.d_prime[:8]})"),
+        }
 
 
 class RMCState:
@@ -82,15 +90,12 @@ class RMCState:
                 f"a {type(state).__name__} that is no state of {self._made_of.defence}; "
                 "snapshot() returns one, and save() writes one"
             )
-        theirs, ours = MadeOf(*map(str, told)), self._made_of
-        for what, there, here in (
-            ("defence", [theirs.defence], [ours.defence]),
-            ("network", [theirs.network, theirs.network_name], [ours.network, ours.network_name]),
-            ("D'", [theirs.d_prime, theirs.folder], [ours.d_prime, ours.folder]),
-        ):
-            if there[0] != here[0]:
+        ours = self._made_of.parts()
+        for what, (there, called) in MadeOf(*map(str, told)).parts().items():
+            here, mine = ours[what]
+            if there != here:
                 raise UserError(
-                    f"this state is of another {what}: {_called(there)}, not {_called(here)}; "
+                    f"this state is of another {what}: {called}, not {mine}; "
                     "give it to a defence that is made of the same"
                 )
 
@@ -108,11 +113,6 @@ def _stored(variable: keras.Variable) -> str:
     return "float32" if variable.dtype == "bfloat16" else str(variable.dtype)
 
 
-def _called(named: list[str]) -> str:
-    """Returns a name, and the begin of the fingerprint that it is of; of one alone, that one."""
-    return named[0] if len(named) == 1 else f"{named[1]} ({named[0][:8]})"
-
-
 def write(path: pathlib.Path, state: State) -> None:
     """Writes a state to a file, durably.
 
@@ -128,17 +128,3 @@ def write(path: pathlib.Path, state: State) -> None:
     except OSError as error:
         said = error.strerror or first_line(error)
         raise UserError(f"{path}: {said}; choose another place, or make room") from None
-
-
-def read(path: pathlib.Path) -> State:
-    """Returns the state in a file.
-
-    Raises:
-      UserError: there is no such file, or it is truncated or no `.npz` file.
-    """
-    if not path.exists():
-        raise UserError(f"{path}: no such file; save() writes one")
-    try:
-        return storage.read_arrays(path)
-    except ArtefactError:
-        raise UserError(f"{path}: truncated, or no file that save() wrote") from None

@@ -1,6 +1,7 @@
 """A state goes back to where it is from, and what can't be one is refused in a line."""
 
 import copy
+import functools
 import pathlib
 import pickle
 from collections.abc import Callable
@@ -125,14 +126,15 @@ def test_a_file_that_is_no_state_is_refused(
     np.save(tmp_path / "array.npy", np.zeros(3))
     for path, said in (
         (tmp_path / "none.npz", "no such file"),
-        (tmp_path, "truncated, or no file that save() wrote"),
-        (tmp_path / "short.npz", "truncated, or no file that save() wrote"),
-        (tmp_path / "photo.npz", "truncated, or no file that save() wrote"),
-        (tmp_path / "array.npy", "truncated, or no file that save() wrote"),
+        (tmp_path / ("long" * 100), "truncated or not an .npz file"),
+        (tmp_path, "truncated or not an .npz file; give a whole one"),
+        (tmp_path / "short.npz", "truncated or not an .npz file; give a whole one"),
+        (tmp_path / "photo.npz", "truncated or not an .npz file; give a whole one"),
+        (tmp_path / "array.npy", "truncated or not an .npz file; give a whole one"),
         (tmp_path / "arrays.npz", "a dict that is no state of RMC"),
         (trained[0], "a dict that is no state of RMC"),  # an archive, too
     ):
-        assert refused(lambda path=path: rmc.load(path), rmc).startswith(f"{path}: {said}")
+        assert refused(functools.partial(rmc.load, path), rmc).startswith(f"{path}: {said}")
 
 
 def test_a_place_that_no_state_can_go_to_is_refused(rmc: RMC, tmp_path: pathlib.Path) -> None:
@@ -144,7 +146,7 @@ def test_a_place_that_no_state_can_go_to_is_refused(rmc: RMC, tmp_path: pathlib.
         (file / "state.npz", f"there is no folder {file}"),
         (tmp_path / ("long" * 100), "File name too long"),
     ):
-        assert refused(lambda path=path: rmc.save(path), rmc).startswith(f"{path}: {said}")
+        assert refused(functools.partial(rmc.save, path), rmc).startswith(f"{path}: {said}")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
