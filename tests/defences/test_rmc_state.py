@@ -88,6 +88,9 @@ def test_a_state_of_another_d_prime_or_other_settings_is_refused(rmc: RMC) -> No
     made_of[3:] = "0123456789abcdef", "prepare/another"
     line = refused(lambda: rmc.restore({**state, "made_of": made_of}), rmc)
     assert "of another D': prepare/another (01234567), not " in line
+    made_of = np.array(["RMCPlus", *state["made_of"][1:]])
+    line = refused(lambda: rmc.restore({**state, "made_of": made_of}), rmc)
+    assert "of another defence: RMCPlus, not RMC;" in line
     fewer = {name: array for name, array in state.items() if name != "optimizer_3"}
     line = refused(lambda: rmc.restore(fewer), rmc)
     assert "rmc.frozen_until, or is damaged" in line
