@@ -143,7 +143,8 @@ def run(arguments: Sequence[str]) -> None:
                 case "evaluate":
                     made = f"{len(experiment.evaluate())} results"
                 case "export":
-                    made = experiment.export()
+                    made = f"{experiment.export()}, the bare network, undefended; "
+                    made += "what serves the defended one comes with the live service"
                 case _:
                     made = table_report.write(experiment, command)
             console.say(f"{values.mode}: {made}")

@@ -97,7 +97,9 @@ def test_a_second_run_reuses_all_and_gives_the_same(workdir: pathlib.Path, run: 
     status, out, _ = run(f"--workdir={workdir}")
     assert status == 0
     assert "network target: reused" in out
-    assert out.count("reused from") == 1 + 5 * 3
+    for stream in ("clean", "fgsm against target", "pgd against target"):
+        assert f"stream {stream}: reused from {workdir}" in out
+    assert out.count("reused from") == 1 + 3 + 5 * 3  # the network, streams, and cells
     assert _table(workdir) == before
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("done.json")} == made
 
@@ -223,9 +225,12 @@ def test_the_command_line_runs_in_a_thread_where_no_signal_can_be_caught() -> No
 def test_export_writes_a_version_that_loads(workdir: pathlib.Path, run: Run) -> None:
     status, out, _ = run(f"--workdir={workdir}", "--mode=export")
     assert status == 0
-    folder = pathlib.Path(out.strip().rpartition("export: ")[2])
-    assert folder.name == "1"
-    assert tf.saved_model.load(str(folder)).logits(tf.zeros([1, 8, 8, 1])).shape == (1, 10)
+    path, said = out.strip().rpartition("export: ")[2].split(", ", 1)
+    assert said.startswith("the bare network, undefended")
+    folder = pathlib.Path(path)
+    assert folder.name == "1" and folder.parent.name.endswith("-bare")
+    loaded = tf.saved_model.load(path)
+    assert loaded.bare_logits(tf.zeros([1, 8, 8, 1])).shape == (1, 10)
 
 
 def test_a_model_of_the_users_own_is_defended(

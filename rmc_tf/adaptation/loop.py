@@ -132,12 +132,6 @@ class Adaptation:
         self._compiled = tf.function(self._fit, input_signature=[inputs])
         self._compiled.get_concrete_function()  # traced now, not while the first query waits
 
-    @property
-    def tracing_count(self) -> int:
-        """How often TensorFlow has traced the loop; more than once would be our bug."""
-        count: int = self._compiled.experimental_get_tracing_count()
-        return count
-
     def fit(
         self,
         train: Examples,

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from rmc_tf.attacks.base import Attack, Batch, random_start
 from rmc_tf.common.errors import UserError
+from rmc_tf.common.forks import check_process
 from rmc_tf.common.seeding import generator
 from rmc_tf.config import AttackConfig
 from rmc_tf.data.images import distance
@@ -104,9 +105,11 @@ class Craft:
             at x, where A(x) is one: a deterministic attack would give the same x' again.
 
         Raises:
-          UserError: targets for an attack that isn't targeted, or a target that is the label.
+          UserError: targets for an attack that isn't targeted, a target that is the label, or a
+            process that was forked after TensorFlow was used.
           AssertionError: the attack left its ball or the pixel range, which would be our bug.
         """
+        check_process()
         if targets is not None:
             self._check_targets(labels, targets)
         drawn = self.targets(labels, seed) if targets is None else targets

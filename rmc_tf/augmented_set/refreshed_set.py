@@ -53,6 +53,7 @@ class RefreshedSet(SearchedSet):
         self.labels, self.sources = base.labels, base.sources
         self.origins, self.targets = base.origins, base.targets
         self.image_shape, self.pixel_type = base.image_shape, base.pixel_type
+        self.folder, self.fingerprint = base.folder, base.fingerprint
         images = "images", base.pixel_type, base.image_shape
         features = "features", np.float32, (index.report.dimensions,)
         self._changed = ChangedRows(

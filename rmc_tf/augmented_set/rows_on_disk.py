@@ -57,6 +57,8 @@ class SearchedSet(abc.ABC):
       targets: [N'] int32; -1 where none was aimed at.
       image_shape: [H, W, C].
       pixel_type: uint8 or float32, the stored form.
+      folder: where PREPARE left it.
+      fingerprint: of all that it was made from then.
     """
 
     labels: np.ndarray
@@ -65,6 +67,8 @@ class SearchedSet(abc.ABC):
     targets: np.ndarray
     image_shape: tuple[int, int, int]
     pixel_type: np.dtype
+    folder: pathlib.Path
+    fingerprint: str
 
     def __len__(self) -> int:
         """N'."""
@@ -103,8 +107,6 @@ class AugmentedSet(SearchedSet):
     """D', opened for reading.
 
     Attributes:
-      folder: holds the shards.
-      fingerprint: of all that it was made from.
       source_names: "benign", then the attacks' names.
     """
 

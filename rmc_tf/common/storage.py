@@ -96,8 +96,12 @@ def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
+def read_arrays(
+    path: pathlib.Path, remedy: str = "delete it and run again"
+) -> dict[str, np.ndarray]:
     """Returns the named arrays of a `.npz` file.
+
+    The remedy is for a file that isn't one.
 
     Raises:
       ArtefactError: the file is missing, truncated, or of another format.
@@ -108,9 +112,7 @@ def read_arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise ArtefactError(f"{path}: no such file") from None
     except Exception:  # zipfile, zlib, struct and NumPy each raise their own
-        raise ArtefactError(
-            f"{path}: truncated or not an .npz file; delete it and run again"
-        ) from None
+        raise ArtefactError(f"{path}: truncated or not an .npz file; {remedy}") from None
 
 
 @contextlib.contextmanager

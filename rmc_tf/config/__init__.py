@@ -25,6 +25,7 @@ from rmc_tf.config.index import IndexConfig as IndexConfig
 from rmc_tf.config.method import AugmentedSetConfig as AugmentedSetConfig
 from rmc_tf.config.method import CalibrationConfig as CalibrationConfig
 from rmc_tf.config.method import EarlyStopConfig as EarlyStopConfig
+from rmc_tf.config.method import K as K
 from rmc_tf.config.method import RefreshConfig as RefreshConfig
 from rmc_tf.config.method import RMCConfig as RMCConfig
 from rmc_tf.config.network import Augmentation as Augmentation

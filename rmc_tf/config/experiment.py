@@ -101,6 +101,12 @@ class TableConfig(Section):
             bool(self.rows) == bool(self.columns), "table.rows", len(self.rows), "and columns, both"
         )
 
+    @property
+    def overrides(self) -> list[dict[str, Any]]:
+        """What each row and each column overrides."""
+        rows, columns = (each.overrides for each in self.rows), (c.overrides for c in self.columns)
+        return [*rows, *columns]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TracesConfig(Section):

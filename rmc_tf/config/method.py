@@ -7,6 +7,10 @@ from rmc_tf.config.fast import FastConfig
 from rmc_tf.config.network import Augmentation
 from rmc_tf.config.section import Section
 
+K = "rmc.k"
+"""The path of K, by which a row or a column of a table overrides it: it is scaled by a profile, and
+is at most N'."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentedSetConfig(Section):

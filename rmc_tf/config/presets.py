@@ -1,10 +1,13 @@
 """Named choices for all of RMC's settings at once, each a function from settings to settings."""
 
 import dataclasses
+from typing import TypeVar
 
-from rmc_tf.config.experiment import ExperimentConfig, RowConfig
-from rmc_tf.config.method import EarlyStopConfig, RMCConfig
+from rmc_tf.config.experiment import ColumnConfig, ExperimentConfig, RowConfig
+from rmc_tf.config.method import EarlyStopConfig, K, RMCConfig
 from rmc_tf.config.network import Augmentation
+
+_Part = TypeVar("_Part", RowConfig, ColumnConfig)
 
 
 def authors_code(paper: RMCConfig, augmentation: Augmentation = "none") -> RMCConfig:
@@ -30,17 +33,20 @@ def authors_code(paper: RMCConfig, augmentation: Augmentation = "none") -> RMCCo
 
 
 def profiled(config: ExperimentConfig) -> ExperimentConfig:
-    """Returns an experiment with what its profile says in place, also in the K of its rows."""
-    applied = dataclasses.replace(config, rmc=with_profile(config.rmc))
+    """Returns an experiment with what its profile says in place, also in its table's own K."""
 
-    def scaled(row: RowConfig) -> RowConfig:
-        if "rmc.k" not in row.overrides:
-            return row
-        k = with_profile(dataclasses.replace(config.rmc, k=row.overrides["rmc.k"])).k
-        return dataclasses.replace(row, overrides={**row.overrides, "rmc.k": k})
+    def scaled(part: _Part) -> _Part:
+        if K not in part.overrides:
+            return part
+        k = with_profile(dataclasses.replace(config.rmc, k=part.overrides[K])).k
+        return dataclasses.replace(part, overrides={**part.overrides, K: k})
 
-    rows = tuple(map(scaled, config.table.rows))
-    return dataclasses.replace(applied, table=dataclasses.replace(config.table, rows=rows))
+    table = dataclasses.replace(
+        config.table,
+        rows=tuple(map(scaled, config.table.rows)),
+        columns=tuple(map(scaled, config.table.columns)),
+    )
+    return dataclasses.replace(config, rmc=with_profile(config.rmc), table=table)
 
 
 def with_profile(given: RMCConfig) -> RMCConfig:

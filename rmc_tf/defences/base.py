@@ -3,21 +3,23 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from rmc_tf.common.errors import UserError
 from rmc_tf.common.traces import Traces
 from rmc_tf.networks.classifier import Classifier
 
 State = Mapping[str, np.ndarray]
 """All that a defence's next answers depend on, as named arrays; empty for a static one. Where the
-answers are random, `random` is an array of integers that begins with the seed."""
+answers are random, `random` is an array of integers that begins with the seed; where they come of
+a network and a D', `made_of` says of which."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The answer to one query."""
+    """The answer to one query, how long it took, and what there is to distrust it by."""
 
     label: int
     probabilities: np.ndarray
@@ -25,9 +27,36 @@ class Prediction:
     steps: int = 0
     """Gradient steps of local adaptation."""
     seconds: float = 0.0
-    """From the query to the answer; calibration isn't in it."""
+    """All that the caller waited. The next five are its parts; they come to a little less."""
+    waited: float = 0.0
+    """Seconds until other threads were done, with a query or a calibration."""
+    calibrated: float = 0.0
+    """Seconds for what was still due of the query before; see `Defence.calibrate`."""
+    searched: float = 0.0
+    """Seconds to search D' and to read N'(x)."""
+    adapted: float = 0.0
+    """Seconds of local adaptation."""
+    answered: float = 0.0
+    """Seconds for the network's answer."""
     neighbours: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     """[K] rows of D', nearest first; empty where none are searched."""
+    adversarial_share: float | None = None
+    """How many rows of N'(x) are adversarial examples, 0 to 1: of an adversarial query most are, as
+    a rule. None: nothing adapts to them."""
+    distance: float | None = None
+    """‖θ' − θ₀‖, the L2 norm over all weights that may adapt; θ₀ are the deployed network's. None:
+    nothing adapts."""
+
+    @property
+    def delay(self) -> float:
+        """Seconds from the query to its answer as in section 4: search, adaptation and answer."""
+        return self.searched + self.adapted + self.answered
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all of it as JSON can hold it, arrays as lists; `delay`, too."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["delay"] = self.delay
+        return {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in values.items()}
 
 
 class Defence(Protocol):
@@ -47,7 +76,8 @@ class Defence(Protocol):
           image: [H, W, C] float32 in [0, 1].
 
         Raises:
-          UserError: the image is of another type, shape or range, or holds NaN.
+          UserError: the image is of another type, shape or range, or holds NaN; or this process
+            was forked after TensorFlow was used.
         """
 
     def calibrate(self) -> float | None:
@@ -63,7 +93,11 @@ class Defence(Protocol):
         """Returns a copy of the state."""
 
     def restore(self, state: State) -> None:
-        """Goes back to a state: the same queries then get the same answers."""
+        """Goes back to a state: the same queries then get the same answers.
+
+        Raises:
+          UserError: it isn't one of such a defence; nothing has changed then.
+        """
 
 
 @runtime_checkable
@@ -107,4 +141,9 @@ class Static:
         return {}
 
     def restore(self, state: State) -> None:
-        """Does nothing."""
+        """Does nothing; see `Defence.restore`."""
+        if state != {}:
+            raise UserError(
+                f"{type(self).__name__} never changes, so its states are empty; this one is of "
+                "another defence, or no state at all"
+            )

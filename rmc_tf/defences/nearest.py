@@ -52,9 +52,11 @@ class NearestNeighbours(Static):
         else:
             counts = np.bincount(self._labels[neighbours], minlength=self._outputs.shape[1])
             probabilities = (counts / self._k).astype(np.float32)
+        took = time.perf_counter() - begun
         return Prediction(
             int(probabilities.argmax()),
             probabilities,
-            seconds=time.perf_counter() - begun,
+            seconds=took,
+            searched=took,
             neighbours=neighbours,
         )

@@ -4,6 +4,8 @@
 adaptations to those before it stay: "to accumulate the cleansing effect".
 """
 
+import dataclasses
+
 import numpy as np
 
 from rmc_tf.defences.base import Defence, Prediction, State
@@ -26,8 +28,10 @@ class NonMasking:
 
     def predict(self, image: np.ndarray) -> Prediction:
         """Answers one query without adapting to it; see `Defence.predict`."""
-        self._defence.calibrate()
-        return self._undefended.predict(image)
+        calibrated = self._defence.calibrate() or 0.0
+        answer = self._undefended.predict(image)
+        seconds = calibrated + answer.seconds
+        return dataclasses.replace(answer, seconds=seconds, calibrated=calibrated)
 
     def calibrate(self) -> float | None:
         """Does what the history has left to do; see `Defence.calibrate`."""

@@ -5,10 +5,10 @@ Line 22 returns the answer and the calibrated weights at once. Here the answer g
 those by which the paper's text refers to the lines.
 """
 
+import dataclasses
 import pathlib
-import threading
 import time
-from typing import Literal
+from typing import Literal, NoReturn, SupportsIndex
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from rmc_tf.adaptation.loop import Examples, Fit, adapting_a_copy
 from rmc_tf.augmented_set.rows_on_disk import Rows, SearchedSet
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
+from rmc_tf.common.forks import ThreadLock
 from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.common.traces import Traces
 from rmc_tf.config import EarlyStopConfig, RMCConfig, with_profile
@@ -23,7 +24,7 @@ from rmc_tf.data.augmentation import augment
 from rmc_tf.data.images import check_images
 from rmc_tf.defences.base import Prediction, State
 from rmc_tf.defences.rmc_checks import check_parts
-from rmc_tf.defences.rmc_state import RMCState
+from rmc_tf.defences.rmc_state import MadeOf, RMCState, write
 from rmc_tf.defences.rmc_traces import Clock, distance_between, trace_prediction
 from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.search.index import FeatureIndex
@@ -69,10 +70,20 @@ class RMC:
         self._training_set = augmented_set.benign_rows
         self._adaptation = adapting_a_copy(classifier, config, devices)
         self._adapted = self._adaptation.classifier  # θ* of Algorithm 1, which moves
-        self._state = RMCState(self._adaptation, seed)
-        self._distance_from_static = distance_between(self._adapted, classifier)
+        self._state = RMCState(
+            self._adaptation,
+            seed,
+            MadeOf(
+                type(self).__name__,
+                classifier.weights_checksum(),
+                classifier.source,
+                augmented_set.fingerprint,
+                str(augmented_set.folder),
+            ),
+        )
+        self._distance = distance_between(self._adapted, classifier)
         self.traces = traces or Traces()
-        self._lock = threading.RLock()  # calibrate may be called in the background
+        self._lock = ThreadLock()  # calibrate may be called in the background
 
     @property
     def network(self) -> Classifier:
@@ -90,13 +101,21 @@ class RMC:
         Calibration is left for `calibrate`.
 
         Raises:
-          UserError: the image is of another type, shape or range, or holds NaN.
+          UserError: the image is of another type, shape or range, or holds NaN; or this process
+            was forked after TensorFlow was used.
         """
+        waiting = Clock()
         x = np.asarray(image)[None]
         check_images(x, self._static.image_shape, "query")
         with self._lock:
+            waited = waiting.lap("lock")
             self.calibrate()  # of the query before, where it is still due
-            return self._predict(x)
+            calibrated = waiting.lap("calibration")
+            prediction = self._predict(x)
+        seconds = waited + calibrated + waiting.lap("prediction")
+        return dataclasses.replace(
+            prediction, seconds=seconds, waited=waited, calibrated=calibrated
+        )
 
     def _predict(self, x: np.ndarray) -> Prediction:
         state, traced = self._state, self.traces.enabled
@@ -121,14 +140,21 @@ class RMC:
         # Line 22: f(x̂; θ').
         probabilities = self._probabilities(x)
         clock.lap("answer")
-        label = int(probabilities.argmax())
-        seconds = sum(clock.laps.values())
-        prediction = Prediction(label, probabilities, fit.steps, seconds, neighbours)
+        prediction = Prediction(
+            label=int(probabilities.argmax()),
+            probabilities=probabilities,
+            steps=fit.steps,
+            searched=clock.laps["search"] + clock.laps["fetch"],
+            adapted=clock.laps["adaptation"],
+            answered=clock.laps["answer"],
+            neighbours=neighbours,
+            adversarial_share=float((rows.sources > 0).mean()),
+            distance=self._distance(),
+        )
 
         if traced:
             measured = {
-                **clock.laps,
-                "adaptation/distance_from_static": self._distance_from_static(),
+                **{f"seconds/{part}": seconds for part, seconds in clock.laps.items()},
                 "confidence/before": confidence_before,
             }
             trace_prediction(self.traces, state, x[0], prediction, rows, fit, measured)
@@ -208,27 +234,42 @@ class RMC:
             )
         return probabilities
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuses to be pickled or copied, which what is compiled can't be, by a `UserError`."""
+        raise UserError(
+            f"{type(self).__name__} can't be pickled, nor copied by `copy`; make another of the "
+            "same parts, and give it the state: snapshot() and restore(), or save() and load()"
+        )
+
     def snapshot(self) -> State:
         """Returns a copy of θ*, the optimizer's state and the random state."""
         with self._lock:
             return self._state.snapshot()
 
     def restore(self, state: State) -> None:
-        """Goes back to a state, to the bit; refuses one of another network by a `UserError`."""
+        """Goes back to a state, to the bit.
+
+        Raises:
+          UserError: it is no state, or of another network, D' or defence; nothing has changed then.
+        """
         with self._lock:
             self._state.restore(state)
 
     def save(self, path: str | pathlib.Path) -> None:
-        """Writes the state to a file, durably."""
-        storage.write_arrays(pathlib.Path(path), self.snapshot())
+        """Writes the state to a file, durably.
+
+        Raises:
+          UserError: the path is a folder's, its own folder isn't there, or the disk refuses.
+        """
+        write(pathlib.Path(path), self.snapshot())
 
     def load(self, path: str | pathlib.Path) -> None:
         """Goes back to the state that `save` wrote.
 
         Raises:
-          UserError: no such file, or it is truncated, or of another network.
+          UserError: no such file, or it is truncated, or as for `restore`.
         """
-        state = storage.read_arrays(pathlib.Path(path))
+        state = storage.read_arrays(pathlib.Path(path), "give a whole one that save() wrote")
         try:
             self.restore(state)
         except UserError as error:

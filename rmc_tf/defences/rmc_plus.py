@@ -148,12 +148,15 @@ class RMCPlus(RMC):
 
     def restore(self, state: State) -> None:
         """Goes back to a state; refuses one of another network or D' by a `UserError`."""
-        changes = {n.removeprefix(_PREFIX): a for n, a in state.items() if n.startswith(_PREFIX)}
         with self._lock:
+            self._state.check(state)
+            changes = {
+                n.removeprefix(_PREFIX): a for n, a in state.items() if n.startswith(_PREFIX)
+            }
             self._set.check(changes)
             due = state.get(_DUE, np.empty(0))
             if due.dtype != np.int64 or due.ndim != 1:
-                raise UserError("this state is of RMC, not of RMC⁺")
+                raise UserError("this state doesn't say what is due; it is damaged")
             super().restore(
                 {n: a for n, a in state.items() if n != _DUE and not n.startswith(_PREFIX)}
             )

@@ -1,11 +1,38 @@
 """What the next answers of an RMC depend on."""
 
+import pathlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import keras
 import numpy as np
 
 from rmc_tf.adaptation.loop import Adaptation
-from rmc_tf.common.errors import UserError
+from rmc_tf.common import storage
+from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.defences.base import State
+
+
+class MadeOf(NamedTuple):
+    """Which defence a state is of; all of it goes into the state."""
+
+    defence: str
+    """"RMC" or "RMCPlus"."""
+    network: str
+    """The checksum of θ*, the deployed weights."""
+    network_name: str
+    d_prime: str
+    """The fingerprint of D' as PREPARE left it."""
+    folder: str
+    """Where D' is."""
+
+    def parts(self) -> dict[str, tuple[str, str]]:
+        """Returns what tells each part from another, and how a message calls it."""
+        return {
+            "defence": (self.defence, self.defence),
+            "network": (self.network, f"{self.network_name} ({self.network[:8]})"),
+            "D'": (self.d_prime, f"{self.folder} ({self.d_prime[:8]})"),
+        }
 
 
 class RMCState:
@@ -18,8 +45,9 @@ class RMCState:
       calibration_due: whether the last of them is to be calibrated after.
     """
 
-    def __init__(self, adaptation: Adaptation, seed: int) -> None:
+    def __init__(self, adaptation: Adaptation, seed: int, made_of: MadeOf) -> None:
         self._adaptation = adaptation
+        self._made_of = made_of
         self.seed = seed
         self.predictions = 0
         self.steps = 0
@@ -27,21 +55,49 @@ class RMCState:
 
     def snapshot(self) -> State:
         """Returns a copy of all of it."""
-        variables = {name: np.array(v) for name, v in self._variables().items()}
+        variables = {name: np.array(v, _stored(v)) for name, v in self._variables().items()}
         random = [self.seed, self.predictions, self.steps, self.calibration_due]
-        return {**variables, "random": np.array(random, np.int64)}
+        made_of = {"made_of": np.array(self._made_of)}
+        return {**variables, **made_of, "random": np.array(random, np.int64)}
 
     def restore(self, state: State) -> None:
-        """Goes back to what `snapshot` returned; refuses another network's by a `UserError`."""
+        """Goes back to what `snapshot` returned.
+
+        Raises:
+          UserError: it is no such state, or of another defence; nothing has changed then.
+        """
+        self.check(state)
         variables = self._variables()
-        here = {name: tuple(variable.shape) for name, variable in variables.items()}
-        if here | {"random": (4,)} != {name: array.shape for name, array in state.items()}:
-            source = self._adaptation.classifier.source
-            raise UserError(f"this state is of another network than {source}")
+        found = {name: (a.shape, str(a.dtype)) for name, a in state.items() if name != "made_of"}
+        mine = {name: (tuple(v.shape), _stored(v)) for name, v in variables.items()}
+        if found != mine | {"random": ((4,), "int64")}:
+            raise UserError(
+                "this state holds other arrays than this defence's do: it was saved with another "
+                "rmc.frozen_until, or is damaged; set that as it was, or save a state again"
+            )
         for name, variable in variables.items():
             variable.assign(state[name])
         self.seed, self.predictions, self.steps, due = (int(n) for n in state["random"])
         self.calibration_due = bool(due)
+
+    def check(self, state: object) -> None:
+        """Refuses, by a `UserError`, what isn't a state of the same defence, network and D'."""
+        told = None
+        if isinstance(state, Mapping) and all(isinstance(a, np.ndarray) for a in state.values()):
+            told = state.get("made_of")
+        if told is None or told.shape != (len(MadeOf._fields),):
+            raise UserError(
+                f"a {type(state).__name__} that is no state of {self._made_of.defence}; "
+                "snapshot() returns one, and save() writes one"
+            )
+        ours = self._made_of.parts()
+        for what, (there, called) in MadeOf(*map(str, told)).parts().items():
+            here, mine = ours[what]
+            if there != here:
+                raise UserError(
+                    f"this state is of another {what}: {called}, not {mine}; "
+                    "give it to a defence that is made of the same"
+                )
 
     def _variables(self) -> dict[str, keras.Variable]:
         """All that a fit changes: weights, statistics, layers' random state, Adam's moments."""
@@ -50,3 +106,25 @@ class RMCState:
         weights = self._adaptation.classifier.model.variables
         named = {f"weights_{i}": variable for i, variable in enumerate(weights)}
         return named | {f"optimizer_{i}": variable for i, variable in enumerate(moments)}
+
+
+def _stored(variable: keras.Variable) -> str:
+    """Returns the type in which a state holds a variable; NumPy's files don't know bfloat16."""
+    return "float32" if variable.dtype == "bfloat16" else str(variable.dtype)
+
+
+def write(path: pathlib.Path, state: State) -> None:
+    """Writes a state to a file, durably.
+
+    Raises:
+      UserError: the path is a folder's, its own folder isn't there, or the disk refuses.
+    """
+    try:
+        if path.is_dir():
+            raise UserError(f"{path}: a folder; add the name of a file, as {path / 'state.npz'}")
+        if not path.parent.is_dir():
+            raise UserError(f"{path}: there is no folder {path.parent}; make it first")
+        storage.write_arrays(path, state)
+    except OSError as error:
+        said = error.strerror or first_line(error)
+        raise UserError(f"{path}: {said}; choose another place, or make room") from None

@@ -22,24 +22,28 @@ class Clock:
 
     begun: float = dataclasses.field(default_factory=time.perf_counter)
     laps: dict[str, float] = dataclasses.field(default_factory=dict)
-    """As in `{"seconds/search": 0.1}`."""
+    """As in `{"search": 0.1}`."""
 
-    def lap(self, name: str) -> None:
-        """Ends a part."""
+    def lap(self, name: str) -> float:
+        """Ends a part, and returns its seconds."""
         now = time.perf_counter()
-        self.laps[f"seconds/{name}"] = now - self.begun
-        self.begun = now
+        self.laps[name], self.begun = now - self.begun, now
+        return self.laps[name]
 
 
 def distance_between(adapted: Classifier, static: Classifier) -> Callable[[], float]:
     """Returns a function to ‖θ − θ₀‖, over the weights that adapt, at the time of its call."""
 
-    @tf.function
+    @tf.function(input_signature=[])
     def distance() -> tf.Tensor:
-        now, first = adapted.model.trainable_variables, static.model.trainable_variables
-        return tf.linalg.global_norm([a.value - b.value for a, b in zip(now, first, strict=True)])
+        now, first = (
+            [tf.cast(w.value, tf.float32) for w in each.model.trainable_variables]
+            for each in (adapted, static)
+        )
+        return tf.linalg.global_norm([a - b for a, b in zip(now, first, strict=True)])
 
-    return lambda: float(distance())
+    compiled = distance.get_concrete_function()  # traced now, not while the first query waits
+    return lambda: float(compiled())
 
 
 def trace_prediction(
@@ -61,8 +65,9 @@ def trace_prediction(
     scalars = {
         **measured,
         "adaptation/steps": fit.steps,
+        "adaptation/distance_from_static": prediction.distance or 0.0,
         "neighbours/label_entropy_nats": float(-(shares * np.log(shares)).sum()),
-        "neighbours/adversarial_share": float((neighbours.sources > 0).mean()),
+        "neighbours/adversarial_share": prediction.adversarial_share or 0.0,
         "confidence/after": float(prediction.probabilities.max()),
     }
     for name, value in scalars.items():

@@ -21,6 +21,6 @@ class Undefended(Static):
         check_images(image[None], self.network.image_shape, "query")
         _, logits = self.network.forward(image[None])
         probabilities = softmax(logits[0])
-        return Prediction(
-            int(probabilities.argmax()), probabilities, seconds=time.perf_counter() - begun
-        )
+        took = time.perf_counter() - begun
+        label = int(probabilities.argmax())
+        return Prediction(label, probabilities, seconds=took, answered=took)

@@ -146,7 +146,7 @@ def _answer(defence: Defence, stream: Stream, number: int, image: np.ndarray) ->
         "confidence": float(prediction.probabilities.max()),
         "adversarial": stream.adversarial,
         "steps": prediction.steps,
-        "seconds": prediction.seconds,
+        "seconds": prediction.delay,
         "calibration_seconds": defence.calibrate() or 0.0,  # None: nothing was due
     }
 

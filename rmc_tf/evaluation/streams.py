@@ -43,6 +43,8 @@ class Stream:
     """How the attack did: success_rate, mean_distance, unmoved …; empty if clean."""
     targets: np.ndarray | None = None
     """[M] int32, the classes that a targeted attack aimed at; None: it aimed at none."""
+    reused_from: pathlib.Path | None = None
+    """Its folder, if it was there already; None: it was made now."""
 
     @property
     def adversarial(self) -> bool:
@@ -104,7 +106,8 @@ def make(
         made_by = [packages, classifier.fingerprint(), attack_model.to_dict(), seed]
     fingerprint = storage.fingerprint(test.fingerprint, rows.tolist(), made_by)
     path = folder / fingerprint
-    if not storage.is_committed(path):
+    reused = storage.is_committed(path)
+    if not reused:
         chosen = test.rows(rows)
         images, labels, targets = to_float(chosen.images), chosen.labels, None
         details: dict[str, Any] = {"name": name, "points": len(rows)}
@@ -122,7 +125,16 @@ def make(
     images, labels = np.load(path / "image.npy"), np.load(path / "label.npy")
     aims = path / "target.npy"  # of a targeted attack alone
     targets = np.load(aims) if aims.exists() else None
-    return Stream(name, images, labels, rows, fingerprint, details.get("attack", {}), targets)
+    return Stream(
+        name,
+        images,
+        labels,
+        rows,
+        fingerprint,
+        details.get("attack", {}),
+        targets,
+        reused_from=path if reused else None,
+    )
 
 
 def _perturb(

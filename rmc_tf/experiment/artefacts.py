@@ -70,8 +70,8 @@ class Artefacts:
             of = f"{data.num_classes} classes: {data.labels()}"
             self._say(f"data set {data.name}: {rows}, {of}")
         data = known[key]
-        k = self._config.rmc.k  # a row's own K is capped instead: see `fitted`
-        for each in ({}, *(row.overrides for row in self._config.table.rows)):
+        k, table = self._config.rmc.k, self._config.table  # a table's own K is capped: see `fitted`
+        for each in ({}, *table.overrides):
             n_prime = preparation.size(data.train, augmented_set_of(self._config, each))
             rule = f"larger than D', which will have {n_prime} rows; lower it, or enlarge D' by "
             rule += "--config.augmented_set.adversarial_per_row"
@@ -188,9 +188,11 @@ class Artefacts:
                 seed=derive_seed(self._config.seed, purpose, attack),
                 folder=self._workdir / "streams",
             )
+            named = f"{purpose} {attack} against {source}" if source else f"{purpose} {attack}"
+            if made.reused_from:
+                self._say(f"{named}: reused from {made.reused_from}")
             if made.attack:
-                line = tables.attack_line(made.attack)
-                self._say(f"{purpose} {attack} against {source}: {line}")
+                self._say(f"{named}: {tables.attack_line(made.attack)}")
             self._streams[key] = made
         return self._streams[key]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from rmc_tf import defences, threats
-from rmc_tf.config import ColumnConfig, ExperimentConfig, RowConfig, ThreatConfig
+from rmc_tf.config import ColumnConfig, ExperimentConfig, K, RowConfig, ThreatConfig
 from rmc_tf.config.section import require
 from rmc_tf.experiment import overrides
 
@@ -69,7 +69,7 @@ class Cell:
     def searched(self) -> Searched:
         """What its defence searches."""
         of_it = "augmented_set.", "index."
-        own = ((p, v) for p, v in self.overrides if p == overrides.K or p.startswith(of_it))
+        own = ((p, v) for p, v in self.overrides if p == K or p.startswith(of_it))
         return Searched(self.network, self.d_prime, tuple(own))
 
     @property

@@ -5,12 +5,12 @@ changed. Rows, or columns, that have become the same are listed once.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from rmc_tf.config import AugmentedSetConfig, ColumnConfig, ExperimentConfig, RowConfig
+from rmc_tf.config import AugmentedSetConfig, ColumnConfig, ExperimentConfig, K, RowConfig
 from rmc_tf.config.section import require
-from rmc_tf.experiment.overrides import K, augmented_set_of
+from rmc_tf.experiment.overrides import augmented_set_of
 
 _Part = TypeVar("_Part", RowConfig, ColumnConfig)
 
@@ -29,9 +29,7 @@ def history_within(config: ExperimentConfig, left: int) -> ExperimentConfig:
         rule = f"with its delay {arrival} points, and only {left} rows of the test set are not "
         rule += "attacked; lower it, or --config.evaluation.points"
         require(arrival <= left, f"threats.{name}.before", threat.before, rule)
-    every = [row.overrides for row in table.rows]
-    every += [column.overrides for column in table.columns]
-    delay, before = _largest("delay", every), _largest("before", every)
+    delay, before = _largest("delay", table.overrides), _largest("before", table.overrides)
     if before + delay <= left:
         return config
     most = left - delay
@@ -57,15 +55,27 @@ def history_within(config: ExperimentConfig, left: int) -> ExperimentConfig:
 def neighbours_within(
     config: ExperimentConfig, size: Callable[[AugmentedSetConfig], int]
 ) -> ExperimentConfig:
-    """Returns an experiment in which no row's K is larger than its N', which `size` tells."""
+    """Returns an experiment in which no row's or column's own K is larger than N' in its cells.
 
-    def cap(overrides: dict[str, Any]) -> dict[str, Any]:
-        if K not in overrides:
-            return overrides
-        n_prime = size(augmented_set_of(config, overrides))
-        return {**overrides, K: min(overrides[K], n_prime)}
+    `size` tells N'; where a row's cells, or a column's, have several, the smallest counts.
+    """
+    rows, columns = config.table.rows, config.table.columns
 
-    table = dataclasses.replace(config.table, rows=_capped(config.table.rows, cap))
+    def capped_by(others: Sequence[_Part]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        def cap(own: dict[str, Any]) -> dict[str, Any]:
+            if K not in own:
+                return own
+            cells = [own | other.overrides for other in others]
+            n_prime = min(size(augmented_set_of(config, cell)) for cell in cells)
+            return {**own, K: min(own[K], n_prime)}
+
+        return cap
+
+    table = dataclasses.replace(
+        config.table,
+        rows=_capped(rows, capped_by(columns)),
+        columns=_capped(columns, capped_by(rows)),
+    )
     return dataclasses.replace(config, table=table)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from rmc_tf import defences, threats
 from rmc_tf.common.errors import UserError
-from rmc_tf.config import AugmentedSetConfig, ColumnConfig, ExperimentConfig, RowConfig
+from rmc_tf.config import AugmentedSetConfig, ColumnConfig, ExperimentConfig, K, RowConfig
 from rmc_tf.config.section import require
 
 _GROUPS = ("augmented_set", "index", "refresh", "rmc", "threats")
@@ -17,8 +17,6 @@ _GROUPS = ("augmented_set", "index", "refresh", "rmc", "threats")
 _WHOLE = ("rmc.profile", "rmc.fast", "augmented_set.attacks")
 """Of those, what can't: a profile is the experiment's, and a row says by `d_prime` whose examples
 D' holds."""
-
-K = "rmc.k"
 
 _TITLES: Mapping[str, Callable[[Any], str]] = {
     "threats.before": lambda p: f"p = {p}",
@@ -54,7 +52,7 @@ def merged(row: RowConfig, column: ColumnConfig) -> dict[str, Any]:
 
 
 def augmented_set_of(config: ExperimentConfig, overrides: Mapping[str, Any]) -> AugmentedSetConfig:
-    """Returns how the D' of a row is made; what else the row overrides is left to its columns."""
+    """Returns how D' is made where so much is overridden."""
     own = {p: v for p, v in overrides.items() if p.startswith("augmented_set.")}
     return config.overridden(own).augmented_set
 

@@ -4,7 +4,7 @@
   prepare   D', its features by θ*, and the index over them
   evaluate  streams U against defences, one result each
   report    tables and figures (`table_report`)
-  export    θ* as a SavedModel
+  export    θ*, the bare network, as a SavedModel
 
 Each stage leaves its artefact in `<workdir>/<stage>/<fingerprint>`, where the
 fingerprint is of all that made it. So a stage runs if, and only if, something
@@ -25,14 +25,13 @@ from rmc_tf.common import storage
 from rmc_tf.common.provenance import revision
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.common.traces import Traces
-from rmc_tf.config import ExperimentConfig, profiled
+from rmc_tf.config import ExperimentConfig, K, profiled
 from rmc_tf.defences.base import Defence, State, tracing
 from rmc_tf.evaluation import records, streams
 from rmc_tf.experiment import cells, fitted, hparams
 from rmc_tf.experiment.artefacts import Artefacts, SharedArtefacts
 from rmc_tf.experiment.cell_progress import CellProgress, SaidCells
 from rmc_tf.experiment.cells import Cell, Searched
-from rmc_tf.experiment.overrides import K
 from rmc_tf.experiment.sides import Sides
 from rmc_tf.experiment.skip_cells import SkipCells
 from rmc_tf.experiment.workspace import Workspace
@@ -92,7 +91,7 @@ class Pipeline:
     def table(self) -> cells.Layout:
         """The table that is to be filled, as far as the test set and D' go."""
         config = self.config
-        if any(K in row.overrides for row in config.table.rows):
+        if any(K in overrides for overrides in config.table.overrides):
             train = self.artefacts.dataset.train
             config = fitted.neighbours_within(config, lambda d: preparation.size(train, d))
         if config.table.history:
@@ -122,11 +121,9 @@ class Pipeline:
         return results
 
     def export(self) -> pathlib.Path:
-        """Writes θ* as a SavedModel of version 1 under `<workdir>/export`; returns its path."""
-        name: str = self.artefacts.classifier().model.name
-        path = self.workdir / "export" / name / "1"
-        export(self.artefacts.classifier(), path)
-        return path
+        """Writes θ* as a SavedModel, the next version in `<workdir>/export`; returns its path."""
+        classifier = self.artefacts.classifier()
+        return export(classifier, self.workdir / "export" / f"{classifier.model.name}-bare")
 
     def result(self, cell: Cell) -> dict[str, Any]:
         """How a defence does on a stream."""

@@ -9,12 +9,14 @@ import hashlib
 import pathlib
 import tempfile
 from collections.abc import Iterator
+from typing import NoReturn, SupportsIndex
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from rmc_tf.common.errors import UserError, did_you_mean, first_line
+from rmc_tf.common.forks import check_process
 from rmc_tf.common.storage import fingerprint
 from rmc_tf.config.network import Channels, Pixels, check_model_file
 from rmc_tf.data.images import check_images, to_float
@@ -47,8 +49,9 @@ class Classifier:
         It has one input [B, H, W, C] and one output [B, classes].
 
         Raises:
-          UserError: an input or output of another shape, or no such layer.
+          UserError: an input or output of another shape, no such layer, or a forked process.
         """
+        check_process()
         self.model = model
         self.feature_layer = feature_layer
         self.source = source
@@ -132,6 +135,13 @@ class Classifier:
         """Writes the network to a `.keras` file."""
         self.model.save(path)
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Refuses to be pickled or copied, which what is compiled can't be, by a `UserError`."""
+        raise UserError(
+            f"{self.source}: a classifier can't be pickled, nor copied by `copy`; clone() copies "
+            "it, save() and Classifier.load() bring it to another process"
+        )
+
     def clone(self) -> "Classifier":
         """Returns a classifier of the same architecture with a copy of all its state.
 
@@ -180,10 +190,14 @@ class Classifier:
 
     def fingerprint(self) -> str:
         """Returns what changes with the architecture, any weight, or how it is compiled."""
+        return fingerprint(self.model.to_json(), self.weights_checksum(), self.jit_compile)
+
+    def weights_checksum(self) -> str:
+        """Returns the SHA-256 of the weights, which has nothing of the layers' names."""
         weights = hashlib.sha256()
         for weight in self.model.get_weights():
             weights.update(weight.tobytes())
-        return fingerprint(self.model.to_json(), weights.hexdigest(), self.jit_compile)
+        return weights.hexdigest()
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns f(x; θ), [B, classes] float32, of images [B, H, W, C] in [0, 1]; differentiable.
@@ -198,7 +212,12 @@ class Classifier:
         return tf.cast(features, tf.float32), tf.cast(logits, tf.float32)
 
     def forward(self, images: np.ndarray, batch_size: int = 512) -> tuple[np.ndarray, np.ndarray]:
-        """Returns features [N, d] and logits [N, classes] of many images, compiled."""
+        """Returns features [N, d] and logits [N, classes] of many images, compiled.
+
+        Raises:
+          UserError: in a process that was forked after TensorFlow was used.
+        """
+        check_process()
         parts = [
             self._forward(images[begin : begin + batch_size])
             for begin in range(0, len(images), batch_size)

@@ -276,7 +276,7 @@ def test_one_trace_serves_every_number_of_rows_and_every_patience(
     for rows, patience in ((10, 1), (64, 2), (100, 3)):
         early_stop = EarlyStopConfig(patience=patience, max_epochs=2)
         adaptation.fit(_part(examples, 0, rows), _part(examples, 150, 200), early_stop, rows)
-    assert adaptation.tracing_count == 1
+    assert adaptation._compiled.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize("micro_batch", [13, 40])

@@ -63,7 +63,8 @@ PROGRAM = """
             found[f"{case} {devices} adam"] = np.concatenate(
                 [np.array(v).ravel() for v in adaptation.optimizer.variables]
             )
-            found[f"{case} {devices} traces"] = np.array(adaptation.tracing_count)
+            traces = adaptation._compiled.experimental_get_tracing_count()
+            found[f"{case} {devices} traces"] = np.array(traces)
             if devices == "all":
                 copies = [v.value.values for v in state]
                 equal = [np.array_equal(a, b, equal_nan=True) for a, b in copies]

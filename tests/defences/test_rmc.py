@@ -1,7 +1,10 @@
 """PREDICT (Algorithm 1, lines 11–23), step by step."""
 
 import dataclasses
+import json
 import pathlib
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +16,7 @@ from rmc_tf import defences
 from rmc_tf.adaptation.loop import Adaptation, Fit
 from rmc_tf.augmented_set import features, rows_on_disk
 from rmc_tf.common.errors import UserError
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import (
     CalibrationConfig,
     EarlyStopConfig,
@@ -25,7 +29,9 @@ from rmc_tf.config import (
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.images import to_float
 from rmc_tf.defences.base import Prediction
+from rmc_tf.defences.non_masking import NonMasking
 from rmc_tf.defences.rmc import RMC
+from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 
@@ -330,14 +336,97 @@ def test_a_saved_state_goes_on_in_another_process_object(
     assert _same(rmc.predict(queries[1]), other.predict(queries[1]))
 
 
-def test_a_state_of_another_network_is_refused(make: Make, tmp_path: pathlib.Path) -> None:
+class Asking:
+    """An image that says when it is looked at."""
+
+    def __init__(self, image: np.ndarray) -> None:
+        self._image = image
+        self.asked = threading.Event()
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        self.asked.set()
+        return self._image
+
+
+class Held(Traces):
+    """Holds a calibration up until a query waits for it, and a little longer."""
+
+    def __init__(self, query: Asking) -> None:
+        self._asked = query.asked
+        self.inside = threading.Event()
+        self.calibration = self.held = 0.0
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        assert name == "seconds/calibration"
+        self.calibration = value
+        self.inside.set()
+        assert self._asked.wait(60)
+        begun = time.perf_counter()
+        time.sleep(0.02)
+        self.held = time.perf_counter() - begun
+
+
+def test_a_prediction_says_all_that_its_caller_waited_and_for_what(
+    make: Make, queries: np.ndarray
+) -> None:
+    rmc, query = make(), Asking(queries[0])
+    rmc.predict(queries[1])  # and is to be calibrated after
+    rmc.traces = due = Held(query)
+    query.asked.set()
+    begun = time.perf_counter()
+    one = rmc.predict(queries[0])
+    assert time.perf_counter() - begun >= one.seconds
+    assert one.calibrated >= due.calibration + due.held > 0
+    assert min(one.searched, one.adapted, one.answered) > 0
+    assert one.seconds >= one.waited + one.calibrated + one.delay
+    assert one.delay == one.searched + one.adapted + one.answered
+
+    rmc.traces = held = Held(query)
+    query.asked.clear()
+    background = threading.Thread(target=rmc.calibrate)
+    background.start()
+    assert held.inside.wait(60)
+    other = rmc.predict(query)  # type: ignore[arg-type]
+    background.join()
+    assert other.waited >= held.held > 0
+    assert other.seconds >= other.waited + other.delay
+
+
+def test_who_wraps_it_says_what_was_due_too(make: Make, queries: np.ndarray) -> None:
     rmc = make()
-    np.savez(tmp_path / "foreign.npz", weights_0=np.zeros(3))
-    with pytest.raises(UserError, match=r"foreign\.npz: this state is of another network"):
-        rmc.load(tmp_path / "foreign.npz")
-    (tmp_path / "short.npz").write_bytes((tmp_path / "foreign.npz").read_bytes()[:40])
-    with pytest.raises(UserError, match=r"short\.npz: truncated"):
-        rmc.load(tmp_path / "short.npz")
+    wrapped = NonMasking(rmc)
+    rmc.predict(queries[0])
+    after, next_one = wrapped.predict(queries[1]), wrapped.predict(queries[1])
+    assert after.calibrated > 0 == next_one.calibrated
+    assert after.seconds == pytest.approx(after.calibrated + after.delay)
+
+
+def test_a_prediction_tells_its_neighbours_share_and_how_far_the_weights_went_as_json(
+    make: Make,
+    classifier: Classifier,
+    d_prime: rows_on_disk.AugmentedSet,
+    queries: np.ndarray,
+) -> None:
+    rmc = make()
+    for query in queries[:2]:  # the second is after a calibration
+        told = rmc.predict(query)
+        share = np.mean(d_prime.sources[told.neighbours] > 0)
+        assert told.adversarial_share == pytest.approx(share)
+        now, first = (each.model.trainable_variables for each in (rmc.network, classifier))
+        moves = [np.array(a) - np.array(b) for a, b in zip(now, first, strict=True)]
+        expected = np.linalg.norm(np.concatenate([move.ravel() for move in moves]))
+        assert told.distance == pytest.approx(expected, rel=1e-4)
+        assert expected > 0
+    bare = Undefended(classifier).predict(queries[0])
+    assert (bare.adversarial_share, bare.distance) == (None, None)
+    assert bare.seconds == bare.delay > 0
+    for one in (told, bare):
+        values = json.loads(json.dumps(one.to_dict(), allow_nan=False))
+        assert values.pop("delay") == one.delay
+        assert values.keys() == {field.name for field in dataclasses.fields(Prediction)}
+        assert values["label"] == one.label
+        assert values["probabilities"] == one.probabilities.tolist()
+        assert values["neighbours"] == one.neighbours.tolist()
 
 
 @pytest.mark.parametrize(

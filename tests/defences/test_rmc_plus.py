@@ -274,9 +274,9 @@ def test_a_state_of_plain_rmc_or_another_d_prime_is_refused_and_changes_nothing(
     foreign = {**before, "refreshed_images": np.zeros((0, 9, 9, 1), np.uint8)}
     beyond = {**before, "refreshed_rows": np.array([10**6])}
     network = {**before, "weights_0": np.zeros(3, np.float32)}
-    for state in (plain, foreign, beyond, network):
+    for state in (plain, foreign, beyond, network, None):
         with pytest.raises(UserError, match="state"):
-            rmc.restore(state)
+            rmc.restore(state)  # type: ignore[arg-type]
         after = rmc.snapshot()
         assert all(np.array_equal(before[name], after[name]) for name in before)
 

@@ -80,6 +80,24 @@ def test_each_point_leaves_one_record(
     assert records.stored_result(tmp_path / "none", "f") == result
 
 
+class Slow(Undefended):
+    """Says of each answer what its caller waited for."""
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        answer = super().predict(image)
+        before = dataclasses.replace(answer, seconds=13.0, waited=8.0, calibrated=4.0)
+        return dataclasses.replace(before, searched=0.5, adapted=0.25, answered=0.125)
+
+
+def test_a_records_delay_is_that_of_the_paper_without_what_was_due_before(
+    classifier: Classifier, stream: Stream, tmp_path: pathlib.Path
+) -> None:
+    result = _evaluate(Slow(classifier), stream, tmp_path / "none")
+    delays = [record["seconds"] for record in records.read_records(tmp_path / "none")]
+    assert delays == [0.5 + 0.25 + 0.125] * len(stream.labels)
+    assert result["median_seconds"] == delays[0]
+
+
 def test_a_run_killed_anywhere_ends_as_an_undisturbed_one(
     classifier: Classifier,
     d_prime: rows_on_disk.AugmentedSet,

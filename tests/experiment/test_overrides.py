@@ -18,6 +18,7 @@ from rmc_tf.config import (
     EvaluationConfig,
     ExperimentConfig,
     FastConfig,
+    K,
     ModelConfig,
     RMCConfig,
     RowConfig,
@@ -30,7 +31,7 @@ from rmc_tf.experiment import cells, hparams, overrides
 from rmc_tf.experiment.cells import Cell, Searched
 from rmc_tf.experiment.pipeline import Pipeline
 
-K, PER_ROW = "rmc.k", "augmented_set.adversarial_per_row"
+PER_ROW = "augmented_set.adversarial_per_row"
 
 
 def row(defence: str = "rmc", k: int | None = None, per_row: float | None = None) -> RowConfig:
@@ -164,6 +165,32 @@ def test_a_rows_k_is_at_most_n_prime_and_rows_that_become_the_same_are_one(
     assert [each.title for each in table.rows] == titles
 
 
+def test_a_columns_k_is_at_most_the_n_prime_of_each_row_and_a_rows_that_of_each_column(
+    config: ExperimentConfig, tmp_path: pathlib.Path
+) -> None:
+    def titles(rows: tuple[RowConfig, ...], columns: tuple[ColumnConfig, ...]) -> list[str]:
+        table = TableConfig(rows=rows, columns=columns)
+        own = dataclasses.replace(config, table=table)
+        found = Pipeline(own, tmp_path, print).table
+        return [*(each.title for each in found.rows), *found.columns]
+
+    large, small = 1397 + round(0.5 * 1397), 1397 + round(0.25 * 1397)
+    ks = column(rmc__k=64), column(rmc__k=5000), column(rmc__k=9000)
+    assert titles((row(),), ks) == ["", "K = 64", f"K = {large}"]
+    assert titles((row(), row(per_row=0.25)), ks)[2:] == ["K = 64", f"K = {small}"]
+    fewer = column(augmented_set__adversarial_per_row=0.25)
+    assert titles((row(k=5000),), (column(), fewer))[0] == f"K = {small}"
+
+
+def test_k_is_compared_with_the_n_prime_of_columns_too(
+    config: ExperimentConfig, tmp_path: pathlib.Path
+) -> None:
+    table = TableConfig(rows=(row(),), columns=(column(augmented_set__adversarial_per_row=0.25),))
+    config = dataclasses.replace(config, rmc=RMCConfig(k=2000), table=table)
+    with pytest.raises(UserError, match=r"rmc\.k=2000: larger than D', which will have 1746 rows"):
+        _ = Pipeline(config, tmp_path, print).artefacts.dataset
+
+
 def test_tensorboard_is_told_what_a_cell_varies(config: ExperimentConfig) -> None:
     plain, fewer, smaller = cells.lay_out(config).cells
     told = [hparams.of(cell, config) for cell in (plain, fewer, smaller)]
@@ -251,8 +278,12 @@ def test_a_list_is_as_good_as_a_tuple(config: ExperimentConfig) -> None:
     assert cell.settings(config).index.exact_rows == (10, 5)
 
 
-def test_the_fast_profile_scales_the_k_of_rows_as_its_own(config: ExperimentConfig) -> None:
+def test_the_fast_profile_scales_the_k_of_rows_and_columns_as_its_own(
+    config: ExperimentConfig,
+) -> None:
     fast = dataclasses.replace(config.rmc, profile="fast", fast=FastConfig(neighbours=0.5))
-    once = profiled(dataclasses.replace(with_rows(config, row(k=32)), rmc=fast))
-    assert (once.rmc.k, once.table.rows[0].overrides[K]) == (32, 16)
+    table = TableConfig(rows=(row(k=32), row()), columns=(column(rmc__k=128), column()))
+    once = profiled(dataclasses.replace(config, table=table, rmc=fast))
+    own = [overrides.get(K) for overrides in once.table.overrides]
+    assert (once.rmc.k, own) == (32, [16, None, 64, None])
     assert profiled(once) == once

@@ -41,7 +41,7 @@ def adapted(classifier: Classifier, rows: Rows) -> tuple[Fit, list[np.ndarray]]:
     fit = adaptation.fit(
         (rows[0][:40], rows[1][:40]), (rows[0][40:], rows[1][40:]), THREE_EPOCHS, 0
     )
-    assert adaptation.tracing_count == 1
+    assert adaptation._compiled.experimental_get_tracing_count() == 1
     return fit, copy.model.get_weights()
 
 

@@ -210,7 +210,7 @@ def _predicting(deployed: Deployment, rmc: RMCConfig) -> Callable[[], float]:
 
 
 def _seconds_of(defence: RMC, queries: np.ndarray) -> Callable[[], float]:
-    return lambda: statistics.median(defence.predict(query).seconds for query in queries[:3])
+    return lambda: statistics.median(defence.predict(query).delay for query in queries[:3])
 
 
 def _search(index: FeatureIndex, query: np.ndarray, k: int) -> Callable[[], float]:

@@ -138,7 +138,7 @@ def _answers(
                 prediction = defence.predict(x)
                 right = bool(prediction.label == label)
                 calibrating = defence.calibrate() or 0.0
-                own.append(_Answer(right, prediction.steps, prediction.seconds, calibrating))
+                own.append(_Answer(right, prediction.steps, prediction.delay, calibrating))
             advance(1)
     return [_summary(own) for own in answers]
 
