@@ -52,7 +52,13 @@ class Networks:
             classifier.check_for(self.dataset.train)
             return classifier
         classifier = Classifier.load(
-            model.path, model.feature_layer, jit_compile=self.config.hardware.jit_compile
+            model.path,
+            model.feature_layer,
+            source=f"--config.model.path={model.path}",
+            image_shape=self.dataset.image_shape,
+            jit_compile=self.config.hardware.jit_compile,
+            unsafe_deserialization=model.unsafe_deserialization,
+            tell=self.say,
         )
         if self.config.hardware.mixed_precision:
             classifier = mixed(classifier)
@@ -67,6 +73,7 @@ class Networks:
         config = self.config
         model, how = config.network(name)
         architecture = model.to_dict() | {"feature_layer": None, "path": None}
+        del architecture["imports"], architecture["unsafe_deserialization"]
         if pathlib.Path(model.weights).is_file():
             architecture["weights"] = storage.checksum(pathlib.Path(model.weights))
         attack = how.loss.attack and config.attacks[how.loss.attack].to_dict()

@@ -1,0 +1,61 @@
+"""What Keras knows of a functional network's graph, and doesn't tell by its public names."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+
+def nodes(network: keras.Model) -> list[Any]:
+    """Returns the calls that a functional network is made of, in the order of computation.
+
+    A layer may have others, in networks that share it.
+    """
+    if isinstance(network, keras.Sequential):
+        network = keras.Model(network.inputs, network.outputs)
+    levels = network._nodes_by_depth
+    return [node for depth in sorted(levels, reverse=True) for node in levels[depth]]
+
+
+def maker(tensor: keras.KerasTensor) -> Any:
+    """Returns the call that a tensor is the output of."""
+    operation, number, _ = tensor._keras_history
+    return operation._inbound_nodes[number]
+
+
+def output_of(network: keras.Model, layer: keras.Layer) -> keras.KerasTensor:
+    """Returns what a layer of a functional network gives within it; of several calls, the last.
+
+    A layer's `output` is of its first call, which may be another network's: a backbone's own.
+    """
+    own = [node for node in nodes(network) if node.operation is layer]
+    output: keras.KerasTensor = own[-1].output_tensors[0]
+    return output
+
+
+def call(network: keras.Model, tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """Returns the output of a network's layers on another tensor than the one it was made for."""
+    outputs = keras.Function(network.inputs[0], network.outputs[0]).call(tensor)
+    return outputs[0] if isinstance(outputs, list) else outputs
+
+
+def leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
+    """Yields the layers of a network and of those within it; of any other layer, the layer."""
+    if not isinstance(layer, keras.Model):
+        yield layer
+        return
+    for inner in layer.layers:
+        yield from leaves(inner)
+
+
+def users_own(network: keras.Model) -> dict[str, Any]:
+    """Returns the classes and functions of a network that aren't Keras', by their Keras names."""
+    found: dict[str, Any] = {}
+    for layer in network._flatten_layers():
+        functions = (getattr(layer, name, None) for name in ("activation", "function"))
+        for part in (type(layer), *functions):
+            package = str(getattr(part, "__module__", "keras")).split(".")[0]
+            named = getattr(part, "__name__", "<lambda>") != "<lambda>"
+            if named and package not in ("keras", "tensorflow", "builtins"):
+                found[keras.saving.get_registered_name(part)] = part
+    return found
