@@ -80,9 +80,12 @@ class Classifier:
     def _layer_output(self) -> keras.KerasTensor:
         names = [layer.name for layer in self.model.layers]
         if self.feature_layer not in names:
+            within = graph.holder(self.model, self.feature_layer)
             raise UserError(
-                f"{self.source}: has no layer {self.feature_layer!r} to be the feature_layer; its "
-                f"last ones are {', '.join(names[-6:])}; name one by --config.model.feature_layer"
+                f"{self.source}: has no layer {self.feature_layer!r} to be the feature_layer; "
+                + (f"that lies within {within}, which has one output; " if within else "")
+                + f"its last ones are {', '.join(names[-6:])}; name one by "
+                "--config.model.feature_layer"
             )
         return graph.output_of(self.model, self.model.get_layer(self.feature_layer))
 
@@ -118,8 +121,12 @@ class Classifier:
         )
 
     def save(self, path: pathlib.Path) -> None:
-        """Writes the network to a `.keras` file."""
-        self.model.save(path)
+        """Writes the network to a `.keras` file.
+
+        Raises:
+          UserError: a layer of the user's own can't be saved.
+        """
+        loading.save(self.model, path, self.source)
 
     def clone(self) -> "Classifier":
         """Returns a classifier of the same architecture with a copy of all its state.
@@ -148,7 +155,8 @@ class Classifier:
         setting = f"--config.rmc.frozen_until={layer}"
         names = [each.name for each in self.model.layers]
         if layer not in names:
-            remedy = did_you_mean(layer, names)
+            within = graph.holder(self.model, layer)
+            remedy = f"it lies within {within}: name that" if within else did_you_mean(layer, names)
             raise UserError(f"{setting}: {self.source} has no such layer; {remedy}")
         cut = graph.output_of(self.model, self.model.get_layer(layer))
         if cut is self.model.outputs[0]:

@@ -87,7 +87,7 @@ def _check_kind(model: keras.Model, source: str) -> None:
             f"{source}: {len(inputs)} inputs and {len(outputs)} outputs, not 1 and 1; save "
             "keras.Model(images, logits) of those that classify"
         )
-    for layer in graph.leaves(model):
+    for layer in graph.every_layer(model):
         if getattr(layer, "stateful", False):
             raise UserError(
                 f"{source}: layer {layer.name} is stateful, so an answer hangs on the images "

@@ -48,10 +48,23 @@ def leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
         yield from leaves(inner)
 
 
+def every_layer(network: keras.Model) -> list[keras.Layer]:
+    """Returns a network, its layers, and all that are within these."""
+    return list(network._flatten_layers())
+
+
+def holder(network: keras.Model, name: str) -> str:
+    """Returns the name of the network within this one that has a layer of some name, or ""."""
+    for layer in network.layers:
+        if isinstance(layer, keras.Model) and name in {one.name for one in every_layer(layer)}:
+            return str(layer.name)
+    return ""
+
+
 def users_own(network: keras.Model) -> dict[str, Any]:
     """Returns the classes and functions of a network that aren't Keras', by their Keras names."""
     found: dict[str, Any] = {}
-    for layer in network._flatten_layers():
+    for layer in every_layer(network):
         functions = (getattr(layer, name, None) for name in ("activation", "function"))
         for part in (type(layer), *functions):
             package = str(getattr(part, "__module__", "keras")).split(".")[0]

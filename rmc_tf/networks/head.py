@@ -41,9 +41,8 @@ def logits(output: keras.KerasTensor, source: str) -> tuple[keras.KerasTensor, s
                 f"{source}: its one output is neither a sigmoid nor linear, so it says nothing of "
                 "two classes; save it with an output a class, without a last activation"
             )
-        where = " before its sigmoid" if kind == "sigmoid" else ""
-        said = f"its one output z is taken for two classes: the logits are [0, z], z{where}"
-        return _of_two_classes(before), said
+        where = ", where z goes into its last sigmoid" if kind == "sigmoid" else ""
+        return _of_two_classes(before), f"its one output z is taken for logits [0, z]{where}"
     if kind == "sigmoid":
         raise UserError(
             f"{source}: its {output.shape[1]} outputs are sigmoids, each a probability by itself, "

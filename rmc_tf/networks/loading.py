@@ -1,5 +1,6 @@
 """A network out of a file. What Keras can't read is said in a line, with what mends it."""
 
+import contextlib
 import importlib
 import importlib.util
 import json
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import types
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import keras
 
@@ -69,6 +70,16 @@ def load(path: str | pathlib.Path, source: str, *, unsafe: bool = False) -> kera
         raise UserError(f"{source}: it doesn't load ({said}); {_remedy(said, file)}") from error
 
 
+def save(model: keras.Model, path: pathlib.Path, source: str) -> None:
+    """Writes a network to a `.keras` file.
+
+    Raises:
+      UserError: a layer of the user's own can't be saved.
+    """
+    with _copying(model, source):
+        model.save(path)
+
+
 def copy(model: keras.Model, source: str) -> keras.Model:
     """Returns a copy of a network with all its state, by way of a file.
 
@@ -78,20 +89,24 @@ def copy(model: keras.Model, source: str) -> keras.Model:
     Raises:
       UserError: a layer of the user's own can't be saved or loaded.
     """
-    own = users_own(model)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _copying(model, source):
         path = pathlib.Path(folder) / "copy.keras"
-        try:
-            model.save(path)
-            return keras.models.load_model(path, own, compile=False, safe_mode=False)
-        except OSError:
-            raise
-        except Exception as error:  # whatever the user's own classes raise
-            raise UserError(
-                f"{source}: a copy of it doesn't load ({reason(error)}); its own classes ("
-                f"{', '.join(own) or 'none'}) need a get_config() that gives all that their "
-                "__init__ takes, and **kwargs in the latter"
-            ) from error
+        model.save(path)
+        return keras.models.load_model(path, users_own(model), compile=False, safe_mode=False)
+
+
+@contextlib.contextmanager
+def _copying(model: keras.Model, source: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise  # a full disk
+    except Exception as error:  # whatever the user's own classes raise
+        raise UserError(
+            f"{source}: no copy of it can be made ({reason(error)}); its own classes ("
+            f"{', '.join(users_own(model)) or 'none'}) need a get_config() that gives all that "
+            "their __init__ takes, and **kwargs in the latter"
+        ) from error
 
 
 def reason(error: BaseException) -> str:

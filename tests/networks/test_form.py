@@ -203,7 +203,8 @@ def test_a_layer_that_fails_is_told_in_a_line(rows: ArraySplit) -> None:
 def test_a_nested_backbone_can_be_frozen_as_a_whole(images: Array) -> None:
     keras.utils.set_random_seed(5)
     inner = keras.Input((8, 8, 1))
-    backbone = keras.Model(inner, L.Conv2D(4, 3)(inner), name="backbone")
+    conv = L.Conv2D(4, 3)
+    backbone = keras.Model(inner, conv(inner), name="backbone")
     head = [L.GlobalAveragePooling2D(name="features"), L.Dense(10, name="last")]
     model = keras.Sequential([keras.Input((8, 8, 1)), L.Rescaling(2.0), backbone, *head])
     network = Classifier(model)
@@ -211,4 +212,7 @@ def test_a_nested_backbone_can_be_frozen_as_a_whole(images: Array) -> None:
     assert below is not None
     np.testing.assert_allclose(below(images), backbone(2 * images), atol=1e-6)
     np.testing.assert_allclose(above(below(images)), model(images), atol=1e-6)
+    for action in (lambda: network.split(conv.name), lambda: Classifier(model, conv.name)):
+        with pytest.raises(UserError, match="within backbone"):
+            action()
     assert [weight.shape for weight in above.trainable_variables] == [(4, 10), (10,)]

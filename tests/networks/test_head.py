@@ -141,8 +141,8 @@ def test_one_output_becomes_two_logits_of_which_the_first_is_zero(
     logits = classifier.forward(images)[1]
     assert classifier.num_classes == 2 and not logits[:, 0].any()
     np.testing.assert_allclose(scipy.special.softmax(logits, axis=1)[:, 1], expected, atol=1e-6)
-    assert len(told) == 1 and "the logits are [0, z]" in told[0]
-    assert ("before its sigmoid" in told[0]) == (activation == "sigmoid")
+    assert len(told) == 1 and "is taken for logits [0, z]" in told[0]
+    assert ("its last sigmoid" in told[0]) == (activation == "sigmoid")
     assert classifier.clone().fingerprint() == classifier.fingerprint()
     classifier.check_for(ArraySplit(images, np.arange(len(images)) % 2, 2))
 

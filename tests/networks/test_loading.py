@@ -308,7 +308,7 @@ def test_a_copy_needs_no_registration_but_all_arguments_of_a_layer(file: Path) -
     network = Classifier(with_layer(Halved()))
     np.testing.assert_array_equal(network.clone().forward(images)[1], network.forward(images)[1])
     with pytest.raises(
-        UserError, match=r"^mine: a copy .*Shifted.__init__.*Shifted\) need a get_config"
+        UserError, match=r"^mine: no copy .*Shifted.__init__.*Shifted\) need a get_config"
     ):
         Classifier(with_layer(Shifted(0.5)), source="mine").clone()
 
