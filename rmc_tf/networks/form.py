@@ -76,6 +76,11 @@ def _check_kind(model: keras.Model, source: str) -> None:
             f"{source}: it isn't built, so it has no weights yet; begin it with "
             "keras.Input((H, W, C)), and train it"
         )
+    if isinstance(model, keras.Sequential) and not hasattr(model, "inputs"):
+        raise UserError(
+            f"{source}: Keras can't tell what shape one of its layers gives, as of a Lambda that "
+            "fails or has no output_shape; put a layer of Keras in its place"
+        )
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not isinstance(model, keras.Model) or not inputs or not outputs:
         raise UserError(

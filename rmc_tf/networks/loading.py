@@ -8,6 +8,7 @@ import pathlib
 import re
 import sys
 import tempfile
+import textwrap
 import types
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -21,9 +22,19 @@ from rmc_tf.networks.graph import users_own
 
 _AGAIN = "save the model anew by model.save('NAME.keras')"
 
+_ARGUMENTS = (
+    "a class of one's own needs a get_config() that gives all that its __init__ takes, and "
+    "**kwargs in the latter"
+)
+
 _REMEDIES = (
     (
-        r"Could not locate|Unknown layer|parent module",
+        r"OpLambda'",
+        "Keras 2 wrote it, and has operations between its layers that this Keras doesn't read: "
+        "build the network anew, model.load_weights(FILE), and model.save('NAME.keras')",
+    ),
+    (
+        r"Could not locate|Could not interpret|Unknown layer|parent module",
         "have the module that defines it imported before: --import=MODULE (or FILE.py); in a "
         "program, import it and name its class by keras.saving.register_keras_serializable()",
     ),
@@ -103,9 +114,8 @@ def _copying(model: keras.Model, source: str) -> Iterator[None]:
         raise  # a full disk
     except Exception as error:  # whatever the user's own classes raise
         raise UserError(
-            f"{source}: no copy of it can be made ({reason(error)}); its own classes ("
-            f"{', '.join(users_own(model)) or 'none'}) need a get_config() that gives all that "
-            "their __init__ takes, and **kwargs in the latter"
+            f"{source}: no copy of it can be made ({reason(error)}); {_ARGUMENTS} (here: "
+            f"{', '.join(users_own(model)) or 'none'})"
         ) from error
 
 
@@ -121,6 +131,7 @@ def reason(error: BaseException) -> str:
     if example := re.search(r"Example error message for object [^\n]*\n+(.+)", text):
         text = example[1]
     text = re.split(r"(?:\. |\n|[Ff]ull object config|config=\{)", text)[0].strip().rstrip(".,:")
+    text = textwrap.shorten(text, 250)
     return f"{type(error).__name__}: {text}" if text else first_line(error)
 
 
@@ -178,6 +189,9 @@ def _remedy(said: str, file: pathlib.Path) -> str:
     for pattern, remedy in _REMEDIES:
         if re.search(pattern, said):
             return remedy
+    init = re.search(r"(\w+)\.__init__\(\)", said)
+    if init and not hasattr(keras.layers, init[1]):
+        return _ARGUMENTS
     if (version := _version(file)) == keras.__version__:
         return _AGAIN
     of = f"it is of Keras {version}" if version else "perhaps it is of another Keras"

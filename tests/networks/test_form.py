@@ -135,10 +135,15 @@ def several() -> keras.Model:
     return keras.Model(plain.inputs[0], {"a": plain.outputs[0], "b": plain.outputs[0]})
 
 
+def failing_code() -> keras.Model:
+    return keras.Sequential([keras.Input((8, 8, 1)), L.Lambda(lambda x: not_here(x)), L.Flatten()])  # type: ignore[name-defined] # noqa: F821
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
         (lambda: keras.Sequential([L.Flatten(), L.Dense(10)]), "isn't built, .*keras.Input"),
+        (failing_code, "Keras can't tell what shape .*Lambda .*; put a layer"),
         (lambda: built_by(Doubled), "its class Doubled computes by a `call` of its own; rebuild"),
         (stateful, "layer features is stateful, .*stateful=False"),
         (several, "1 inputs and 2 outputs, .*save keras.Model"),

@@ -90,6 +90,15 @@ def of_another_version(file: Path) -> Path:
 IMPORT = r"--import=MODULE .*register_keras_serializable"
 
 
+def test_a_class_that_cannot_be_made_anew_is_told_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_layer(Shifted(0.5)).save(tmp_path / "own.keras")
+    monkeypatch.setitem(keras.saving.get_custom_objects(), "Shifted", Shifted)
+    line = refusal(tmp_path / "own.keras")
+    assert "Shifted.__init__() got an unexpected" in line and "needs a get_config()" in line
+
+
 @pytest.mark.parametrize(
     ("layer", "suffix", "reason"),
     [
@@ -308,7 +317,7 @@ def test_a_copy_needs_no_registration_but_all_arguments_of_a_layer(file: Path) -
     network = Classifier(with_layer(Halved()))
     np.testing.assert_array_equal(network.clone().forward(images)[1], network.forward(images)[1])
     with pytest.raises(
-        UserError, match=r"^mine: no copy .*Shifted.__init__.*Shifted\) need a get_config"
+        UserError, match=r"^mine: no copy .*Shifted.__init__.*get_config.*: Shifted\)"
     ):
         Classifier(with_layer(Shifted(0.5)), source="mine").clone()
 
