@@ -35,11 +35,12 @@ from absl import flags
 from ml_collections import config_flags
 
 from rmc_tf.common.errors import DISK_ERRORS, UserError, did_you_mean, first_line
+from rmc_tf.common.paths import expanded
 from rmc_tf.config import ExperimentConfig, override_errors, profiled, shipped
 from rmc_tf.config.network import check_model_file
 from rmc_tf.reproduction import plan
 
-_FLAGS = ("dataset", "config", "mode", "only", "workdir", "data_dir", "seed", "help")
+_FLAGS = ("dataset", "config", "mode", "only", "import", "workdir", "data_dir", "seed", "help")
 _MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "reproduce", "all")
 
 
@@ -94,7 +95,7 @@ def run(arguments: Sequence[str]) -> None:
     """
     values, name = _parse(arguments)
     config = profiled(ExperimentConfig.from_dict(_overridden(values)))
-    workdir = pathlib.Path(values.workdir or f"runs/{name}")
+    workdir = pathlib.Path(expanded(values.workdir or f"runs/{name}"))
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
     only = _asked_for(values)
     if values.mode == "reproduce":
@@ -103,7 +104,7 @@ def run(arguments: Sequence[str]) -> None:
         paper = plan.experiments(config, points, _without_config(arguments)[1], only)
 
     if config.model.path:
-        check_model_file(config.model.path)
+        check_model_file(config.model.path, f"--config.model.path={config.model.path}")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -117,10 +118,12 @@ def run(arguments: Sequence[str]) -> None:
         from rmc_tf.common import console
         from rmc_tf.experiment import table_report
         from rmc_tf.experiment.pipeline import Pipeline
+        from rmc_tf.networks.loading import import_modules
         from rmc_tf.reproduction.run import Reproduction
 
         console.quieten()
         with console.disk_errors():
+            import_modules(config.model.imports)
             if values.mode == "audit":
                 path, verdicts = Audit(config, workdir, console.say).write(command)
                 console.say(f"audit: {path}\n\n{verdicts}")
@@ -166,6 +169,8 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
     flags.DEFINE_enum("mode", "all", _MODES, "Which stage to run.", flag_values=values)
     text = "In --mode=reproduce: only these, as in table1,figure3."
     flags.DEFINE_list("only", None, text, flag_values=values)
+    text = "Modules, or FILE.py, with layers of your own, imported before a model is loaded."
+    flags.DEFINE_list("import", None, text, flag_values=values)
     flags.DEFINE_bool("help", False, "Shows this help.", short_name="h", flag_values=values)
     loaded: ml_collections.ConfigDict | None = None
     try:
@@ -254,6 +259,8 @@ def _overridden(values: flags.FlagValues) -> dict[str, object]:
     config: dict[str, Any] = values.config.to_dict()
     if values.seed is not None:
         config["seed"] = values.seed
+    if values["import"].value:
+        config["model"]["imports"] = values["import"].value
     if values.data_dir:
         config["dataset"]["data_dir"] = values.data_dir
     return config

@@ -2,6 +2,7 @@
 
 import errno
 import fnmatch
+import importlib
 import json
 import os
 import pathlib
@@ -246,6 +247,32 @@ def test_a_model_of_the_users_own_is_defended(
     assert status == 0
     assert not (tmp_path / "train").exists()
     assert "| RMC |" in out
+
+
+def test_a_model_with_softmax_open_size_and_layers_of_its_own_is_taken(
+    run: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = "layers_for_the_command_line"
+    code = (
+        "import keras\nclass Same(keras.layers.Layer):\n    def call(self, x):\n        return x\n"
+    )
+    (tmp_path / f"{module}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    layers = [importlib.import_module(module).Same(), keras.layers.Conv2D(4, 3)]
+    head = [keras.layers.GlobalMaxPooling2D(name="features"), keras.layers.Dense(10, "softmax")]
+    keras.Sequential([keras.Input((None, None, 1)), *layers, *head]).save(tmp_path / "own.keras")
+    flags = ("--config.model.path=~/own.keras", "--workdir=~/run", "--mode=train")
+
+    status, _, err = run(*flags)
+    assert status == 2
+    assert re.search(r"own.keras: it doesn't load .*'Same'.*--import=MODULE", err)
+
+    status, out, _ = run(*flags, f"--import={module}")
+    keras.saving.get_custom_objects().pop("Same")
+    assert status == 0
+    assert out.count("own.keras: its last softmax is left out") == 1
+    assert (tmp_path / "run").is_dir()
 
 
 def _keras(path: pathlib.Path, activation: str | None, classes: int = 10) -> pathlib.Path:

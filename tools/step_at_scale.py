@@ -31,7 +31,8 @@ from rmc_tf.common import storage
 from rmc_tf.common.provenance import revision
 from rmc_tf.config import EarlyStopConfig, ModelConfig
 from rmc_tf.networks import architectures
-from rmc_tf.networks.classifier import Classifier, leaves
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.graph import leaves
 from tools.performance.measuring import machine, timed
 
 

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from rmc_tf.networks import graph
+
 
 class FusedAdam(keras.optimizers.Adam):
     """Keras' Adam with its rate, β and ε, and its state; one operation for each weight tensor.
@@ -126,7 +128,7 @@ def _pairs(
 ) -> list[tuple[keras.layers.Conv2D, keras.layers.BatchNormalization]]:
     """Returns the convolutions with the batch normalisations that alone use their outputs."""
     # A layer has a node for each call, also for those of other networks that share it.
-    nodes = [node for level in network._nodes_by_depth.values() for node in level]
+    nodes = graph.nodes(network)
     calls = collections.Counter(id(node.operation) for node in nodes)
     taken = collections.Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
     taken.update(id(tensor) for tensor in network.outputs)

@@ -16,6 +16,7 @@ round commits something; `Distributed.make` returns only when all is committed.
 
 import logging
 import os
+import pathlib
 import pickle
 import shutil
 import signal
@@ -33,24 +34,36 @@ from rmc_tf.config import HardwareConfig
 from rmc_tf.networks.classifier import Classifier
 
 
-def engine(hardware: HardwareConfig, deterministic: bool = True) -> Engine:
+def engine(
+    hardware: HardwareConfig, deterministic: bool = True, imports: Sequence[str] = ()
+) -> Engine:
     """Returns what a config chooses.
 
     Where `deterministic`, TensorFlow may use only operations that repeat to the bit, as by
-    `ExperimentConfig.deterministic`; in this process it has been told already.
+    `ExperimentConfig.deterministic`; in this process it has been told already. So it has imported
+    the modules `imports` of `ModelConfig`, which each worker will.
 
     Raises:
       UserError: Ray isn't installed.
     """
     if hardware.engine == "local":
         return Engine()
-    return Distributed(hardware.ray_address, hardware.ray_workers, deterministic=deterministic)
+    return Distributed(
+        hardware.ray_address, hardware.ray_workers, deterministic=deterministic, imports=imports
+    )
 
 
 class Distributed(Engine):
     """Has shards made by actors of Ray Data."""
 
-    def __init__(self, address: str = "", workers: int = 0, *, deterministic: bool = True) -> None:
+    def __init__(
+        self,
+        address: str = "",
+        workers: int = 0,
+        *,
+        deterministic: bool = True,
+        imports: Sequence[str] = (),
+    ) -> None:
         """Loads Ray; a cluster is joined, or started, when the first shard is to be made.
 
         The arguments are as for `engine`. Where a program has called
@@ -70,7 +83,8 @@ class Distributed(Engine):
                 "install it by pip install '.[distributed]', here and on each node"
             ) from None
         self._ray: Any = ray
-        self._address, self._workers, self._deterministic = address, workers, deterministic
+        self._address, self._workers = address, workers
+        self._deterministic, self._imports = deterministic, tuple(imports)
 
     def make(
         self, job: Job[Some], todo: Sequence[Some], classifier: Classifier, advance: Advance
@@ -100,6 +114,8 @@ class Distributed(Engine):
                 threads_per_operation=threads.get_intra_op_parallelism_threads(),
                 operations_at_once=threads.get_inter_op_parallelism_threads(),
                 deterministic=self._deterministic,
+                imports=self._imports,
+                folder_of_imports=pathlib.Path.cwd(),
             )
             left = list(todo)
             while left:

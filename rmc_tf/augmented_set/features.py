@@ -15,6 +15,7 @@ import numpy as np
 from rmc_tf.augmented_set.engine import Advance, Engine, Make, Work, make_missing, shard_name
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common import storage
+from rmc_tf.common.paths import expanded
 from rmc_tf.common.provenance import versions
 from rmc_tf.networks.classifier import Classifier, softmax
 
@@ -93,7 +94,7 @@ def extract(
     made_from = fingerprint(
         classifier.fingerprint(), classifier.feature_layer, augmented_set.fingerprint
     )
-    folder = pathlib.Path(folder) / made_from
+    folder = pathlib.Path(expanded(folder)) / made_from
     ranges = enumerate(augmented_set.shard_ranges)
     plan = [_Work(shard_name(number), len(rows), rows) for number, rows in ranges]
     shards = [folder / work.shard for work in plan]

@@ -14,6 +14,7 @@ from rmc_tf.augmented_set.engine import Advance, Engine, Make, Work, make_missin
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, StoredRows, write_manifest, write_shard
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
+from rmc_tf.common.paths import expanded
 from rmc_tf.common.progress import progress
 from rmc_tf.common.provenance import versions
 from rmc_tf.common.seeding import derive_seed, generator
@@ -111,7 +112,7 @@ def prepare(
         for note in deployed.examine(classifier, {"D": train}, check=check).notes:
             warnings.warn(note, stacklevel=2)
     made_from = fingerprint(train, classifier.fingerprint(), attack_models, config, seed)
-    folder = pathlib.Path(folder) / made_from
+    folder = pathlib.Path(expanded(folder)) / made_from
     folder.mkdir(parents=True, exist_ok=True)
     benign_shards = _initiate(train, config, folder, made_from)  # line 2: D' = D
     plan = _sample(train, models, config, seed, len(benign_shards))

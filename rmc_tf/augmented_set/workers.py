@@ -12,7 +12,7 @@ import platform
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -22,6 +22,7 @@ from rmc_tf.common import storage
 from rmc_tf.common.errors import DISK_ERRORS, UserError, first_line
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.devices import share_gpus
+from rmc_tf.networks.loading import import_modules
 
 _PATIENCE = 10.0
 """Seconds in which a file of the driver's must come into sight: NFS remembers for some that a file
@@ -51,6 +52,10 @@ class Task:
     operations_at_once: int
     deterministic: bool
     """Whether only operations are allowed that repeat to the bit."""
+    imports: Sequence[str] = ()
+    """As `ModelConfig.imports`."""
+    folder_of_imports: pathlib.Path = pathlib.Path()
+    """Where the driver was started."""
 
 
 class Worker:
@@ -117,7 +122,13 @@ class Worker:
             tf.config.threading.set_inter_op_parallelism_threads(task.operations_at_once)
         if task.deterministic:
             tf.config.experimental.enable_op_determinism()
-        classifier = Classifier.load(task.network, task.feature_layer, jit_compile=task.jit_compile)
+        import_modules(task.imports, task.folder_of_imports)
+        classifier = Classifier.load(
+            task.network,
+            task.feature_layer,
+            jit_compile=task.jit_compile,
+            unsafe_deserialization=True,  # the driver has run it already
+        )
         if classifier.fingerprint() != task.network_fingerprint:
             raise UserError(
                 f"{task.network}: the network is another one when it is loaded here; "

@@ -2,9 +2,12 @@
 
 import dataclasses
 import pathlib
+import zipfile
 from typing import Literal
 
-from rmc_tf.config.section import Section, require
+from rmc_tf.common.errors import UserError
+from rmc_tf.common.paths import expanded
+from rmc_tf.config.section import Section
 
 Augmentation = Literal["none", "shift", "shift_flip"]
 ReadLike = Literal["viewer", "keras"]
@@ -12,6 +15,8 @@ Denoising = Literal["none", "gaussian", "dot_product"]
 Pixels = Literal["0..1", "0..255", "-1..1", "caffe", "torch"]
 Channels = Literal["same", "repeat", "luminance"]
 Check = Literal["refuse", "warn"]
+FEATURES = "features"
+"""What the feature layer of our own networks is called."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,7 @@ class DatasetConfig(Section):
     """Whether TFDS may fetch a data set that isn't on disk."""
 
     def __post_init__(self) -> None:
+        self._from_home("data_dir", "folder")
         named = bool(self.name or self.folder)
         self._require(named, "name", "name a TFDS data set, or digits, or a folder")
         self._within("[0, ∞)", "image_size")
@@ -67,14 +73,53 @@ class DatasetConfig(Section):
         return pathlib.Path(self.folder).expanduser().resolve().name
 
 
-def check_model_file(path: str | pathlib.Path) -> None:
-    """Refuses a `ModelConfig.path` where no file is.
+def check_model_file(path: str | pathlib.Path, source: str) -> None:
+    """Refuses a `ModelConfig.path` where no Keras model is, as far as its first bytes tell.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none; the line begins with `source`, which names the path.
     """
-    there = pathlib.Path(path).is_file()
-    require(there, "model.path", path, "no such file; save a model there")
+    file = pathlib.Path(expanded(path))
+    try:
+        wrong = _folder(file) if file.is_dir() else _file(file)
+    except OSError as error:
+        wrong = f"{error.strerror}; choose another file"
+    if wrong:
+        raise UserError(f"{source}: {wrong}")
+
+
+def _folder(folder: pathlib.Path) -> str:
+    """Returns why a folder is no Keras model, or ""."""
+    if (folder / "config.json").is_file():  # as Keras saves a model that isn't zipped
+        return ""
+    if (folder / "saved_model.pb").is_file():
+        return (
+            "a SavedModel, which has no layers to adapt or to search; save the Keras model that it "
+            "was made of by model.save('NAME.keras')"
+        )
+    inside = [file.name for file in sorted(folder.glob("*")) if file.suffix in (".keras", ".h5")]
+    return f"a folder, not a file; name the model in it ({', '.join(inside[:5]) or 'it has none'})"
+
+
+def _file(file: pathlib.Path) -> str:
+    """Returns why a file is no Keras model, or ""."""
+    if not file.is_file():
+        return "no such file; save a model there"
+    with file.open("rb") as stored:
+        begin = stored.read(32)
+    if begin.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the model; fetch that by git lfs pull"
+    if begin.startswith(b"\x89HDF\r\n\x1a\n"):
+        fits = file.suffix in (".h5", ".hdf5")
+        return "" if fits else f"an HDF5 file; call it {file.stem}.h5"
+    if begin.startswith(b"PK") and not zipfile.is_zipfile(file):
+        return "not a Keras model that loads: it ends too early; copy or save it again"
+    if not begin.startswith(b"PK"):
+        return "not a Keras model (.keras, .h5); save it by model.save('NAME.keras')"
+    with zipfile.ZipFile(file) as archive:
+        if "config.json" not in archive.namelist():
+            return "a zip file, but not a Keras model; save that by model.save('NAME.keras')"
+    return "" if file.suffix == ".keras" else f"a Keras model; call it {file.stem}.keras"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,11 +158,19 @@ class ModelConfig(Section):
     check: Check = "refuse"
     """Of `path` or `weights`: whether a network is refused that knows no more of the data than
     guessing does, or far more with its classes in another order; or it is a line of the report."""
-    feature_layer: str = "features"
-    """The deep layer whose activations are searched; 4-D ones are averaged over space. Of a
+    imports: tuple[str, ...] = ()
+    """Of a user's model: modules, or `.py` files, that define layers or functions of its own; they
+    are imported before it is loaded. --import stands for it."""
+    unsafe_deserialization: bool = False
+    """Of a user's model: whether code that is in its file may run, as that of Lambda layers does
+    (`keras.config.enable_unsafe_deserialization`)."""
+    feature_layer: str = FEATURES
+    """The deep layer whose activations are searched; 4-D ones are averaged over space. "features":
+    of a user's model that has no layer of that name, the deepest below its logits. Of a
     ResNet of keras.applications, "features" stands for conv_5_1 (section 4.1)."""
 
     def __post_init__(self) -> None:
+        self._from_home("path", "weights")
         takes_weights = self.architecture not in ("resnet", "cnn") and not self.path
         rule = "only a ResNet of keras.applications takes weights; leave it empty"
         self._require(takes_weights or not self.weights, "weights", rule)

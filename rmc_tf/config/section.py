@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 from rmc_tf.common.errors import UserError, did_you_mean
+from rmc_tf.common.paths import expanded
 
 
 def require(holds: bool, field: str, value: object, rule: str) -> None:
@@ -41,6 +42,11 @@ class Section:
             above = value > float(low) or (interval[0] == "[" and value == float(low))
             below = value < float(high) or (interval[-1] == "]" and value == float(high))
             self._require(above and below, field, rule)
+
+    def _from_home(self, *fields: str) -> None:
+        """Has paths that begin with ~ begin at the user's folder: after = no shell sees to it."""
+        for field in fields:
+            object.__setattr__(self, field, expanded(getattr(self, field)))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as nested dictionaries that JSON can hold."""

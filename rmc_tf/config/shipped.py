@@ -18,6 +18,7 @@ from typing import Any, cast
 import ml_collections
 
 from rmc_tf.common.errors import UserError, did_you_mean, first_line
+from rmc_tf.common.paths import expanded
 from rmc_tf.config.experiment import ExperimentConfig, to_flags
 
 _PACKAGE = "rmc_tf.configs"
@@ -90,7 +91,7 @@ def find(config: str) -> pathlib.Path:
     Raises:
       UserError: there is neither.
     """
-    path = pathlib.Path(config)
+    path = pathlib.Path(expanded(config))
     if path.is_file():
         return path
     if path.stem in names() and path.parent.name in ("", "configs"):

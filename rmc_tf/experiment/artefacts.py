@@ -54,7 +54,9 @@ class Artefacts:
         config = workspace.config
         self._config, self._workdir, self._say = config, workspace.folder, workspace.say
         self._traces_of = workspace.traces
-        self._engine = distributed.engine(config.hardware, config.deterministic)
+        self._engine = distributed.engine(
+            config.hardware, config.deterministic, config.model.imports
+        )
         self._shared = shared or SharedArtefacts()
         self._streams: dict[tuple[str, str], streams.Stream] = {}
         # Only the last is kept: a table has dozens of D', each with the features of all its rows.

@@ -5,23 +5,24 @@ features are the activations of one named layer, averaged over space where they
 have any (the paper's "deep convolution layer", section 3).
 """
 
+import contextlib
 import hashlib
+import inspect
 import pathlib
-import tempfile
-from collections.abc import Iterator
 from typing import NoReturn, SupportsIndex
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.common.errors import UserError, did_you_mean, first_line
+from rmc_tf.common.errors import UserError, did_you_mean
 from rmc_tf.common.forks import check_process
 from rmc_tf.common.storage import fingerprint
-from rmc_tf.config.network import Channels, Pixels, check_model_file
+from rmc_tf.config.network import FEATURES, Channels, Pixels
 from rmc_tf.data.images import check_images, to_float
 from rmc_tf.data.rows import LabelledRows
-from rmc_tf.networks import inputs
+from rmc_tf.networks import graph, head, inputs, loading
+from rmc_tf.networks.form import Tell, flat, standard, warn
 
 
 class Classifier:
@@ -39,44 +40,43 @@ class Classifier:
     def __init__(
         self,
         model: keras.Model,
-        feature_layer: str = "features",
+        feature_layer: str = FEATURES,
         source: str = "the model",
         *,
+        image_shape: tuple[int, int, int] | None = None,
         jit_compile: bool = False,
+        tell: Tell = warn,
     ) -> None:
         """Wraps a functional or Sequential network, which messages call by its `source`.
 
-        It has one input [B, H, W, C] and one output [B, classes].
+        It has one input and one output [B, classes]. A last softmax is left out. `model` itself
+        stays as it is; its layers and weights are shared.
+
+        Args:
+          model: the network.
+          feature_layer: name of the layer that is searched; by default the one called so, or, where
+            there is none, the deepest below the logits.
+          source: what messages call it.
+          image_shape: [H, W, C] of the data set, for a network that leaves them open.
+          jit_compile: see above.
+          tell: is told, in a line, how the network is changed to fit; a warning by default.
 
         Raises:
-          UserError: an input or output of another shape, no such layer, or a forked process.
+          UserError: an input or output of another shape, outputs that can't be brought back to
+            logits, no such layer, or a forked process.
         """
         check_process()
-        self.model = model
+        self.model = standard(model, source, image_shape, tell)
         self.feature_layer = feature_layer
         self.source = source
         self.jit_compile = jit_compile
-        try:
-            inputs, outputs = model.inputs, model.outputs
-        except (AttributeError, ValueError):
-            inputs, outputs = None, None
-        if not inputs or not outputs:
-            raise UserError(f"{source}: not a functional or Sequential model; rebuild it as one")
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise UserError(
-                f"{source}: {len(inputs)} inputs and {len(outputs)} outputs, not 1 and 1"
-            )
-        if len(inputs[0].shape) != 4 or None in inputs[0].shape[1:]:
-            raise UserError(
-                f"{source}: takes {_shape(inputs[0])}, expected [B, H, W, C] with fixed H, W, C"
-            )
-        if len(outputs[0].shape) != 2 or outputs[0].shape[1] is None:
-            raise UserError(f"{source}: returns {_shape(outputs[0])}, expected logits [B, classes]")
-        self.image_shape: tuple[int, int, int] = tuple(inputs[0].shape[1:])
-        self.num_classes: int = outputs[0].shape[1]
-        features = _flat(self._layer_output(), source)
+        self._tell = tell
+        images, logits = self.model.inputs[0], self.model.outputs[0]
+        self.image_shape: tuple[int, int, int] = tuple(images.shape[1:])
+        self.num_classes: int = logits.shape[1]
+        features = flat(self._layer_output(), source)
         self.feature_size: int = features.shape[-1]
-        self._features_and_logits = keras.Model(inputs[0], [features, outputs[0]])
+        self._features_and_logits = keras.Model(images, [features, logits])
         self._forward = tf.function(
             self.features_and_logits,
             input_signature=[tf.TensorSpec([None, *self.image_shape], tf.float32)],
@@ -84,56 +84,70 @@ class Classifier:
 
     def _layer_output(self) -> keras.KerasTensor:
         names = [layer.name for layer in self.model.layers]
-        if self.feature_layer not in names:
-            deep = ", ".join(names[-6:])
-            raise UserError(
-                f"--config.model.feature_layer={self.feature_layer}: {self.source} has no such "
-                f"layer; its last ones are {deep}"
+        if self.feature_layer == FEATURES and FEATURES not in names:
+            self.feature_layer = graph.deepest(self.model)
+            self._tell(
+                f"{self.source}: features of its layer {self.feature_layer}, the deepest below the "
+                "logits; another by --config.model.feature_layer or Classifier(…, feature_layer=…)"
             )
-        layer = self.model.get_layer(self.feature_layer)
-        if isinstance(layer, keras.Model):
-            # A backbone: its `output` is of its own graph; what it gives in this one is kept by
-            # the node that called it.
-            output: keras.KerasTensor = layer._inbound_nodes[-1].output_tensors[0]
-            return output
-        return layer.output
+        if self.feature_layer not in names:
+            within = graph.holder(self.model, self.feature_layer)
+            raise UserError(
+                f"{self.source}: has no layer {self.feature_layer!r} to be the feature_layer; "
+                + (f"that lies within {within}, which has one output; " if within else "")
+                + f"its last ones are {', '.join(names[-6:])}; name one by "
+                "--config.model.feature_layer"
+            )
+        return graph.output_of(self.model, self.model.get_layer(self.feature_layer))
 
     @classmethod
     def load(
         cls,
         path: str | pathlib.Path,
-        feature_layer: str = "features",
+        feature_layer: str = FEATURES,
         *,
+        source: str = "",
         pixels: Pixels = "0..1",
         channels: Channels = "same",
+        image_shape: tuple[int, int, int] | None = None,
         jit_compile: bool = False,
+        unsafe_deserialization: bool = False,
+        tell: Tell = warn,
     ) -> "Classifier":
-        """Returns the classifier of a `.keras` file.
+        """Returns the classifier of a `.keras` or `.h5` file, which messages call by its path.
+
+        With `unsafe_deserialization` code in the file may run, as that of Lambda layers does. The
+        other arguments are as for `Classifier`.
 
         It takes images in [0, 1] in any case: `pixels` and `channels` say what the file's network
         was trained on, as in `ModelConfig`.
 
         Raises:
-          UserError: no such file, not a Keras model, or one of other channels.
+          UserError: no such file, not a Keras model, one of other channels, or what `Classifier`
+            raises.
         """
-        source = f"model {path}"
-        check_model_file(path)
-        try:
-            model = keras.models.load_model(path, compile=False)
-        except Exception as error:  # Keras raises whatever the file's contents provoke
-            raise UserError(
-                f"--config.model.path={path}: not a Keras model that loads "
-                f"({first_line(error)}); save it by model.save('NAME.keras')"
-            ) from error
-        found = cls(model, feature_layer, source, jit_compile=jit_compile)
+        source = source or f"model {path}"
+        model = loading.load(path, source, unsafe=unsafe_deserialization)
+        found = cls(
+            model,
+            feature_layer,
+            source,
+            image_shape=image_shape,
+            jit_compile=jit_compile,
+            tell=tell,
+        )
         converting = inputs.converting(found.model, pixels, channels, source)
         if converting is found.model:
             return found
-        return cls(converting, feature_layer, source, jit_compile=jit_compile)
+        return cls(converting, feature_layer, source, jit_compile=jit_compile, tell=tell)
 
     def save(self, path: pathlib.Path) -> None:
-        """Writes the network to a `.keras` file."""
-        self.model.save(path)
+        """Writes the network to a `.keras` file.
+
+        Raises:
+          UserError: a layer of the user's own can't be saved.
+        """
+        loading.save(self.model, path, self.source)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         """Refuses to be pickled or copied, which what is compiled can't be, by a `UserError`."""
@@ -145,23 +159,16 @@ class Classifier:
     def clone(self) -> "Classifier":
         """Returns a classifier of the same architecture with a copy of all its state.
 
-        By way of a file: what else a layer keeps besides its weights (the constants of an
-        adapted Normalization, say) is lost by `keras.models.clone_model`.
-
         Raises:
-          UserError: a layer of the user's own can't be loaded.
+          UserError: a layer of the user's own can't be saved or loaded.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / "copy.keras"
-            self.save(path)
-            try:
-                model = keras.models.load_model(path, compile=False)
-            except Exception as error:  # whatever the user's own classes raise
-                raise UserError(
-                    f"{self.source}: a copy of it doesn't load ({first_line(error)}); register "
-                    "its own classes by keras.saving.register_keras_serializable()"
-                ) from error
-        return Classifier(model, self.feature_layer, self.source, jit_compile=self.jit_compile)
+        return Classifier(
+            loading.copy(self.model, self.source),
+            self.feature_layer,
+            self.source,
+            jit_compile=self.jit_compile,
+            tell=self._tell,
+        )
 
     def split(self, layer: str) -> tuple[keras.Model | None, keras.Model]:
         """Returns the network up to a layer and from there on; they share its weights.
@@ -176,9 +183,10 @@ class Classifier:
         setting = f"--config.rmc.frozen_until={layer}"
         names = [each.name for each in self.model.layers]
         if layer not in names:
-            remedy = did_you_mean(layer, names)
+            within = graph.holder(self.model, layer)
+            remedy = f"it lies within {within}: name that" if within else did_you_mean(layer, names)
             raise UserError(f"{setting}: {self.source} has no such layer; {remedy}")
-        cut = self.model.get_layer(layer).output
+        cut = graph.output_of(self.model, self.model.get_layer(layer))
         if cut is self.model.outputs[0]:
             raise UserError(f"{setting}: nothing above it adapts; name a lower layer")
         try:
@@ -189,8 +197,16 @@ class Classifier:
             ) from None
 
     def fingerprint(self) -> str:
-        """Returns what changes with the architecture, any weight, or how it is compiled."""
-        return fingerprint(self.model.to_json(), self.weights_checksum(), self.jit_compile)
+        """Returns what changes with the architecture, any weight, or how it is compiled.
+
+        And with the code of layers and functions that aren't Keras' own.
+        """
+        code = {}
+        for name, part in graph.users_own(self.model).items():
+            with contextlib.suppress(OSError, TypeError):  # typed in, say
+                code[name] = inspect.getsource(part)
+        parts = [self.model.to_json(), self.weights_checksum(), self.jit_compile]
+        return fingerprint(*parts, *([code] if code else []))
 
     def weights_checksum(self) -> str:
         """Returns the SHA-256 of the weights, which has nothing of the layers' names."""
@@ -244,41 +260,35 @@ class Classifier:
             )
         images = to_float(next(rows.batches(64)).images)
         check_images(images, self.image_shape, "rows of the data set")
-        _, outputs = self.forward(images)
-        if not np.isfinite(outputs).all():
-            raise UserError(f"{self.source}: its outputs are not finite; it didn't train well")
-        if (outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, atol=1e-3):
+        try:
+            _, outputs = self.forward(images)
+            head.check_logits(outputs, self.source)
+            self._check_gradients(images[:: max(1, len(images) // 8)])
+        except (tf.errors.ResourceExhaustedError, UserError):
+            raise
+        except Exception as error:  # whatever the network's own layers raise
             raise UserError(
-                f"{self.source}: its outputs are probabilities, expected logits; "
-                "save it without the last softmax (activation=None)"
+                f"{self.source}: it can't be computed, or no gradient of it "
+                f"({loading.reason(error)}); put a layer of Keras in the place of the one to blame"
+            ) from error
+
+    def _check_gradients(self, images: np.ndarray) -> None:
+        """Refuses a network that lets no gradient through at all; `signs` tells of some images."""
+        x = tf.constant(images)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            best = tf.math.top_k(self.logits(x), 2).values
+            margin = best[:, 0] - best[:, 1]
+        gradient = tape.gradient(margin, x)
+        if gradient is None or not np.any(gradient.numpy()):
+            raise UserError(
+                f"{self.source}: no gradient of its outputs reaches the image, so no attack can "
+                "be made; something in it rounds or casts the pixels to whole numbers, or stops "
+                "the gradient: rebuild it without"
             )
-
-
-def leaves(layer: keras.Layer) -> Iterator[keras.Layer]:
-    """Yields the layers of a network and of those within it; of any other layer, the layer."""
-    if not isinstance(layer, keras.Model):
-        yield layer
-        return
-    for inner in layer.layers:
-        yield from leaves(inner)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Returns probabilities over the last axis."""
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
-
-
-def _shape(tensor: keras.KerasTensor) -> str:
-    return "[" + ", ".join("B" if size is None else str(size) for size in tensor.shape) + "]"
-
-
-def _flat(output: keras.KerasTensor, source: str) -> keras.KerasTensor:
-    rank = len(output.shape)
-    if rank == 2:
-        return output
-    if rank == 3:
-        return keras.layers.GlobalAveragePooling1D()(output)
-    if rank == 4:
-        return keras.layers.GlobalAveragePooling2D()(output)
-    raise UserError(f"{source}: features of shape {_shape(output)}; choose a layer of rank 2 to 4")

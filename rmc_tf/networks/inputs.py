@@ -3,8 +3,6 @@
 The conversion is a layer of the network, so attacks and defences never see it.
 """
 
-import pathlib
-import tempfile
 from typing import Any
 
 import keras
@@ -12,6 +10,7 @@ import tensorflow as tf
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.config.network import Channels, Pixels
+from rmc_tf.networks import loading
 
 _MODES = {"-1..1": "tf", "caffe": "caffe", "torch": "torch"}
 """As `keras.applications.imagenet_utils.preprocess_input` calls them."""
@@ -83,10 +82,7 @@ def converting(
     first = Incoming(pixels, channels, dtype="float32", name=_free("incoming", taken))
     whole = keras.Model(images, layers.call(first(images)), name=model.name)
     # The layers have outputs in two graphs now; by way of a file they have one.
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "converting.keras"
-        whole.save(path)
-        return keras.models.load_model(path, compile=False)
+    return loading.copy(whole, source)
 
 
 def unconverted(model: keras.Model) -> tuple[keras.Model, Pixels, Channels]:

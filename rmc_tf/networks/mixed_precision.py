@@ -6,7 +6,8 @@ in float32, and no loss has to be scaled.
 
 import keras
 
-from rmc_tf.networks.classifier import Classifier, leaves
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.graph import leaves
 
 POLICY = "mixed_bfloat16"
 """Keras' name: bfloat16 products, float32 weights."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from rmc_tf.networks.classifier import Classifier, leaves
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.graph import leaves
 from rmc_tf.networks.slopes import slopes
 
 ROWS = 64

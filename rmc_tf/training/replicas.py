@@ -6,7 +6,8 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from rmc_tf.networks.classifier import Classifier, leaves
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.graph import leaves
 
 
 def strategy(devices: Literal["one", "all"], *, looping: bool = False) -> tf.distribute.Strategy:

@@ -54,9 +54,13 @@ class Networks:
         classifier = Classifier.load(
             model.path,
             model.feature_layer,
+            source=f"--config.model.path={model.path}",
             pixels=model.pixels,
             channels=model.channels,
+            image_shape=self.dataset.image_shape,
             jit_compile=self.config.hardware.jit_compile,
+            unsafe_deserialization=model.unsafe_deserialization,
+            tell=self.say,
         )
         if self.config.hardware.mixed_precision:
             classifier = mixed(classifier)
@@ -76,7 +80,8 @@ class Networks:
         config = self.config
         model, how = config.network(name)
         architecture = model.to_dict() | {"feature_layer": None, "path": None}
-        for field in ("pixels", "channels", "check"):  # of a user's own
+        users_own = ("pixels", "channels", "check", "imports", "unsafe_deserialization")
+        for field in users_own:
             del architecture[field]
         if pathlib.Path(model.weights).is_file():
             architecture["weights"] = storage.checksum(pathlib.Path(model.weights))

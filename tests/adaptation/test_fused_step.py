@@ -140,3 +140,16 @@ def test_the_part_above_a_frozen_layer_is_folded_as_well() -> None:
     activations = np.random.default_rng(0).normal(size=(7, 4, 4, 3)).astype(np.float32)
     expected = np.array(head(activations, training=False))
     np.testing.assert_allclose(np.array(folded(activations, training=False)), expected, rtol=1e-4)
+
+
+def test_a_sequential_network_is_folded_as_any_other() -> None:
+    layers = keras.layers
+    pair = [layers.Conv2D(3, 3, name="pair"), layers.BatchNormalization()]
+    model = keras.Sequential([keras.Input((6, 6, 2)), *pair, layers.Flatten(), layers.Dense(5)])
+    random = np.random.default_rng(0)
+    model.set_weights([random.uniform(0.2, 1.0, w.shape) for w in model.get_weights()])
+    images = random.normal(size=(7, 6, 6, 2)).astype(np.float32)
+    folded = fold(model, model)
+    assert [n.name for n in folded.layers if isinstance(n, FoldedConvolution)] == ["pair"]
+    expected = np.array(model(images, training=False))
+    np.testing.assert_allclose(np.array(folded(images, training=False)), expected, rtol=1e-4)
