@@ -22,7 +22,7 @@ import numpy as np
 from rmc_tf.common.errors import ArtefactError
 
 _MARKER = "done.json"
-_FORMAT = 2
+_FORMAT = 3
 """Goes up when the same settings lead to other files, or to other numbers in them: what is stored
 in an older format isn't found any more, and is made anew."""
 

@@ -180,15 +180,6 @@ def test_a_network_that_lets_no_gradient_through_is_refused(
         classifier.check_for(rows)
 
 
-def test_a_gradient_that_vanishes_on_some_images_is_told_once(images: Array) -> None:
-    told: list[str] = []
-    dark = np.where(np.arange(20)[:, None, None, None] % 4, images, 0)
-    classifier = Classifier(model_of(before=L.ReLU(threshold=0.1)), source="m", tell=told.append)
-    for _ in range(2):
-        classifier.check_for(ArraySplit(dark, np.arange(20) % 10, 10))
-    assert len(told) == 1 and told[0].startswith("m: the gradient vanishes on 2 of 8 images")
-
-
 class Moody(keras.Layer):
     def call(self, images: object) -> object:
         raise RuntimeError("not today\nor tomorrow")

@@ -296,7 +296,7 @@ def test_the_picture_of_a_prediction_tells_adversarial_rows_from_benign_ones() -
         return drawn, int((np.abs(drawn - orange).max(axis=-1) < 0.02).sum())
 
     none, one, all_of_them = framed([False] * 9), framed([True] + [False] * 8), framed([True] * 9)
-    assert (none[0].ndim, none[0].shape[-1], none[0].dtype) == (3, 3, np.float32)
+    assert none[0].shape[2:] == (3,) and none[0].dtype == np.float32
     assert none[0].min() >= 0 and none[0].max() <= 1
     assert none[1] == 0 < one[1] < all_of_them[1]
 
