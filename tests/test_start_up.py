@@ -5,6 +5,8 @@ Times depend on the machine, so what is tested is why it is quick: nothing big i
 
 import ast
 import importlib
+import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -85,6 +87,64 @@ except SystemExit:
     loaded, output = _loaded_by(code)
     assert loaded == set()
     assert said in output
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from rmc_tf import main; print(main.main(['main.py']))",
+        "import rmc_tf\ntry: rmc_tf.Classifier\nexcept rmc_tf.UserError as error: print(error)",
+    ],
+    ids=["command line", "library"],
+)
+def test_another_backend_of_keras_is_refused_before_it_is_loaded(
+    code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    loaded, output = _loaded_by(code)
+    assert loaded == set()
+    told = "KERAS_BACKEND=torch: rmc_tf computes with TensorFlow; set KERAS_BACKEND=tensorflow"
+    assert told in output and "Traceback" not in output
+
+
+def test_a_path_that_the_locale_cannot_read_is_refused_in_a_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rmc_tf.main", "--workdir=/tmp/späti"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
+        capture_output=True,
+        encoding="ascii",
+        check=False,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "not ASCII, and the locale is; set LC_ALL=C.UTF-8 or PYTHONUTF8=1" in done.stderr
+
+
+def test_the_library_leaves_keras_as_it_is_and_needs_no_backend_in_keras_json(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"floatx": "float16", "image_data_format": "channels_first", "backend": "torch"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    code = """
+import rmc_tf
+rmc_tf.Classifier
+import keras
+print(keras.config.backend(), keras.config.floatx(), keras.config.image_data_format())
+from rmc_tf.common import keras_settings
+keras_settings.settle(print)
+print(keras.config.dtype_policy().name, keras.config.image_data_format())
+"""
+    _, output = _loaded_by(code)
+    lines = [line for line in output.splitlines() if " E " not in line and " W " not in line]
+    assert lines == [
+        "tensorflow float16 channels_first",
+        "Keras: floatx is float16 by keras.json or a config; this run sets float32",
+        "Keras: image_data_format is channels_first by keras.json or a config; this run sets "
+        "channels_last",
+        "float32 channels_last",
+    ], "and of TensorFlow no greetings"
 
 
 def test_every_public_name_is_listed_and_is_what_type_checkers_are_told() -> None:

@@ -241,10 +241,11 @@ def _shape(tensor: keras.KerasTensor) -> str:
 
 def _flat(output: keras.KerasTensor, source: str) -> keras.KerasTensor:
     rank = len(output.shape)
+    own: dict[str, str] = {"data_format": "channels_last", "dtype": "float32"}  # not Keras' globals
     if rank == 2:
         return output
     if rank == 3:
-        return keras.layers.GlobalAveragePooling1D()(output)
+        return keras.layers.GlobalAveragePooling1D(**own)(output)
     if rank == 4:
-        return keras.layers.GlobalAveragePooling2D()(output)
+        return keras.layers.GlobalAveragePooling2D(**own)(output)
     raise UserError(f"{source}: features of shape {_shape(output)}; choose a layer of rank 2 to 4")
