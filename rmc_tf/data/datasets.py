@@ -6,10 +6,13 @@ branch of `load`.
 """
 
 import dataclasses
+import pathlib
+import warnings
+from collections.abc import Callable
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import DatasetConfig
-from rmc_tf.data import image_folder, tfds_rows
+from rmc_tf.data import image_folder, tfds_rows, twins
 from rmc_tf.data.image_folder import FolderSplit
 from rmc_tf.data.tfds_rows import TfdsSplit
 
@@ -23,6 +26,8 @@ class Dataset:
     class_names: tuple[str, ...]
     train: TfdsSplit | FolderSplit
     test: TfdsSplit | FolderSplit
+    notes: tuple[str, ...] = ()
+    """Lines on what of it may make a number wrong."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -35,18 +40,31 @@ class Dataset:
         return self.train.num_classes
 
 
-def load(config: DatasetConfig) -> Dataset:
-    """Opens a data set; prepares or downloads it if it isn't on disk.
+def load(config: DatasetConfig, say: Callable[[str], object] = warnings.warn) -> Dataset:
+    """Opens a data set; prepares or downloads it if it isn't on disk. Says its notes.
 
     Raises:
-      UserError: TFDS doesn't know it, can't fetch it, or it isn't a data set of
-        labelled images of one size.
+      UserError: TFDS doesn't know it, can't fetch it, it isn't a data set of labelled images of
+        one size, or the test split has rows of the train split.
     """
+    test = f"--config.dataset.test_split={config.test_split}"
     if config.train_split == config.test_split:
         raise UserError(
-            f"--config.dataset.test_split={config.test_split}: the same as the train split; "
+            f"{test}: the same as the train split; "
             "a network is not tested on what it was trained on"
         )
     if config.folder:
-        return Dataset(*image_folder.open_splits(config))
-    return Dataset(*tfds_rows.open_splits(config))
+        folder = pathlib.Path(config.folder).expanduser()
+        one, other = ((folder / n).resolve() for n in (config.train_split, config.test_split))
+        if one == other or one in other.parents or other in one.parents:
+            raise UserError(f"{test}: it lies in the folder of the train split; put it beside that")
+        opened = image_folder.open_splits(config)
+        found = twins.of_files(opened[2].files(), opened[3].files())
+        data = Dataset(*opened, notes=twins.notes(found, opened[3].num_rows))
+    else:
+        rows = tfds_rows.open_splits(config)
+        found = twins.of_digests(rows[2].image_digests, rows[3].image_digests)
+        data = Dataset(*rows, notes=twins.notes(found, rows[3].num_rows))
+    for note in data.notes:
+        say(note)
+    return data

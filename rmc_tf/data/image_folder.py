@@ -55,6 +55,10 @@ class FolderSplit(LabelledRows):
         stored = files_fingerprint([pathlib.Path(file) for file in self._files])
         self.fingerprint = fingerprint(names, stored, list(class_names), side, shorter)
 
+    def files(self) -> list[pathlib.Path]:
+        """Returns the file of each row."""
+        return [pathlib.Path(file) for file in self._files]
+
     def rows(self, numbers: np.ndarray) -> Batch:
         """See `LabelledRows`; each is read from its file."""
         images = np.empty((len(numbers), *self.image_shape), np.uint8)

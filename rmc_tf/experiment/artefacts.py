@@ -63,10 +63,11 @@ class Artefacts:
         """The data set of the config."""
         key, known = storage.fingerprint(self._config.dataset.to_dict()), self._shared.data
         if key not in known:
-            known[key] = datasets.load(self._config.dataset)
+            known[key] = datasets.load(self._config.dataset, self._say)
             rows = f"{known[key].train.num_rows:,} rows of D, {known[key].test.num_rows:,} of"
             of = f"{rows} the test set, {known[key].num_classes} classes"
             self._say(f"data set {known[key].name}: {of}")
+            self._tell_of_other_rows(known[key])
         data = known[key]
         k = self._config.rmc.k  # a row's own K is capped instead: see `fitted`
         for each in ({}, *(row.overrides for row in self._config.table.rows)):
@@ -75,6 +76,25 @@ class Artefacts:
             rule += "--config.augmented_set.adversarial_per_row"
             require(k <= n_prime, "rmc.k", k, rule)
         return data
+
+    def _tell_of_other_rows(self, data: datasets.Dataset) -> None:
+        """Says so where the same data set had other rows before, so that nothing is found again."""
+        of = self._config.dataset
+        anywhere = dataclasses.replace(of, data_dir="", folder="", download=True)
+        name = storage.fingerprint(anywhere.to_dict())
+        path = self._workdir / "data" / f"{name}.json"
+        now = {
+            "rows": [data.train.fingerprint, data.test.fingerprint],
+            "where": of.folder or of.data_dir or "TFDS' own folder",
+        }
+        before = storage.read_json(path) if path.exists() else now
+        if before["rows"] != now["rows"]:
+            self._say(
+                f"data set {data.name}: its rows differ from those that this work directory was "
+                f"made of, from {before['where']}; what depends on them is made anew"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage.write_json(path, now)
 
     def classifier(self, name: str = "target") -> Classifier:
         """f(·; θ*) of that name, trained or the user's own."""

@@ -49,6 +49,7 @@ def _facts(pipeline: Pipeline, results: Mapping[Cell, Mapping[str, Any]]) -> lis
     made_by = sorted({result["revision"] for result in results.values()})
     return [
         f"data set {pipeline.artefacts.dataset.name}; {model.name}, {weights}",
+        *pipeline.artefacts.dataset.notes,
         *indices,
         f"answers computed at revision {', '.join(made_by)}",
     ]

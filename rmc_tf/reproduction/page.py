@@ -78,6 +78,7 @@ def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:
         f"**How long:** {how_long(results['runs'])}",
         f"**Claims:** {len(judged)} empirical ones of sections 4 to 6. {counts}.",
     ]
+    items += [f"**Mind:** {note}." for note in results.get("notes", ())]
     items += [f"**Not run:** {_short(s['name'])}: {s['reason']}." for s in results["skipped"]]
     if others := not_asked_for(results):
         items.append(f"**Not asked for:** {', '.join(map(_short, others))}.")

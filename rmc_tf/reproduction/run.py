@@ -146,6 +146,7 @@ class Reproduction:
         results = {
             "dataset": pathlib.Path(dataset.folder).name if dataset.folder else dataset.name,
             "from_folder": bool(dataset.folder),
+            "notes": sorted({note for data in self._shared.data.values() for note in data.notes}),
             "seed": self._base.seed,
             "runs": runs,
             "skipped": [each._asdict() for each in [*self._skipped, *self.failed]],
