@@ -215,6 +215,32 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
     assert not list(tmp_path.rglob("*.partial"))
 
 
+def test_neither_a_locale_nor_a_reader_that_goes_keeps_a_run_from_its_report(
+    workdir: pathlib.Path, data_dir: pathlib.Path
+) -> None:
+    expected = (workdir / "report" / "table.md").read_bytes()
+    shutil.rmtree(workdir / "report")
+    where = [f"--data_dir={data_dir}", f"--workdir={workdir}", "--mode=report"]
+    locale = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` does, and a logger that dies
+    done = subprocess.run(
+        [sys.executable, "-m", "rmc_tf.main", *TINY, *where],
+        cwd=ROOT,
+        env=os.environ | locale,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode == 0
+    gone = "rmc_tf: standard output: Broken pipe; the work goes on without it\n"
+    assert done.stderr.count(gone) == 1 and "Error" not in done.stderr
+    assert (workdir / "report" / "table.md").read_bytes() == expected
+    assert (workdir / "report" / "report.md").exists()
+
+
 @pytest.mark.parametrize(
     ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )

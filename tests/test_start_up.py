@@ -44,16 +44,47 @@ def test_the_settings_are_used_without_loading_anything_big() -> None:
     assert _loaded_by("import rmc_tf; rmc_tf.RMCConfig(k=3)")[0] == set()
 
 
-def test_a_class_that_computes_loads_tensorflow_and_no_engine_that_is_not_asked_for() -> None:
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], str]:
+    """What a process of a user's has loaded and said, whose keras.json asks for what we don't."""
+    home = tmp_path_factory.mktemp("keras")
+    settings = {"floatx": "float16", "image_data_format": "channels_first", "backend": "torch"}
+    (home / "keras.json").write_text(json.dumps(settings))
     code = """
 import rmc_tf
 rmc_tf.Classifier
 from rmc_tf.experiment import artefacts
 rmc_tf.build_engine(rmc_tf.HardwareConfig())
+import keras
+print(keras.config.backend(), keras.config.floatx(), keras.config.image_data_format())
+from rmc_tf.common import keras_settings
+keras_settings.settle(print)
+print(keras.config.dtype_policy().name, keras.config.image_data_format())
 """
-    loaded = _loaded_by(code)[0]
-    assert "tensorflow" in loaded
-    assert "ray" not in loaded
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(home))
+        patch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+        return _loaded_by(code)
+
+
+def test_a_class_that_computes_loads_tensorflow_and_no_engine_that_is_not_asked_for(
+    library: tuple[set[str], str],
+) -> None:
+    assert "tensorflow" in library[0]
+    assert "ray" not in library[0]
+
+
+def test_the_library_leaves_keras_as_it_is_and_a_run_does_not(
+    library: tuple[set[str], str],
+) -> None:
+    said = [line for line in library[1].splitlines() if " E " not in line and " W " not in line]
+    assert said == [
+        "tensorflow float16 channels_first",
+        "Keras: floatx is float16 by keras.json or a config; this run sets float32",
+        "Keras: image_data_format is channels_first by keras.json or a config; this run sets "
+        "channels_last",
+        "float32 channels_last",
+    ], "and TensorFlow greets nobody"
 
 
 @pytest.mark.parametrize(
@@ -118,33 +149,6 @@ def test_a_path_that_the_locale_cannot_read_is_refused_in_a_line() -> None:
     )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "not ASCII, and the locale is; set LC_ALL=C.UTF-8 or PYTHONUTF8=1" in done.stderr
-
-
-def test_the_library_leaves_keras_as_it_is_and_needs_no_backend_in_keras_json(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = {"floatx": "float16", "image_data_format": "channels_first", "backend": "torch"}
-    (tmp_path / "keras.json").write_text(json.dumps(settings))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
-    code = """
-import rmc_tf
-rmc_tf.Classifier
-import keras
-print(keras.config.backend(), keras.config.floatx(), keras.config.image_data_format())
-from rmc_tf.common import keras_settings
-keras_settings.settle(print)
-print(keras.config.dtype_policy().name, keras.config.image_data_format())
-"""
-    _, output = _loaded_by(code)
-    lines = [line for line in output.splitlines() if " E " not in line and " W " not in line]
-    assert lines == [
-        "tensorflow float16 channels_first",
-        "Keras: floatx is float16 by keras.json or a config; this run sets float32",
-        "Keras: image_data_format is channels_first by keras.json or a config; this run sets "
-        "channels_last",
-        "float32 channels_last",
-    ], "and of TensorFlow no greetings"
 
 
 def test_every_public_name_is_listed_and_is_what_type_checkers_are_told() -> None:
