@@ -8,66 +8,60 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any, TextIO, cast
+from typing import TextIO
 
 
 @contextlib.contextmanager
 def outlasting() -> Iterator[None]:
     """While it lasts, no write to a standard stream fails.
 
-    A character that standard output's encoding lacks, such as the dash of an interval in a locale
-    that isn't UTF-8, is written as "?".
+    A character that the stream's encoding lacks, such as the dash of an interval in a locale that
+    isn't UTF-8, is written as "?".
     """
-    with (
-        contextlib.redirect_stderr(_outlasting(sys.stderr, "standard error")),
-        contextlib.redirect_stdout(_outlasting(sys.stdout, "standard output")),
-    ):
-        try:
-            yield
-        finally:
-            for stream in (sys.stdout, sys.stderr):
-                if stream is not None:
-                    stream.flush()  # else Python would, at its end, and fail where this doesn't
+    with _outlasting(sys.stderr, told=False), _outlasting(sys.stdout, told=True):
+        yield
 
 
-def _outlasting(stream: TextIO | None, name: str) -> TextIO | None:
-    """Returns the stream in that form; a process may have been started without it."""
-    return None if stream is None else cast(TextIO, _Outlasting(stream, name))
+@contextlib.contextmanager
+def _outlasting(stream: TextIO | None, *, told: bool) -> Iterator[None]:
+    """The same of one stream; on standard error it may be `told` that it is lost.
 
-
-class _Outlasting:
-    """A text stream that loses what it can't write; for all else it is the stream itself."""
-
-    def __init__(self, stream: TextIO, name: str) -> None:
-        self._stream, self._name = stream, name
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Writes some text, or loses it; returns its length."""
-        with self._lost():
-            try:
-                self._stream.write(text)
-            except UnicodeEncodeError:
-                known = text.encode(self._stream.encoding, "replace")
-                self._stream.write(known.decode(self._stream.encoding))
-        return len(text)
-
-    def flush(self) -> None:
-        """Hands on what was written, or loses it."""
-        with self._lost():
-            self._stream.flush()
+    The stream stays the object that it is, since loggers close a standard error that isn't.
+    """
+    if stream is None:  # a process may be started without
+        yield
+        return
+    really_write, really_flush = stream.write, stream.flush
 
     @contextlib.contextmanager
-    def _lost(self) -> Iterator[None]:
-        """Sends all that is written from now on, by libraries too, nowhere once a write fails."""
+    def or_lost() -> Iterator[None]:
         try:
             yield
         except OSError as error:
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
+            os.dup2(nowhere, stream.fileno())  # from now on, and for what libraries write
             os.close(nowhere)
-            if self._name != "standard error":
-                line = f"rmc_tf: {self._name}: {error.strerror}; the work goes on without it"
+            if told:
+                line = f"rmc_tf: standard output: {error.strerror}; the work goes on without it"
                 print(line, file=sys.stderr)
+
+    def write(text: str) -> int:
+        with or_lost():
+            try:
+                really_write(text)
+            except UnicodeEncodeError:
+                known = text.encode(stream.encoding, "replace")
+                really_write(known.decode(stream.encoding))
+        return len(text)
+
+    def flush() -> None:
+        with or_lost():
+            really_flush()
+
+    vars(stream).update(write=write, flush=flush)
+    try:
+        yield
+    finally:
+        flush()  # else Python would, at its end, and fail where this doesn't
+        for name in ("write", "flush"):
+            vars(stream).pop(name, None)
