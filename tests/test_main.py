@@ -522,9 +522,10 @@ def test_a_setting_of_several_values_is_one_flag(
 @pytest.mark.parametrize(
     ("flag", "told"),
     [
-        ("--config.rmc=5", "a group of settings; override one of them, as --config.rmc."),
-        ("--config.rmc={'k': 5}", "a group of settings; override one of them, as --config.rmc."),
-        ("--config.rmc.early_stop=none", "override one of them, as --config.rmc.early_stop.keep=…"),
+        ("--config.rmc=5", "a group of settings; override one of them, as in --config.rmc.batch_n"),
+        ("--config.rmc={'k': 5}", "a group of settings; override one of them, as in --config.rmc."),
+        ("--config.rmc.early_stop=none", "them, as in --config.rmc.early_stop.keep=last"),
+        ("--config.attacks={}", "override one of them, as in --config.attacks.fgsm.attack=fgsm"),
         ("--config.rmc.k.z=5", "--config.rmc.k is a setting and has none below it"),
         ("--config.evaluation.streams[0]=pgd", "did you mean --config.evaluation.streams?"),
         ("--help=3", "must be true or false, such as false"),

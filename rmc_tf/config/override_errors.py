@@ -45,9 +45,11 @@ def check_names(arguments: Sequence[str], config: ml_collections.ConfigDict) -> 
                 raise UserError(f"{argument}: no such setting; {remedy}")
             group = group[name]
         if isinstance(group, ml_collections.ConfigDict):
-            one = min((n for n in group if not isinstance(group[n], type(group))), default="NAME")
-            here = f"--{'.'.join(path)}.{one}"
-            raise UserError(f"{argument}: a group of settings; override one of them, as {here}=…")
+            while isinstance(group, ml_collections.ConfigDict) and len(group):
+                path.append(min(group, key=lambda n: (isinstance(group[n], type(group)), n)))
+                group = group[path[-1]]
+            one = f"--{'.'.join(path)}={group}"
+            raise UserError(f"{argument}: a group of settings; override one of them, as in {one}")
 
 
 def check_readable(arguments: Sequence[str]) -> None:
