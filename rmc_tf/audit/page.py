@@ -41,7 +41,6 @@ def render(found: Found, provenance: Mapping[str, Any]) -> str:
         blocks.append(Paragraph(f"Left out, since they search another ball: {others}."))
     made_by = [
         f"{found['points']} points of the test set",
-        *found.get("notes", ()),
         *page.made_by(provenance),
         "every number: audit.json; every setting: provenance.json",
         "protocol: Croce et al., ICML 2022; attacks: rmc_tf/threats/",

@@ -69,7 +69,6 @@ class Audit:
             "threats": [chosen.described(name) for name in (*chosen.inside, *chosen.beyond)],
             "left_out": list(chosen.left_out),
             "subjects": subjects,
-            "notes": list(self._pipeline.artefacts.dataset.notes),
             "revision": revision(),
         }
 
