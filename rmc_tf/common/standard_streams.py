@@ -6,6 +6,7 @@ All results are files; so a run goes on, and what it would print from then on is
 
 import contextlib
 import os
+import pathlib
 import sys
 from collections.abc import Iterator
 from typing import TextIO
@@ -16,21 +17,23 @@ def outlasting() -> Iterator[None]:
     """While it lasts, no write to a standard stream fails.
 
     A character that the stream's encoding lacks, such as the dash of an interval in a locale that
-    isn't UTF-8, is written as "?".
+    isn't UTF-8, is written as "?". A process that was started without a stream gets one to nowhere.
     """
-    with _outlasting(sys.stderr, told=False), _outlasting(sys.stdout, told=True):
+    with contextlib.ExitStack() as stack:
+        nowhere = stack.enter_context(pathlib.Path(os.devnull).open("w", encoding="utf-8"))
+        stack.enter_context(contextlib.redirect_stderr(sys.stderr or nowhere))
+        stack.enter_context(contextlib.redirect_stdout(sys.stdout or nowhere))
+        stack.enter_context(_outlasting(sys.stderr, told=False))
+        stack.enter_context(_outlasting(sys.stdout, told=True))
         yield
 
 
 @contextlib.contextmanager
-def _outlasting(stream: TextIO | None, *, told: bool) -> Iterator[None]:
+def _outlasting(stream: TextIO, *, told: bool) -> Iterator[None]:
     """The same of one stream; on standard error it may be `told` that it is lost.
 
     The stream stays the object that it is, since loggers close a standard error that isn't.
     """
-    if stream is None:  # a process may be started without
-        yield
-        return
     really_write, really_flush = stream.write, stream.flush
 
     @contextlib.contextmanager

@@ -60,6 +60,14 @@ def test_without_a_logger_of_errors_and_progress_it_is_done_too(tmp_path: pathli
     assert len(run.stdout.splitlines()) == 3001
 
 
+def test_a_process_that_is_started_without_streams_works_too(tmp_path: pathlib.Path) -> None:
+    closed = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh"]
+    run = subprocess.run(
+        [*closed, sys.executable, "-c", WORK, str(tmp_path / "done")], cwd=ROOT, check=False
+    )
+    assert (run.returncode, (tmp_path / "done").read_text("utf-8")) == (7, "all done")
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "euc-jp:strict", "utf-8"])
 def test_what_an_encoding_lacks_is_a_question_mark_and_no_error(
     tmp_path: pathlib.Path, encoding: str
