@@ -35,7 +35,7 @@ def check_names(arguments: Sequence[str], config: ml_collections.ConfigDict) -> 
         path = _name(argument).split(".")
         if not argument.startswith("-") or path[0] != "config":
             continue
-        group: object = config
+        group: Any = config
         for place, name in enumerate(path[1:], start=1):
             before = f"--{'.'.join(path[:place])}"
             if not isinstance(group, ml_collections.ConfigDict):

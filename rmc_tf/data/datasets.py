@@ -6,7 +6,6 @@ branch of `load`.
 """
 
 import dataclasses
-import pathlib
 import warnings
 from collections.abc import Callable
 
@@ -40,31 +39,27 @@ class Dataset:
         return self.train.num_classes
 
 
-def load(config: DatasetConfig, say: Callable[[str], object] = warnings.warn) -> Dataset:
-    """Opens a data set; prepares or downloads it if it isn't on disk. Says its notes.
+def load(config: DatasetConfig, say: Callable[[str], object] | None = None) -> Dataset:
+    """Opens a data set; prepares or downloads it if it isn't on disk.
+
+    Its notes are told by `say`; without that they are warnings.
 
     Raises:
       UserError: TFDS doesn't know it, can't fetch it, it isn't a data set of labelled images of
         one size, or the test split has rows of the train split.
     """
-    test = f"--config.dataset.test_split={config.test_split}"
     if config.train_split == config.test_split:
         raise UserError(
-            f"{test}: the same as the train split; "
+            f"--config.dataset.test_split={config.test_split}: the same as the train split; "
             "a network is not tested on what it was trained on"
         )
-    if config.folder:
-        folder = pathlib.Path(config.folder).expanduser()
-        one, other = ((folder / n).resolve() for n in (config.train_split, config.test_split))
-        if one == other or one in other.parents or other in one.parents:
-            raise UserError(f"{test}: it lies in the folder of the train split; put it beside that")
-        opened = image_folder.open_splits(config)
-        found = twins.of_files(opened[2].files(), opened[3].files())
-        data = Dataset(*opened, notes=twins.notes(found, opened[3].num_rows))
-    else:
-        rows = tfds_rows.open_splits(config)
-        found = twins.of_digests(rows[2].image_digests, rows[3].image_digests)
-        data = Dataset(*rows, notes=twins.notes(found, rows[3].num_rows))
+    opened = image_folder.open_splits if config.folder else tfds_rows.open_splits
+    data = Dataset(*opened(config))
+    shared = data.train.images_in(data.test)  # type: ignore[arg-type] # of one kind
+    data = dataclasses.replace(data, notes=data.notes + twins.notes(shared, data.test.num_rows))
     for note in data.notes:
-        say(note)
+        if say:
+            say(note)
+        else:
+            warnings.warn(note, stacklevel=2)
     return data

@@ -13,6 +13,7 @@ from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.common.storage import files_fingerprint, fingerprint
 from rmc_tf.config import DatasetConfig
 from rmc_tf.data import images as pixels
+from rmc_tf.data import twins
 from rmc_tf.data.rows import Batch, LabelledRows
 
 _ENDINGS = (".jpeg", ".jpg", ".png")
@@ -55,9 +56,11 @@ class FolderSplit(LabelledRows):
         stored = files_fingerprint([pathlib.Path(file) for file in self._files])
         self.fingerprint = fingerprint(names, stored, list(class_names), side, shorter)
 
-    def files(self) -> list[pathlib.Path]:
-        """Returns the file of each row."""
-        return [pathlib.Path(file) for file in self._files]
+    def images_in(self, test: "FolderSplit") -> int | None:
+        """See `twins.of_files`."""
+        return twins.of_files(
+            *([pathlib.Path(file) for file in split._files] for split in (self, test))
+        )
 
     def rows(self, numbers: np.ndarray) -> Batch:
         """See `LabelledRows`; each is read from its file."""
@@ -84,6 +87,7 @@ def open_splits(config: DatasetConfig) -> tuple[str, tuple[str, ...], FolderSpli
       UserError: no such folder, no images in it, or no size to bring them to.
     """
     folder = pathlib.Path(config.folder).expanduser()
+    twins.check_apart(folder, config)
     for name in (config.train_split, config.test_split):
         if not (folder / name).is_dir():
             raise UserError(

@@ -12,7 +12,7 @@ from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.common.storage import fingerprint
 from rmc_tf.config import DatasetConfig
 from rmc_tf.data import images as pixels
-from rmc_tf.data import tfds_fetch, tfds_records
+from rmc_tf.data import tfds_fetch, tfds_records, twins
 from rmc_tf.data.rows import Batch, LabelledRows
 
 
@@ -35,6 +35,10 @@ class TfdsSplit(LabelledRows):
     _builder: Any = dataclasses.field(repr=False)
     _split: str = dataclasses.field(repr=False)
     _shorter: int = dataclasses.field(repr=False)
+
+    def images_in(self, test: "TfdsSplit") -> int | None:
+        """See `twins.of_digests`."""
+        return twins.of_digests(self.image_digests, test.image_digests)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """See `LabelledRows`; in one pass over the stored examples."""

@@ -5,7 +5,23 @@ from pathlib import Path
 
 import numpy as np
 
+from rmc_tf.common.errors import UserError
 from rmc_tf.common.storage import MOST_BYTES_TO_HASH, checksum
+from rmc_tf.config import DatasetConfig
+
+
+def check_apart(folder: Path, config: DatasetConfig) -> None:
+    """Refuses a test split that is the train split's folder by another name, or lies in it.
+
+    Raises:
+      UserError: it does.
+    """
+    train, test = ((folder / name).resolve() for name in (config.train_split, config.test_split))
+    if train == test or train in test.parents or test in train.parents:
+        raise UserError(
+            f"--config.dataset.test_split={config.test_split}: it shares its folder with the train "
+            "split; put one beside the other"
+        )
 
 
 def of_digests(train: np.ndarray | None, test: np.ndarray | None) -> int | None:

@@ -100,7 +100,7 @@ def test_files_of_the_test_set_that_are_in_d_are_counted_whatever_their_names(fo
 def test_the_train_folder_by_another_name_is_no_test_set(folder: Path, test: str) -> None:
     (folder / "link").symlink_to(folder / "train")
     config = DatasetConfig(name="any", folder=str(folder), test_split=test, image_size=8)
-    with pytest.raises(UserError, match=r"test_split=.*: it lies in the folder of the train split"):
+    with pytest.raises(UserError, match=r"test_split=.*: it shares its folder with the train"):
         load(config)
 
 
