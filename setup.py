@@ -6,13 +6,15 @@ import re
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "rmc_tf/__init__.py").read_text())[1]
+VERSION = re.search(
+    r'__version__ = "(.+?)"', (HERE / "rmc_tf/__init__.py").read_text(encoding="utf-8")
+)[1]
 
 setup(
     name="rmc_tf",
     version=VERSION,
     description="Runtime Masking and Cleansing (ICML 2020) for TensorFlow and Keras",
-    long_description=(HERE / "README.md").read_text(),
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
@@ -27,6 +29,7 @@ setup(
         "keras>=3.10,<4",
         "cleverhans>=4,<5",
         "tensorflow-datasets>=4.9.9,<5",
+        "requests>=2.31",  # TFDS downloads by it
         "importlib_resources>=6",  # TFDS needs it and doesn't say so
         "array_record>=0.8",
         "absl-py>=2.1",

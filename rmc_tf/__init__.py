@@ -5,6 +5,7 @@ the package loads no TensorFlow.
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -81,6 +82,11 @@ if not TYPE_CHECKING:  # else every misspelt name would pass as Any
         if name not in _HOMES:
             raise AttributeError(f"module 'rmc_tf' has no attribute {name!r}")
         module, _, there = _HOMES[name].rpartition(".")
+        if not module.startswith(("common.", "config")):  # TensorFlow is about to be loaded
+            from rmc_tf.common import keras_settings
+
+            keras_settings.need_tensorflow()
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # its greetings; not its warnings
         value = getattr(importlib.import_module(f"rmc_tf.{module}"), there)
         globals()[name] = value  # the next use comes here no more
         return value

@@ -34,6 +34,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from rmc_tf.common import keras_settings, standard_streams
 from rmc_tf.common.errors import DISK_ERRORS, UserError, did_you_mean, first_line
 from rmc_tf.common.paths import expanded
 from rmc_tf.config import ExperimentConfig, override_errors, profiled, shipped
@@ -46,7 +47,11 @@ _MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "reproduc
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line, and returns the exit status."""
-    arguments = list(sys.argv if argv is None else argv)
+    with standard_streams.outlasting():
+        return _status(list(sys.argv if argv is None else argv))
+
+
+def _status(arguments: Sequence[str]) -> int:
     try:
         with _sigterm_like_ctrl_c():
             run(arguments)
@@ -93,6 +98,7 @@ def run(arguments: Sequence[str]) -> None:
     Raises:
       UserError: anything that the user can mend.
     """
+    override_errors.check_readable(arguments)
     values, name = _parse(arguments)
     config = profiled(ExperimentConfig.from_dict(_overridden(values)))
     workdir = pathlib.Path(expanded(values.workdir or f"runs/{name}"))
@@ -103,6 +109,7 @@ def run(arguments: Sequence[str]) -> None:
         points = given.get("evaluation.points")
         paper = plan.experiments(config, points, _without_config(arguments)[1], only)
 
+    keras_settings.need_tensorflow()
     if config.model.path:
         check_model_file(config.model.path, f"--config.model.path={config.model.path}")
     try:
@@ -122,6 +129,7 @@ def run(arguments: Sequence[str]) -> None:
         from rmc_tf.reproduction.run import Reproduction
 
         console.quieten()
+        keras_settings.settle(console.say)
         with console.disk_errors():
             import_modules(config.model.imports)
             if values.mode == "audit":
@@ -152,7 +160,9 @@ def run(arguments: Sequence[str]) -> None:
                     made = table_report.write(experiment, command)
             console.say(f"{values.mode}: {made}")
             if values.mode in ("report", "all"):
-                console.say("\n" + (workdir / experiment.table.name / "table.md").read_text())
+                console.say(
+                    "\n" + (workdir / experiment.table.name / "table.md").read_text("utf-8")
+                )
 
 
 def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
@@ -177,6 +187,7 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
         rest, config = _without_config(arguments)
         text = "Runs a config of your own; --config.FIELD=VALUE overrides a setting of any."
         loaded, name = shipped.run(config)
+        override_errors.check_names(rest, loaded)
         config_flags.DEFINE_config_dict("config", loaded, text, flag_values=values, sys_argv=rest)
         unexpected = values(rest)[1:]
     except flags.UnrecognizedFlagError as error:
@@ -186,13 +197,12 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
         raise UserError(override_errors.illegal(str(error), loaded)) from None
     except flags.Error as error:
         raise UserError(f"{error}; see --help") from None
-    except (AttributeError, KeyError):  # of an override: the config itself has loaded
-        raise UserError(override_errors.misspelt(rest, loaded)) from None
     except (TypeError, SyntaxError) as error:
         raise UserError(f"--config.…: {first_line(error)}; see --help") from None
     if values.help:
         print(_help(values, name))
         raise SystemExit(0)
+    override_errors.check_once(arguments, values)
     if unexpected:
         raise UserError(f"unexpected argument {unexpected[0]!r}; flags begin with --, see --help")
     return values, name
@@ -243,6 +253,7 @@ def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
     flags.DEFINE_string("dataset", "digits", "", flag_values=first)
     flags.DEFINE_string("config", None, "", flag_values=first)
     first(list(arguments), known_only=True)
+    override_errors.check_once(arguments, first)
     if first.config is None:
         shipped.of_dataset(first.dataset)  # one that isn't known is refused
         return list(arguments), str(shipped.find(first.dataset))
@@ -269,7 +280,7 @@ def _overridden(values: flags.FlagValues) -> dict[str, object]:
 @contextlib.contextmanager
 def _only_run_in(workdir: pathlib.Path) -> Iterator[None]:
     """Keeps a second run out of the work directory; a killed run leaves no lock behind."""
-    with (workdir / ".lock").open("w") as lock:
+    with (workdir / ".lock").open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

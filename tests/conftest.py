@@ -204,6 +204,16 @@ def index(static: features.StaticFeatures) -> FeatureIndex:
 
 
 @pytest.fixture
+def foreign_keras() -> Iterator[None]:
+    """Gives Keras, for a test, other settings than its own: as by keras.json, or by a user."""
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
 def few_files() -> Iterator[Callable[[int], None]]:
     """Allows this process to have so many more files open than it has now, for a test."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)

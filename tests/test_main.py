@@ -20,6 +20,8 @@ import pytest
 import tensorflow as tf
 
 from rmc_tf import main
+from rmc_tf.data import datasets
+from rmc_tf.data.tfds_store import store
 
 ROOT = pathlib.Path(__file__).parents[1]
 # A run of seconds: what is tested is how the parts hang together, not how robust the network is.
@@ -45,7 +47,10 @@ def run(data_dir: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line in this process; returns status, output and errors."""
 
     def of(*flags: str) -> tuple[int, str, str]:
-        status = main.main(["main.py", f"--data_dir={data_dir}", *TINY, *flags])
+        own = {flag.partition("=")[0] for flag in flags}
+        default = (f"--data_dir={data_dir}", *TINY)
+        tiny = [flag for flag in default if flag.partition("=")[0] not in own]
+        status = main.main(["main.py", *tiny, *flags])
         out, err = capsys.readouterr()
         return status, out, err
 
@@ -117,6 +122,24 @@ def test_the_same_seed_gives_the_same_table_elsewhere_and_another_seed_another_n
             assert (record["confidence"], record["steps"]) == (other["confidence"], other["steps"])
     run(f"--workdir={tmp_path}", "--seed=1", "--mode=train")
     assert len(list(tmp_path.glob("train/*/model.keras"))) == 2
+
+
+def test_the_same_rows_elsewhere_are_used_again_and_other_rows_are_told(
+    workdir: pathlib.Path, digits: datasets.Dataset, run: Run, tmp_path: pathlib.Path
+) -> None:
+    train, test = digits.train.arrays(), digits.test.arrays()
+    names = {"class_names": digits.class_names}
+    for folder, labels in (("moved", train.labels), ("other", train.labels[::-1])):
+        splits = {"train": (train.images, labels), "test": (test.images, test.labels)}
+        store("digits", splits, data_dir=str(tmp_path / folder), **names)  # type: ignore[arg-type]
+    only = (f"--workdir={workdir}", "--mode=train", "--config.training.epochs=3")
+    _, out, _ = run(*only, f"--data_dir={tmp_path}/moved")
+    assert "network target: reused" in out and "differ" not in out
+    _, out, _ = run(*only, f"--data_dir={tmp_path}/other")
+    assert "its rows differ from those that this work directory was made of" in out
+    assert f"from {tmp_path}/moved; what depends on them is made anew" in out
+    assert "network target: reused" not in out
+    assert "differ" not in run(*only, f"--data_dir={tmp_path}/other")[1]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +219,32 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
     assert not list(tmp_path.rglob("*.partial"))
 
 
+def test_neither_a_locale_nor_a_reader_that_goes_keeps_a_run_from_its_report(
+    workdir: pathlib.Path, data_dir: pathlib.Path
+) -> None:
+    expected = (workdir / "report" / "table.md").read_bytes()
+    shutil.rmtree(workdir / "report")
+    where = [f"--data_dir={data_dir}", f"--workdir={workdir}", "--mode=report"]
+    locale = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    reader, writer = os.pipe()
+    os.close(reader)  # as `| head` does, and a logger that dies
+    done = subprocess.run(
+        [sys.executable, "-m", "rmc_tf.main", *TINY, *where],
+        cwd=ROOT,
+        env=os.environ | locale,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        check=False,
+    )
+    os.close(writer)
+    assert done.returncode == 0
+    gone = "rmc_tf: standard output: Broken pipe; the work goes on without it\n"
+    assert done.stderr.count(gone) == 1 and "Error" not in done.stderr
+    assert (workdir / "report" / "table.md").read_bytes() == expected
+    assert (workdir / "report" / "report.md").exists()
+
+
 @pytest.mark.parametrize(
     ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )
@@ -221,6 +270,18 @@ def test_a_stopped_run_says_how_it_goes_on_and_leaves_signals_as_they_were(
 def test_the_command_line_runs_in_a_thread_where_no_signal_can_be_caught() -> None:
     with futures.ThreadPoolExecutor(1) as pool:
         assert pool.submit(main.main, ["main.py", "--mode=nonsense"]).result() == 2
+
+
+@pytest.mark.usefixtures("foreign_keras")
+def test_a_run_sets_what_it_needs_of_keras_and_says_so(run: Run, tmp_path: pathlib.Path) -> None:
+    status, out, _ = run(f"--workdir={tmp_path}", "--mode=train", "--config.training.epochs=1")
+    assert status == 0, "on a CPU, no convolution has its channels first"
+    assert "Keras: image_data_format is channels_first by keras.json or a config; this" in out
+    assert "Keras: dtype_policy is mixed_float16 by keras.json or a config; this run sets f" in out
+    assert keras.config.image_data_format() == "channels_last"
+    (made,) = tmp_path.glob("train/*/model.keras")
+    model = keras.models.load_model(made)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
 def test_export_writes_a_version_that_loads(workdir: pathlib.Path, run: Run) -> None:
@@ -459,6 +520,83 @@ def test_what_is_no_number_is_repeated_with_one_that_is(
     status, _, err = run(f"--workdir={tmp_path}", flag)
     assert status == 2
     assert err == f"rmc_tf: error: {flag}: {expected}\n"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--seed=1", "--seed=2"],
+        ["--seed=1", "--config.seed=1"],
+        ["--config.rmc.k=64", "-config.rmc.k=128"],
+        ["--config.rmc.carry_weights", "--noconfig.rmc.carry_weights"],
+        ["--config.evaluation.streams=clean", "--config.evaluation.streams=pgd"],
+        ["--config=table1", "--config=table3"],
+        ["--dataset=mnist", "--dataset=digits"],
+    ],
+    ids=lambda flags: flags[1],
+)
+def test_a_flag_that_is_given_twice_is_refused_whatever_it_is_called(
+    run: Run, tmp_path: pathlib.Path, flags: list[str]
+) -> None:
+    status, _, err = run(f"--workdir={tmp_path}", *flags)
+    assert status == 2
+    told = f"{' '.join(flags)}: given more than once; give it once"
+    assert err == f"rmc_tf: error: {told}\n"
+
+
+def test_a_setting_of_several_values_is_one_flag(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main.main(["main.py", "--config.evaluation.streams=('clean','fgsm')", "--help"])
+    assert "streams=('clean', 'fgsm')" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--config.rmc=5", "a group of settings; override one of them, as in --config.rmc.batch_n"),
+        ("--config.rmc={'k': 5}", "a group of settings; override one of them, as in --config.rmc."),
+        ("--config.rmc.early_stop=none", "them, as in --config.rmc.early_stop.keep=last"),
+        ("--config.attacks={}", "override one of them, as in --config.attacks.fgsm.attack=fgsm"),
+        ("--config.rmc.k.z=5", "--config.rmc.k is a setting and has none below it"),
+        ("--config.evaluation.streams[0]=pgd", "did you mean --config.evaluation.streams?"),
+        ("--help=3", "must be true or false, such as false"),
+    ],
+)
+def test_what_is_no_single_setting_is_told_in_our_own_words(
+    run: Run, tmp_path: pathlib.Path, flag: str, told: str
+) -> None:
+    status, _, err = run(f"--workdir={tmp_path}", flag)
+    assert status == 2
+    assert err.startswith(f"rmc_tf: error: {flag}: ") and told in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"name: digits\n  - rmc: [\n", 2),
+        (b"def experiment(:\n    pass\n", 1),
+        (b"\0\xff\0 a model, not a config", 1),
+    ],
+    ids=["YAML", "a slip", "binary"],
+)
+def test_a_config_that_is_no_python_is_told_with_its_line(
+    run: Run, tmp_path: pathlib.Path, content: bytes, line: int
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_bytes(content)
+    status, _, err = run(f"--config={file}")
+    assert status == 2
+    assert err.startswith(f"rmc_tf: error: --config={file}: no Python in line {line} of {file} (")
+    assert err.endswith("; a config is a Python file, such as configs/digits.py\n")
+
+
+def test_a_config_of_one_data_set_beside_another_is_told(run: Run, tmp_path: pathlib.Path) -> None:
+    status, _, err = run(f"--workdir={tmp_path}", "--dataset=mnist", "--config=digits")
+    assert status == 2
+    assert "--dataset=mnist: --config=" in err and "is of one data set; drop either" in err
 
 
 def test_tables_are_not_offered_as_data_sets(run: Run, tmp_path: pathlib.Path) -> None:

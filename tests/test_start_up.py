@@ -5,6 +5,8 @@ Times depend on the machine, so what is tested is why it is quick: nothing big i
 
 import ast
 import importlib
+import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -42,16 +44,47 @@ def test_the_settings_are_used_without_loading_anything_big() -> None:
     assert _loaded_by("import rmc_tf; rmc_tf.RMCConfig(k=3)")[0] == set()
 
 
-def test_a_class_that_computes_loads_tensorflow_and_no_engine_that_is_not_asked_for() -> None:
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], str]:
+    """What a process of a user's has loaded and said, whose keras.json asks for what we don't."""
+    home = tmp_path_factory.mktemp("keras")
+    settings = {"floatx": "float16", "image_data_format": "channels_first", "backend": "torch"}
+    (home / "keras.json").write_text(json.dumps(settings))
     code = """
 import rmc_tf
 rmc_tf.Classifier
 from rmc_tf.experiment import artefacts
 rmc_tf.build_engine(rmc_tf.HardwareConfig())
+import keras
+print(keras.config.backend(), keras.config.floatx(), keras.config.image_data_format())
+from rmc_tf.common import keras_settings
+keras_settings.settle(print)
+print(keras.config.dtype_policy().name, keras.config.image_data_format())
 """
-    loaded = _loaded_by(code)[0]
-    assert "tensorflow" in loaded
-    assert "ray" not in loaded
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KERAS_HOME", str(home))
+        patch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+        return _loaded_by(code)
+
+
+def test_a_class_that_computes_loads_tensorflow_and_no_engine_that_is_not_asked_for(
+    library: tuple[set[str], str],
+) -> None:
+    assert "tensorflow" in library[0]
+    assert "ray" not in library[0]
+
+
+def test_the_library_leaves_keras_as_it_is_and_a_run_does_not(
+    library: tuple[set[str], str],
+) -> None:
+    said = [line for line in library[1].splitlines() if " E " not in line and " W " not in line]
+    assert said == [
+        "tensorflow float16 channels_first",
+        "Keras: floatx is float16 by keras.json or a config; this run sets float32",
+        "Keras: image_data_format is channels_first by keras.json or a config; this run sets "
+        "channels_last",
+        "float32 channels_last",
+    ], "and TensorFlow greets nobody"
 
 
 @pytest.mark.parametrize(
@@ -85,6 +118,37 @@ except SystemExit:
     loaded, output = _loaded_by(code)
     assert loaded == set()
     assert said in output
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from rmc_tf import main; print(main.main(['main.py']))",
+        "import rmc_tf\ntry: rmc_tf.Classifier\nexcept rmc_tf.UserError as error: print(error)",
+    ],
+    ids=["command line", "library"],
+)
+def test_another_backend_of_keras_is_refused_before_it_is_loaded(
+    code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    loaded, output = _loaded_by(code)
+    assert loaded == set()
+    told = "KERAS_BACKEND=torch: rmc_tf computes with TensorFlow; set KERAS_BACKEND=tensorflow"
+    assert told in output and "Traceback" not in output
+
+
+def test_a_path_that_the_locale_cannot_read_is_refused_in_a_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "rmc_tf.main", "--workdir=/tmp/späti"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
+        capture_output=True,
+        encoding="ascii",
+        check=False,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "not ASCII, and the locale is; set LC_ALL=C.UTF-8 or PYTHONUTF8=1" in done.stderr
 
 
 def test_every_public_name_is_listed_and_is_what_type_checkers_are_told() -> None:

@@ -33,7 +33,7 @@ def answers(workdir: pathlib.Path) -> dict[str, list[tuple[int, float, int]]]:
     return {
         path.parent.name: [
             (record["prediction"], record["confidence"], record["steps"])
-            for record in map(json.loads, path.read_text().splitlines())
+            for record in map(json.loads, path.read_text(encoding="utf-8").splitlines())
         ]
         for path in sorted(workdir.glob("evaluate/*/records.jsonl"))
     }
@@ -50,14 +50,17 @@ def check(
     moments = np.random.default_rng(seed).uniform(5, 75, kills)
     for kill, seconds in enumerate(moments, start=1):
         with subprocess.Popen(
-            [*run, f"--workdir={workdir}"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [*run, f"--workdir={workdir}"], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8"
         ) as process:
             time.sleep(float(seconds))
             process.send_signal(signal.SIGKILL)
             said = (process.communicate()[0].strip() or "nothing yet").splitlines()[-1]
         print(f"kill {kill} after {seconds:.0f} s; last said: {said}", flush=True)
     subprocess.run([*run, f"--workdir={workdir}"], cwd=ROOT, check=True)
-    tables = [(folder / "report" / "table.md").read_text() for folder in (reference, workdir)]
+    tables = [
+        (folder / "report" / "table.md").read_text(encoding="utf-8")
+        for folder in (reference, workdir)
+    ]
     same = tables[0] == tables[1] and answers(reference) == answers(workdir)
     print("the same table and answers" if same else "DIFFERENT")
     return same

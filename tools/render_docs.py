@@ -230,7 +230,7 @@ def main() -> None:
             plots.growth(series, path.with_name(_FIGURE))
             print(f"{path.parent.relative_to(ROOT)}: {len(series)} series drawn")
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         rendered = render(text)
         if rendered != text:
             storage.write_bytes(page, rendered.encode())

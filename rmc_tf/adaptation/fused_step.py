@@ -68,7 +68,7 @@ class FoldedConvolution(keras.layers.Layer):
     def __init__(
         self, convolution: keras.layers.Conv2D, normalization: keras.layers.BatchNormalization
     ) -> None:
-        super().__init__(name=convolution.name)
+        super().__init__(name=convolution.name, dtype="float32")
         self.convolution = convolution
         self.normalization = normalization
 
@@ -117,7 +117,7 @@ def fold(network: keras.Model, head: keras.Model) -> keras.Model:
         if layer.name in pairs:
             return FoldedConvolution(*pairs[layer.name])
         if layer.name in done:
-            return _Passed(name=layer.name)
+            return _Passed(name=layer.name, dtype="float32")
         return layer
 
     return keras.models.clone_model(head, clone_function=folded)

@@ -68,7 +68,7 @@ class Audit:
         data = self._pipeline.artefacts.dataset
         return {
             "title": f"Audit on {data.name}",
-            "data": [f"labels: {data.labels(most=100)}", *data.notes],
+            "data": [f"labels: {data.labels(most=100)}"],
             "points": settings.points,
             "retests": settings.retests,
             "threats": [chosen.described(name) for name in (*chosen.inside, *chosen.beyond)],

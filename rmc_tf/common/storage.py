@@ -21,6 +21,8 @@ import numpy as np
 
 from rmc_tf.common.errors import ArtefactError
 
+MOST_BYTES_TO_HASH = 2**31
+"""Of a data set: checksums of more would take many seconds at each start."""
 _MARKER = "done.json"
 _FORMAT = 3
 """Goes up when the same settings lead to other files, or to other numbers in them: what is stored
@@ -42,7 +44,7 @@ def checksum(path: pathlib.Path) -> str:
 def files_fingerprint(paths: Sequence[pathlib.Path]) -> str:
     """Returns a fingerprint of stored files: of their checksums, or of the sizes of large ones."""
     sizes = [path.stat().st_size for path in paths]
-    if sum(sizes) > 2**31:  # checksums of so much would take seconds at each start
+    if sum(sizes) > MOST_BYTES_TO_HASH:
         return fingerprint(sizes)
     return fingerprint([checksum(path) for path in paths])
 
@@ -82,7 +84,7 @@ def read_json(path: pathlib.Path) -> Any:
       ArtefactError: the file is missing, truncated, or not JSON.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtefactError(f"{path}: no such file; run the stage that writes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError):
@@ -189,7 +191,7 @@ def check(path: pathlib.Path, *, kind: str, fingerprint: str | None = None) -> d
     if not is_committed(path):
         raise ArtefactError(f"{path}: not a finished {kind} (it has no {_MARKER}); {remedy}")
     try:
-        marker = json.loads((path / _MARKER).read_text())
+        marker = json.loads((path / _MARKER).read_text(encoding="utf-8"))
         found, made_from = marker["kind"], marker["fingerprint"]
         files = {n: (int(f["bytes"]), str(f["sha256"])) for n, f in marker["files"].items()}
         details = dict(marker["details"])

@@ -45,6 +45,8 @@ class EvaluationConfig(Section):
 class RowConfig(Section):
     """One row of a table: a network behind a defence."""
 
+    _where = "table.rows"
+
     title: str
     """Empty: what `overrides` say."""
     defence: str
@@ -67,6 +69,8 @@ class RowConfig(Section):
 class ColumnConfig(Section):
     """One column of a table: a stream U."""
 
+    _where = "table.columns"
+
     title: str
     """Empty: what `overrides` say."""
     stream: str
@@ -85,6 +89,8 @@ class ColumnConfig(Section):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TableConfig(Section):
     """A table of the paper. Without rows: `evaluation`'s defences by its streams."""
+
+    _where = "table"
 
     name: str = ""
     """Of the folder of the report; empty: "report"."""
@@ -111,6 +117,8 @@ class TableConfig(Section):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TracesConfig(Section):
     """What TensorBoard is told of each prediction."""
+
+    _where = "traces"
 
     enabled: bool = True
     image_every: int = 25

@@ -1,6 +1,7 @@
 """What every group of settings has: checks, and conversion to and from plain dictionaries."""
 
 import dataclasses
+import numbers
 import types
 import typing
 from collections.abc import Mapping
@@ -8,6 +9,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from rmc_tf.common.errors import UserError, did_you_mean
 from rmc_tf.common.paths import expanded
+
+_NUMBERS: dict[Any, type] = {int: numbers.Integral, float: numbers.Real}
 
 
 def require(holds: bool, field: str, value: object, rule: str) -> None:
@@ -23,8 +26,25 @@ def require(holds: bool, field: str, value: object, rule: str) -> None:
 class Section:
     """What every group of settings has: checks, and conversion to and from plain dictionaries."""
 
-    _where: ClassVar[str]
+    _where: ClassVar[str] = ""
     """The path of the group, as in "rmc.calibration"; a star stands for a name."""
+
+    def __init_subclass__(cls) -> None:
+        """Gives each group's fields their types before its own rules, which rely on them."""
+        own_rules = cls.__dict__.get("__post_init__")
+
+        def check(self: Section) -> None:
+            self._take_types()
+            if own_rules:
+                own_rules(self)
+
+        cls.__post_init__ = check  # type: ignore[attr-defined]
+
+    def _take_types(self) -> None:
+        where = f"{self._where}." if self._where else ""
+        for name, hint in _hints(type(self)).items():
+            value = _convert(hint, getattr(self, name), f"{where}{name}")
+            object.__setattr__(self, name, value)
 
     def _require(self, holds: bool, field: str, rule: str) -> None:
         """Refuses the value of a field that breaks a rule; see `require`."""
@@ -58,7 +78,7 @@ class Section:
         Raises:
           UserError: no setting has that path, or it can't have that value.
         """
-        values, hints = self.to_dict(), typing.get_type_hints(type(self))
+        values, hints = self.to_dict(), _hints(type(self))
         for path, value in overrides.items():
             *groups, name = path.split(".")
             group: Any = values
@@ -82,8 +102,7 @@ class Section:
         Raises:
           UserError: a field is unknown, of the wrong type, or out of its range.
         """
-        hints = typing.get_type_hints(cls)
-        del hints["_where"]
+        hints = _hints(cls)
         for name in values:
             if name not in hints:
                 remedy = did_you_mean(name, hints, where)
@@ -95,12 +114,20 @@ class Section:
         return cls(**{n: _convert(hints[n], v, f"{where}{n}") for n, v in values.items()})
 
 
+def _hints(group: Any) -> dict[str, Any]:
+    """Returns the type that each field of a group declares."""
+    hints = typing.get_type_hints(group)
+    return {field.name: hints[field.name] for field in dataclasses.fields(group)}
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """Returns a plain value as the type that a field declares."""
     origin = typing.get_origin(hint)
     if isinstance(hint, type) and issubclass(hint, Section):
         if isinstance(value, Mapping):
             return hint.from_dict(value, f"{where}.")
+        if isinstance(value, hint):
+            return value
     elif origin is Literal:
         choices = typing.get_args(hint)
         require(value in choices, where, value, f"must be one of {', '.join(map(str, choices))}")
@@ -117,12 +144,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if isinstance(value, Mapping):
             item = typing.get_args(hint)[1]
             return {str(k): _item(item, v, where, str(k)) for k, v in value.items()}
-    elif hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    elif type(value) is hint:
-        return value
+    elif isinstance(value, bool) or hint not in _NUMBERS:
+        if type(value) is hint:
+            return value
+    elif isinstance(value, _NUMBERS[hint]):
+        return hint(value)  # NumPy's numbers, and a whole number for any
     name = hint.__name__ if isinstance(hint, type | types.GenericAlias) else str(hint)
-    raise UserError(f"--config.{where}={value!r}: expected {name}, got {type(value).__name__}")
+    rule = f"expected {name}, got {type(value).__name__}"
+    if origin is tuple and isinstance(value, str):
+        rule += f"; a comma makes a tuple: ({value!r},)"
+    raise UserError(f"--config.{where}={value!r}: {rule}")
 
 
 def _item(hint: Any, value: Any, where: str, name: str) -> Any:

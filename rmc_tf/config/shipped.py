@@ -119,10 +119,19 @@ def run(config: str) -> tuple[ml_collections.ConfigDict, str]:
             make_importable()
             defined = runpy.run_path(file, run_name=f"{_PACKAGE}.yours")
         get_config = _get_config(defined, config)
-        loaded = get_config(*([argument] if argument else []))
         takes_dataset = bool(inspect.signature(get_config).parameters)
+        if argument and not takes_dataset:
+            raise UserError(
+                f"--dataset={argument}: --config={file} is of one data set; drop either"
+            )
+        loaded = get_config(*([argument] if argument else []))
     except UserError:
         raise
+    except SyntaxError as error:
+        raise UserError(
+            f"--config={config}: no Python in line {error.lineno or 1} of {error.filename or file} "
+            f"({error.msg}); a config is a Python file, such as configs/digits.py"
+        ) from error
     except Exception as error:  # the user's own code raises what it likes
         raise UserError(f"--config={config}: {first_line(error)}; correct it") from error
     if not isinstance(loaded, ml_collections.ConfigDict):

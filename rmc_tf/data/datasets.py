@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import DatasetConfig
-from rmc_tf.data import image_folder, tfds_rows
+from rmc_tf.data import image_folder, tfds_rows, twins
 from rmc_tf.data.image_folder import FolderSplit
 from rmc_tf.data.tfds_rows import TfdsSplit
 
@@ -26,7 +26,7 @@ class Dataset:
     train: TfdsSplit | FolderSplit
     test: TfdsSplit | FolderSplit
     notes: tuple[str, ...] = ()
-    """Lines on what was left out of a folder, and on what could be read otherwise."""
+    """Lines on what was left out, could be read otherwise, or may make a number wrong."""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -55,8 +55,8 @@ def load(config: DatasetConfig, say: Callable[[str], object] | None = None) -> D
     Its notes are told by `say`; without that they are warnings.
 
     Raises:
-      UserError: TFDS doesn't know it, can't fetch it, or it isn't a data set of
-        labelled images of one size.
+      UserError: TFDS doesn't know it, can't fetch it, it isn't a data set of labelled images of
+        one size, or the test split has rows of the train split.
     """
     if config.train_split == config.test_split:
         raise UserError(
@@ -65,6 +65,8 @@ def load(config: DatasetConfig, say: Callable[[str], object] | None = None) -> D
         )
     opened = image_folder.open_splits if config.folder else tfds_rows.open_splits
     data = Dataset(*opened(config))
+    shared = data.train.images_in(data.test)  # type: ignore[arg-type] # of one kind
+    data = dataclasses.replace(data, notes=data.notes + twins.notes(shared, data.test.num_rows))
     for note in data.notes:
         if say:
             say(note)

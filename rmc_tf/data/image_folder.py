@@ -11,7 +11,7 @@ import numpy as np
 from rmc_tf.common.errors import UserError, did_you_mean
 from rmc_tf.common.storage import files_fingerprint, fingerprint
 from rmc_tf.config import DatasetConfig
-from rmc_tf.data import image_files
+from rmc_tf.data import image_files, twins
 from rmc_tf.data import images as pixels
 from rmc_tf.data.class_folders import ENDINGS, ClassFolders, by_number, first_of
 from rmc_tf.data.rows import Batch, LabelledRows
@@ -57,6 +57,12 @@ class FolderSplit(LabelledRows):
             stored,
             list(classes),
             [config.image_size, config.resize_shorter, config.read_like],
+        )
+
+    def images_in(self, test: "FolderSplit") -> int | None:
+        """See `twins.of_files`."""
+        return twins.of_files(
+            *([split._folder / name for name in split._names] for split in (self, test))
         )
 
     def rows(self, numbers: np.ndarray) -> Batch:

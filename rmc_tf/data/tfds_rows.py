@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,10 +9,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from rmc_tf.common.errors import UserError, first_line
-from rmc_tf.common.storage import files_fingerprint, fingerprint
+from rmc_tf.common.storage import fingerprint
 from rmc_tf.config import DatasetConfig
 from rmc_tf.data import images as pixels
-from rmc_tf.data import tfds_fetch
+from rmc_tf.data import tfds_fetch, tfds_records, twins
 from rmc_tf.data.rows import Batch, LabelledRows
 
 
@@ -21,7 +20,8 @@ from rmc_tf.data.rows import Batch, LabelledRows
 class TfdsSplit(LabelledRows):
     """The rows of one split of a TFDS data set; see `LabelledRows`.
 
-    Its fingerprint changes with the data set, its version, its size, and that of its images.
+    Its fingerprint changes with its rows as stored, their order, and the size of its images; the
+    same rows have the same in any format and folder, up to 2 GiB.
     """
 
     source: str
@@ -30,9 +30,15 @@ class TfdsSplit(LabelledRows):
     image_shape: tuple[int, int, int]
     pixels: str
     fingerprint: str
+    image_digests: np.ndarray | None = dataclasses.field(repr=False)
+    """See `tfds_records.Content`."""
     _builder: Any = dataclasses.field(repr=False)
     _split: str = dataclasses.field(repr=False)
     _shorter: int = dataclasses.field(repr=False)
+
+    def images_in(self, test: "TfdsSplit") -> int | None:
+        """See `twins.of_digests`."""
+        return twins.of_digests(self.image_digests, test.image_digests)
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """See `LabelledRows`; in one pass over the stored examples."""
@@ -54,7 +60,7 @@ class TfdsSplit(LabelledRows):
         if not self._random_access:
             return self._picked(numbers)
         keys = _keys(self._builder.info)
-        with self._readable():
+        with _readable(self.source, self._builder):
             source = self._builder.as_data_source(self._split)
             examples = [source[int(number)] for number in numbers]
         images = [self._sized(example[keys[0]]) for example in examples]
@@ -87,7 +93,7 @@ class TfdsSplit(LabelledRows):
             yield self._sized(example[image_key]), int(example[label_key])
 
     def _stored(self) -> Iterator[Any]:
-        with self._readable():
+        with _readable(self.source, self._builder):
             if self._random_access:
                 yield from self._builder.as_data_source(self._split)
             else:
@@ -100,21 +106,22 @@ class TfdsSplit(LabelledRows):
     def _random_access(self) -> bool:
         return bool(self._builder.info.file_format.file_suffix == "array_record")
 
-    @contextlib.contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # each file format raises its own for a damaged file
-            raise UserError(
-                f"data set {self.source}: it can't be read ({first_line(error)}); "
-                f"delete {self._builder.data_dir} and prepare it again"
-            ) from error
-
     def _sized(self, stored: Any) -> np.ndarray:
         image: np.ndarray = np.asarray(stored)
         if image.shape == self.image_shape and not self._shorter:
             return image
         return pixels.resized(image, self.image_shape[0], self._shorter)
+
+
+@contextlib.contextmanager
+def _readable(source: str, builder: Any) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # each file format raises its own for a damaged file
+        raise UserError(
+            f"data set {source}: it can't be read ({first_line(error)}); "
+            f"delete {builder.data_dir} and prepare it again"
+        ) from error
 
 
 def open_splits(config: DatasetConfig) -> tuple[str, tuple[str, ...], TfdsSplit, TfdsSplit]:
@@ -126,7 +133,8 @@ def open_splits(config: DatasetConfig) -> tuple[str, tuple[str, ...], TfdsSplit,
     """
     builder = tfds_fetch.builder(config)
     info = builder.info
-    image, label = (info.features[key] for key in _keys(info))
+    keys = _keys(info)
+    image, label = (info.features[key] for key in keys)
     side = config.image_size
     shape = (side, side, image.shape[-1]) if side else tuple(image.shape)
     if None in shape:
@@ -152,25 +160,38 @@ def open_splits(config: DatasetConfig) -> tuple[str, tuple[str, ...], TfdsSplit,
             ) from None
         if rows < 1:
             raise UserError(f"--config.dataset.{flag}={name}: no row of {info.full_name} is in it")
-        files = files_fingerprint(list(map(pathlib.Path, part.filepaths)))
-        stored = [rows, part.num_bytes, files]
+        source = f"{info.full_name}, split {name}"
+        with _readable(source, builder):
+            content = tfds_records.content(part, info, *keys)
         return TfdsSplit(
-            source=f"{info.full_name}, split {name}",
+            source=source,
             num_rows=rows,
             num_classes=label.num_classes,
             image_shape=shape,
             pixels=dtype.name,
-            fingerprint=fingerprint(info.full_name, name, stored, shape, config.resize_shorter),
+            fingerprint=fingerprint(
+                content.fingerprint, label.num_classes, dtype.name, shape, config.resize_shorter
+            ),
+            image_digests=content.image_digests,
             _builder=builder,
             _split=name,
             _shorter=config.resize_shorter,
         )
 
+    slices = [config.train_split, config.test_split]
+    train, test = (split(n, f) for n, f in zip(slices, ("train_split", "test_split"), strict=True))
+    shared = tfds_records.shared_rows(*(info.splits[name] for name in slices))
+    if shared:
+        raise UserError(
+            f"--config.dataset.test_split={config.test_split}: {shared:,} of its rows are in "
+            f"--config.dataset.train_split={config.train_split}, too; take slices that share none, "
+            "such as train[:90%] and train[90%:]"
+        )
     return (
         info.full_name,
         tuple(label.names or map(str, range(label.num_classes))),
-        split(config.train_split, "train_split"),
-        split(config.test_split, "test_split"),
+        train,
+        test,
     )
 
 

@@ -84,8 +84,8 @@ def evaluate(
         path, kind=_KIND, fingerprint=place.fingerprint, details=result
     ) as beside:
         lines = "".join(json.dumps(record) + "\n" for record in records)
-        (beside / "records.jsonl").write_text(lines)
-        (beside / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        (beside / "records.jsonl").write_text(lines, encoding="utf-8")
+        storage.write_json(beside / "result.json", result)
         if attacker is not None or keep_images:
             asked = stream.images if attacker is None else np.array(images, np.float32)
             np.save(beside / "image.npy", asked)
@@ -131,7 +131,8 @@ def stored_result(path: pathlib.Path, fingerprint: str) -> dict[str, Any] | None
 
 def read_records(path: pathlib.Path) -> list[Record]:
     """Returns the records of the finished result at `path`."""
-    return [json.loads(line) for line in (path / "records.jsonl").read_text().splitlines()]
+    lines = (path / "records.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def _answer(defence: Defence, stream: Stream, number: int, image: np.ndarray) -> Record:

@@ -71,6 +71,7 @@ class Artefacts:
             rows = f"{data.train.num_rows:,} rows of D, {data.test.num_rows:,} of the test set"
             of = f"{data.num_classes} classes: {data.labels()}"
             self._say(f"data set {data.name}: {rows}, {of}")
+            self._tell_of_other_rows(data)
         data = known[key]
         k, table = self._config.rmc.k, self._config.table  # a table's own K is capped: see `fitted`
         for each in ({}, *table.overrides):
@@ -79,6 +80,25 @@ class Artefacts:
             rule += "--config.augmented_set.adversarial_per_row"
             require(k <= n_prime, "rmc.k", k, rule)
         return data
+
+    def _tell_of_other_rows(self, data: datasets.Dataset) -> None:
+        """Says so where the same data set had other rows before, so that nothing is found again."""
+        of = self._config.dataset
+        anywhere = dataclasses.replace(of, data_dir="", folder="", download=True)
+        name = storage.fingerprint(anywhere.to_dict())
+        path = self._workdir / "data" / f"{name}.json"
+        now = {
+            "rows": [data.train.fingerprint, data.test.fingerprint],
+            "where": of.folder or of.data_dir or "TFDS' own folder",
+        }
+        before = storage.read_json(path) if path.exists() else now
+        if before["rows"] != now["rows"]:
+            self._say(
+                f"data set {data.name}: its rows differ from those that this work directory was "
+                f"made of, from {before['where']}; what depends on them is made anew"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage.write_json(path, now)
 
     def classifier(self, name: str = "target") -> Classifier:
         """f(·; θ*) of that name, trained or the user's own."""
@@ -100,9 +120,10 @@ class Artefacts:
 
     @property
     def notes(self) -> list[str]:
-        """What a report has to say of the networks that were asked for."""
-        made = map(self._made_of, ("target", *self._config.networks))
-        return [note for key in dict.fromkeys(made) for note in self._shared.notes.get(key, ())]
+        """What a report has to say of the data, and of the networks that were asked for."""
+        made = dict.fromkeys(map(self._made_of, ("target", *self._config.networks)))
+        of_networks = [note for key in made for note in self._shared.notes.get(key, ())]
+        return [*self.dataset.notes, *of_networks]
 
     def _made_of(self, name: str) -> str:
         """What a network is made of, by which other experiments find it."""

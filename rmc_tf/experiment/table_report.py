@@ -52,7 +52,6 @@ def _facts(pipeline: Pipeline, results: Mapping[Cell, Mapping[str, Any]]) -> lis
     return [
         f"data set {data.name}; {model.name}, {weights}",
         f"labels: {data.labels(most=100)}",
-        *data.notes,
         *indices,
         f"answers computed at revision {', '.join(made_by)}",
     ]

@@ -72,12 +72,13 @@ def told(tensor: keras.KerasTensor) -> str:
 def flat(output: keras.KerasTensor, source: str) -> keras.KerasTensor:
     """Returns features [B, d]: activations of a layer, averaged over time or space."""
     rank = len(output.shape)
+    own: dict[str, str] = {"data_format": "channels_last", "dtype": "float32"}  # not Keras' globals
     if rank == 2:
         return output
     if rank == 3:
-        return keras.layers.GlobalAveragePooling1D()(output)
+        return keras.layers.GlobalAveragePooling1D(**own)(output)
     if rank == 4:
-        return keras.layers.GlobalAveragePooling2D()(output)
+        return keras.layers.GlobalAveragePooling2D(**own)(output)
     raise UserError(f"{source}: features of shape {told(output)}; choose a layer of rank 2 to 4")
 
 

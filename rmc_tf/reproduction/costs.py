@@ -29,7 +29,7 @@ class Costs:
         found: dict[tuple[str, ...], list[float]] = defaultdict(list)
         for path in workdir.glob("evaluate/*/result.json"):
             try:
-                result = json.loads(path.read_text())
+                result = json.loads(path.read_text(encoding="utf-8"))
                 defence, stream = result["defence"], result["stream"]
             except (OSError, ValueError, KeyError):
                 continue  # a damaged result is told of where it is used

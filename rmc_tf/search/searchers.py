@@ -187,7 +187,7 @@ def _silence() -> Iterator[None]:
     """Keeps ScaNN's build messages, which no log level stops, from standard error."""
     sys.stderr.flush()
     kept = os.dup(2)
-    with pathlib.Path(os.devnull).open("w") as nowhere:
+    with pathlib.Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
             yield

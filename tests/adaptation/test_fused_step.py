@@ -104,6 +104,15 @@ def test_a_convolution_is_folded_only_where_that_changes_nothing(
     np.testing.assert_allclose(np.array(folded(images, training=False)), expected, rtol=1e-4)
 
 
+def test_a_network_is_folded_alike_whatever_keras_is_set_to(
+    classifier: Classifier, request: pytest.FixtureRequest
+) -> None:
+    images = np.random.default_rng(0).random((3, *classifier.image_shape), np.float32)
+    expected = fold(classifier.model, classifier.model)(images)
+    request.getfixturevalue("foreign_keras")
+    np.testing.assert_array_equal(fold(classifier.model, classifier.model)(images), expected)
+
+
 def test_what_is_folded_follows_the_weights_of_the_network() -> None:
     model, images = _by_hand()
     folded = fold(model, model)

@@ -45,7 +45,9 @@ TINY = (
 
 
 def run(data_dir: pathlib.Path, workdir: pathlib.Path, *flags: str) -> int:
-    return main.main(["main.py", f"--data_dir={data_dir}", f"--workdir={workdir}", *TINY, *flags])
+    own = {flag.partition("=")[0] for flag in flags}
+    tiny = [flag for flag in TINY if flag.partition("=")[0] not in own]
+    return main.main(["main.py", f"--data_dir={data_dir}", f"--workdir={workdir}", *tiny, *flags])
 
 
 @pytest.fixture(scope="module")

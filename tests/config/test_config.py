@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rmc_tf import config
@@ -216,6 +217,41 @@ def test_a_limit_itself_is_allowed_and_takes_the_type_of_its_field(field: str, v
     inner, last = parent_of(with_value(field, value).to_dict(), field)
     assert inner[last] == value
     assert type(inner[last]) is type(parent_of(DIGITS.to_dict(), field)[0][last])
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (
+            lambda: config.AugmentedSetConfig(attacks=("pgd")),  # type: ignore[arg-type]
+            "augmented_set.attacks='pgd': expected tuple, got str; a comma makes a tuple: ('pgd',)",
+        ),
+        (
+            lambda: config.TableConfig(rows="one"),  # type: ignore[arg-type]
+            "table.rows='one': expected tuple, got str; a comma makes a tuple: ('one',)",
+        ),
+        (lambda: RMCConfig(k="512"), "rmc.k='512': expected int, got str"),  # type: ignore[arg-type]
+        (lambda: RMCConfig(k=51.2), "rmc.k=51.2: expected int, got float"),  # type: ignore[arg-type]
+        (lambda: RMCConfig(k=True), "rmc.k=True: expected int, got bool"),
+        (
+            lambda: RMCConfig(early_stop=5),  # type: ignore[arg-type]
+            "rmc.early_stop=5: expected EarlyStopConfig, got int",
+        ),
+    ],
+)
+def test_a_value_of_another_type_is_refused_where_it_is_given(make: Any, told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        make()
+    assert str(caught.value) == f"--config.{told}"
+
+
+def test_numbers_of_numpy_and_lists_are_taken_as_plain_ones() -> None:
+    given = RMCConfig(k=np.int64(64), rate_share=np.float64(0.5), settled=1)  # type: ignore[arg-type]
+    assert json.dumps(given.to_dict()) == json.dumps(
+        RMCConfig(k=64, rate_share=0.5, settled=1.0).to_dict()
+    )
+    sets = [config.AugmentedSetConfig(attacks=each) for each in (["a", "b"], ("a", "b"))]  # type: ignore[arg-type]
+    assert sets[0] == sets[1]
 
 
 def test_a_radius_under_l2_may_be_above_1_and_fgsm_needs_no_step() -> None:

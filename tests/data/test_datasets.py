@@ -3,6 +3,8 @@
 import dataclasses
 import pathlib
 import shutil
+import socket
+from concurrent import futures
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import DatasetConfig
+from rmc_tf.data import tfds_fetch, tfds_records
 from rmc_tf.data.datasets import Dataset, load
 from rmc_tf.data.rows import ArraySplit, Batch, LabelledRows
 from rmc_tf.data.tfds_store import store, store_digits
@@ -110,7 +113,11 @@ def test_splits_may_be_slices_and_have_fingerprints_of_their_own(
     digits: Dataset, data_dir: Path
 ) -> None:
     parts = [
-        load(DatasetConfig(name="digits", data_dir=str(data_dir), train_split=part)).train
+        load(
+            DatasetConfig(
+                name="digits", data_dir=str(data_dir), train_split=part, test_split="test[30:]"
+            )
+        ).train
         for part in ("train[:30]", "train[30:60]", "test[:30]")
     ]
     everything = digits.train.arrays()
@@ -268,6 +275,70 @@ def test_a_test_split_that_was_trained_on_is_refused(digits: Dataset, data_dir: 
     assert line.startswith("--config.dataset.test_split=train: ")
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "shared"),
+    [
+        ("train", "train[90%:]", 140),
+        ("train", "all", 1397),
+        ("train[:50%]", "train[600:]", 98),
+        ("train[:10]+train[20:30]", "train[5:25]", 10),
+        ("train+test[:3]", "test", 3),
+    ],
+)
+def test_slices_that_share_rows_are_refused_with_their_number(
+    digits: Dataset, data_dir: Path, train: str, test: str, shared: int
+) -> None:
+    where = DatasetConfig(name="digits", data_dir=str(data_dir), train_split=train, test_split=test)
+    line = refusal(where)
+    assert line.startswith(f"--config.dataset.test_split={test}: {shared:,} of its rows are in ")
+    assert f"--config.dataset.train_split={train}, too; " in line
+
+
+@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
+def test_images_that_are_in_d_and_in_the_test_set_are_counted_and_said(
+    tmp_path: Path, file_format: str
+) -> None:
+    rows = [*DIGITS, {**DIGITS[7], "label": 0}, DIGITS[7], DIGITS[8]]  # the last ten are test rows
+    config = write(tmp_path, FEATURES, rows, file_format=file_format)
+    said: list[str] = []
+    data = load(config, said.append)
+    assert said == list(data.notes)
+    assert said == ["3 of 10 images of the test set are in D, too, byte for byte"]
+    with pytest.warns(match="3 of 10 images of the test set"):
+        load(config)
+
+
+def test_nothing_is_said_where_no_image_is_in_both(digits: Dataset) -> None:
+    assert digits.notes == ()
+
+
+def test_of_more_than_can_be_read_at_each_start_it_is_said_that_nothing_was_looked_for(
+    digits: Dataset, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tfds_records, "MOST_BYTES_TO_HASH", 1000)
+    said: list[str] = []
+    large = load(DatasetConfig(name="digits", data_dir=str(data_dir)), said.append)
+    assert said == ["images that are in D and in the test set were not looked for: above 2 GiB"]
+    assert large.train.fingerprint not in (digits.train.fingerprint, large.test.fingerprint)
+
+
+def test_the_same_rows_are_known_again_in_another_format_and_place(tmp_path: Path) -> None:
+    prints = set()
+    for number, (file_format, shards) in enumerate(
+        [("tfrecord", 1), ("tfrecord", 3), ("array_record", 1), ("array_record", 2)]
+    ):
+        sharded = tfds.download.DownloadConfig(num_shards=shards)
+        how = {"file_format": file_format, "download_config": sharded}
+        train = load(write(tmp_path / str(number), FEATURES, DIGITS, **how)).train
+        prints.add(train.fingerprint)
+    assert len(prints) == 1
+    swapped = [DIGITS[1], DIGITS[0], *DIGITS[2:]]
+    relabelled = [{**DIGITS[0], "label": 5}, *DIGITS[1:]]
+    for name, rows in (("swapped", swapped), ("relabelled", relabelled)):
+        prints.add(load(write(tmp_path / name, FEATURES, rows)).train.fingerprint)
+    assert len(prints) == 3
+
+
 @pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
 def test_a_file_that_is_truncated_is_told_with_what_to_delete(
     tmp_path: Path, file_format: str
@@ -275,9 +346,8 @@ def test_a_file_that_is_truncated_is_told_with_what_to_delete(
     config = write(tmp_path, FEATURES, DIGITS, file_format=file_format)
     (file,) = tmp_path.rglob("*train*")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    train = load(config).train
     with pytest.raises(UserError, match=f"split train: it can't be read .*; delete {tmp_path}/"):
-        train.arrays()
+        load(config)
 
 
 def test_a_data_set_that_cannot_be_fetched_is_told_with_what_to_do(
@@ -287,14 +357,53 @@ def test_a_data_set_that_cannot_be_fetched_is_told_with_what_to_do(
         raise OSError("Name or service not known")
 
     monkeypatch.setattr("socket.getaddrinfo", unreachable)
-    monkeypatch.setattr("urllib.request.getproxies", dict)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
     remedy = f"it isn't in {tmp_path}; put it there on a machine that reaches it, make it from raw"
     line = refusal(DatasetConfig(name="mnist", data_dir=str(tmp_path)))
-    assert line.startswith("--config.dataset.name=mnist: it can't be downloaded (Name or service")
+    told = (
+        "it can't be downloaded (storage.googleapis.com: OSError: Name or service not known), and"
+    )
+    assert line.startswith(f"--config.dataset.name=mnist: {told} ")
     assert remedy in line
     line = refusal(DatasetConfig(name="mnist", data_dir=str(tmp_path), download=False))
     assert line.startswith("--config.dataset.download=False: mnist is needed, but ")
     assert remedy in line
+
+
+@pytest.mark.parametrize(
+    ("answers", "told"),
+    [
+        (None, "Connection refused"),
+        (b"", "timed out"),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", "Tunnel connection failed: 403 Forbidden"),
+    ],
+    ids=["closed", "silent", "forbidding"],
+)
+def test_a_proxy_that_reaches_nothing_is_told_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bytes | None, told: str
+) -> None:
+    monkeypatch.setattr(tfds_fetch, "_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as proxy, futures.ThreadPoolExecutor(1) as pool:
+
+        def answer() -> None:
+            connection, _ = proxy.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answers or b"")
+                connection.recv(4096)  # until the other side gives up
+
+        port = proxy.getsockname()[1]
+        monkeypatch.setenv("https_proxy", f"http://user:secret@127.0.0.1:{port}")
+        if answers is None:
+            proxy.close()
+        else:
+            pool.submit(answer)
+        line = refusal(DatasetConfig(name="mnist", data_dir=str(tmp_path)))
+    by = f"storage.googleapis.com by https_proxy=127.0.0.1:{port}: "
+    assert f"it can't be downloaded ({by}" in line and told in line
+    assert "secret" not in line
 
 
 IMAGES, LABELS = real_digits(slice(0, 20))

@@ -82,6 +82,28 @@ def test_another_file_name_or_size_is_another_data_set(folder: Path) -> None:
     assert len(prints) == 4
 
 
+def test_files_of_the_test_set_that_are_in_d_are_counted_whatever_their_names(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("one", "two", "three"):
+        noise = rng.integers(256, size=(9, 9, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / "train" / "bee" / f"{name}.png")
+    before = opened(folder).notes
+    for name in ("one", "two"):
+        content = (folder / "train" / "bee" / f"{name}.png").read_bytes()
+        (folder / "validation" / "cat" / f"as_{name}.png").write_bytes(content)
+    assert before == ()
+    with pytest.warns(match="2 of 5 images of the test set are in D, too, byte for byte"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("test", ["./train", "train/../train", "link", "train/ape"])
+def test_the_train_folder_by_another_name_is_no_test_set(folder: Path, test: str) -> None:
+    (folder / "link").symlink_to(folder / "train")
+    config = DatasetConfig(name="any", folder=str(folder), test_split=test, image_size=8)
+    with pytest.raises(UserError, match=r"test_split=.*share images"):
+        load(config)
+
+
 @pytest.mark.parametrize(
     ("more", "line"),
     [

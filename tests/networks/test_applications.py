@@ -1,6 +1,7 @@
 """The ResNets of keras.applications: Keras' own, with their preprocessing inside, up to logits."""
 
 import pathlib
+import socket
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import pytest
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import ModelConfig
 from rmc_tf.networks import architectures
+from rmc_tf.networks.architectures import applications
 from rmc_tf.networks.classifier import Classifier
 
 NONE = np.zeros(3)
@@ -71,10 +73,15 @@ def test_published_weights_that_cannot_be_fetched_are_told_in_a_line(
 ) -> None:
     if list((pathlib.Path.home() / ".keras" / "models").glob("resnet50_weights*")):
         pytest.skip("they are here")
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody listens
-    with pytest.raises(UserError, match=r"weights=imagenet: .*by --config.model.weights=FILE") as e:
-        build("resnet50", classes=1000, weights="imagenet")
-    assert "\n" not in str(e.value)
+    monkeypatch.setattr(applications, "_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(
+            UserError, match=r"weights=imagenet: .* by --config.model.weights="
+        ) as e:
+            build("resnet50", classes=1000, weights="imagenet")
+    assert "\n" not in str(e.value) and "timed out" in str(e.value)
+    assert socket.getdefaulttimeout() is None
 
 
 def test_weights_are_refused_for_a_network_that_keras_publishes_none_of() -> None:

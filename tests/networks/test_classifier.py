@@ -67,6 +67,16 @@ def test_features_are_the_named_layers_activations_averaged_over_space(
         np.testing.assert_allclose(ours, logits, rtol=1e-4, atol=1e-4)
 
 
+def test_features_are_the_same_whatever_keras_is_set_to(
+    classifier: Classifier, images: Array, request: pytest.FixtureRequest
+) -> None:
+    expected = Classifier(classifier.model, "conv_4_1").forward(images)
+    request.getfixturevalue("foreign_keras")
+    found = Classifier(classifier.model, "conv_4_1").forward(images)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 20, 512])
 def test_forward_gives_each_image_the_same_in_any_batch(
     classifier: Classifier, images: Array, batch_size: int

@@ -147,7 +147,7 @@ def run(task: Task) -> dict[str, Any]:
     """
     text = json.dumps({"task": type(task).__name__, **dataclasses.asdict(task)})
     command = [sys.executable, "-m", "tools.performance.alone", text]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         raise UserError(f"{command[2]}: {(done.stderr.splitlines() or ['no message'])[-1]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

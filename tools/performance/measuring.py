@@ -124,7 +124,11 @@ def machine() -> dict[str, Any]:
     model = platform.machine()
     about = pathlib.Path("/proc/cpuinfo")
     if about.exists():
-        lines = [line for line in about.read_text().splitlines() if line.startswith("model name")]
+        lines = [
+            line
+            for line in about.read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ]
         model = lines[0].partition(":")[2].strip() if lines else model
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "scann")}

@@ -24,7 +24,7 @@ def resident(kind: str) -> float:
     """
     if not _STATUS.exists():
         raise UserError(f"{_STATUS}: not there; memory is measured on Linux only, leave it out")
-    lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+    lines = dict(line.split(":", 1) for line in _STATUS.read_text(encoding="utf-8").splitlines())
     return int(lines[kind].split()[0]) * 1024 / 1e6
 
 

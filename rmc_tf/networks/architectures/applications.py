@@ -7,6 +7,7 @@ one has four more blocks (Xie et al. 2019), after the last block of each of conv
 
 import pathlib
 import re
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -32,6 +33,8 @@ FEATURE_LAYERS: Mapping[str, str] = {
 # keras.applications.imagenet_utils, mode "caffe".
 _MEAN_BGR = (103.939, 116.779, 123.68)
 _IMAGENET_CLASSES = 1000
+_SECONDS = 30.0
+"""How long a server, or a proxy in its place, may say nothing."""
 
 
 def build(
@@ -62,6 +65,8 @@ def build(
             f"set has {num_classes}; leave it empty and train, or name a file of weights for it"
         )
     published = weights == "imagenet"
+    waits = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SECONDS)  # Keras' downloader would wait for ever
     try:
         model = _MAKERS[name](
             weights="imagenet" if published else None,
@@ -78,6 +83,8 @@ def build(
             "fetch its .h5 file where there is a network, and name it by "
             "--config.model.weights=FILE"
         ) from error
+    finally:
+        socket.setdefaulttimeout(waits)
     if weights and not published:
         _load(model, weights)
     return _finished(images, model.output, config)
