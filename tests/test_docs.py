@@ -10,8 +10,11 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
+import PIL.Image
 import pytest
 
+from rmc_tf.data.datasets import Dataset
 from rmc_tf.report.page import markdown
 from tools import render_docs
 
@@ -39,6 +42,47 @@ def test_the_ten_lines_of_the_readme_run(
     assert done.returncode == 0, done.stderr
     assert re.match(r"[0-9] \[", done.stdout)
     assert (tmp_path / "state.npz").exists()
+
+
+def test_the_readme_brings_a_model_a_folder_arrays_and_a_tf_data_set(
+    trained: tuple[pathlib.Path, str],
+    digits: Dataset,
+    data_dir: pathlib.Path,
+    tmp_path: pathlib.Path,
+) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    ten_lines = re.search(r"```python\n(.*?)```", text, re.DOTALL)
+    assert ten_lines is not None
+    begin = (
+        ten_lines[1].partition("d_prime =")[0].replace("load(", 'load(channels="luminance", path=')
+    )
+    pieces = dict(re.findall(r"<!-- runs: ([\w.]+) -->\n\n```python\n(.*?)```", text, re.DOTALL))
+    assert list(pieces) == ["model", "folder", "arrays", "tf.data"]
+    shutil.copy(trained[0], tmp_path / "my_model.keras")
+    images, labels, _ = digits.train.rows(np.arange(120))
+    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+        folder = tmp_path / "photos" / ("test" if row > 100 else "train") / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(image[..., 0]).save(folder / f"{row}.png")
+    np.savez(tmp_path / "mine.npz", images=images[..., 0], labels=labels)
+    gray = 'classifier = rmc_tf.Classifier.load("my_model.keras")\n'
+    ends = {"folder": "len(d_prime) == 5 * 101", "tf.data": "len(d_prime) == 5 * 101"}
+    ends["arrays"] = "len(d_prime) == 5 * 120"
+    code = ["import keras", "import numpy as np", begin]
+    for name, piece in pieces.items():
+        code += [gray if name == "arrays" else "", piece]
+        code += [f"assert {ends[name]}"] if name in ends else []
+        code += ['classifier = rmc_tf.Classifier.load("my_model.keras", channels="luminance")']
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "\n".join(code)],
+        cwd=tmp_path,
+        env=os.environ | {"TFDS_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"9\d\.\d %|100\.0 %", done.stdout), done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

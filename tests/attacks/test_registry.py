@@ -18,8 +18,9 @@ OTHER_VALUES: dict[str, Any] = dict(
         (
             *("epsilon", "step_size", "iterations", "random_start", "decay", "learning_rate"),
             *("confidence", "initial_const", "binary_search_steps", "theta", "gamma", "saliency"),
+            "loss",
         ),
-        (0.5, 0.01, 3, False, 0.5, 0.1, 1.0, 1.0, 2, 0.5, 0.5, "target"),
+        (0.5, 0.01, 3, False, 0.5, 0.1, 1.0, 1.0, 2, 0.5, 0.5, "target", "margin"),
         strict=True,
     )
 )
