@@ -29,6 +29,7 @@ TINY = (
     "--config.augmented_set.adversarial_per_row=0.5",
     "--config.augmented_set.shard_rows=300",
     "--config.rmc.k=64",
+    "--config.rmc.primed_rows=2",
     "--config.rmc.early_stop.max_epochs=2",
     "--config.rmc.calibration.early_stop.max_epochs=2",
     "--config.evaluation.points=6",

@@ -6,6 +6,7 @@ from typing import Any
 
 from rmc_tf.report import page
 from rmc_tf.report.page import Block, Grid, Heading, Items, Paragraph, table
+from rmc_tf.report.tables import primed_line
 
 Found = Mapping[str, Any]
 """What `Audit.run` returns."""
@@ -41,6 +42,7 @@ def render(found: Found, provenance: Mapping[str, Any]) -> str:
         blocks.append(Paragraph(f"Left out, since they search another ball: {others}."))
     made_by = [
         f"{found['points']} points of the test set",
+        primed_line(found["primed_rows"]),
         *page.made_by(provenance),
         "every number: audit.json; every setting: provenance.json",
         "protocol: Croce et al., ICML 2022; attacks: rmc_tf/threats/",

@@ -66,6 +66,7 @@ class Audit:
             "title": f"Audit on {self._pipeline.artefacts.dataset.name}",
             "points": settings.points,
             "retests": settings.retests,
+            "primed_rows": chosen.experiment.rmc.primed_rows,
             "threats": [chosen.described(name) for name in (*chosen.inside, *chosen.beyond)],
             "left_out": list(chosen.left_out),
             "subjects": subjects,

@@ -4,6 +4,8 @@
 adaptations to those before it stay: "to accumulate the cleansing effect".
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from rmc_tf.defences.base import Defence, Prediction, State
@@ -24,8 +26,13 @@ class NonMasking:
         """See `Defence.network`."""
         return self._defence.network
 
+    def prime(self, after_row: Callable[[], object] = lambda: None) -> float | None:
+        """Primes the wrapped defence, whose weights then answer; see `Defence.prime`."""
+        return self._defence.prime(after_row)
+
     def predict(self, image: np.ndarray) -> Prediction:
         """Answers one query without adapting to it; see `Defence.predict`."""
+        self._defence.prime()
         self._defence.calibrate()
         return self._undefended.predict(image)
 

@@ -30,6 +30,7 @@ TINY = (
     "--config.attacks.pgd.iterations=2",
     "--config.augmented_set.adversarial_per_row=0.2",
     "--config.rmc.k=32",
+    "--config.rmc.primed_rows=2",
     "--config.rmc.early_stop.max_epochs=1",
     "--config.rmc.calibration.early_stop.max_epochs=1",
     "--config.audit.defences=('rmc',)",
