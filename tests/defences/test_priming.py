@@ -10,7 +10,7 @@ import pytest
 from rmc_tf.adaptation.loop import Adaptation, Fit
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, Rows
 from rmc_tf.config import CalibrationConfig, EarlyStopConfig, RMCConfig
-from rmc_tf.defences.base import State
+from rmc_tf.defences.base import State, reseeded
 from rmc_tf.defences.non_masking import NonMasking
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.networks.classifier import Classifier, softmax
@@ -26,13 +26,34 @@ PRIMED = RMCConfig(
     primed_rows=2,
     calibration=CalibrationConfig(early_stop=SHORT),
 )
-Make = Callable[..., RMC]
+Make = Callable[[], RMC]
+
+
+@pytest.fixture(scope="module")
+def deployed(trained: tuple[pathlib.Path, str]) -> Classifier:
+    return Classifier.load(*trained)
+
+
+@pytest.fixture(scope="module")
+def two(deployed: Classifier, d_prime: AugmentedSet, index: FeatureIndex) -> list[RMC]:
+    """Two for all tests, since each takes seconds to trace."""
+    return [RMC(deployed, d_prime, index, PRIMED) for _ in range(2)]
+
+
+@pytest.fixture(scope="module")
+def fresh(two: list[RMC]) -> State:
+    return two[0].snapshot()
 
 
 @pytest.fixture
-def make(classifier: Classifier, d_prime: AugmentedSet, index: FeatureIndex) -> Make:
-    def of(config: RMCConfig = PRIMED, seed: int = 0) -> RMC:
-        return RMC(classifier, d_prime, index, config, seed=seed)
+def make(two: list[RMC], fresh: State) -> Make:
+    """Returns one of them as it was made, at most twice."""
+    left = iter(two)
+
+    def of() -> RMC:
+        rmc = next(left)
+        rmc.restore(fresh)
+        return rmc
 
     return of
 
@@ -60,8 +81,9 @@ def weights_of(state: State) -> list[np.ndarray]:
 
 
 def test_it_is_primed_by_answers_to_rows_of_d_prime_and_by_calibrations(
-    make: Make,
+    deployed: Classifier,
     d_prime: AugmentedSet,
+    index: FeatureIndex,
     fits: list[Fit],
     test_rows: tuple[np.ndarray, np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
@@ -74,7 +96,7 @@ def test_it_is_primed_by_answers_to_rows_of_d_prime_and_by_calibrations(
         return real(self, numbers)
 
     monkeypatch.setattr(AugmentedSet, "rows", listen)
-    rmc = make()
+    rmc = RMC(deployed, d_prime, index, PRIMED)
     assert not fits, "to make it is cheap"
     seconds = rmc.prime()
     assert seconds is not None and seconds > 0
@@ -101,10 +123,10 @@ def test_the_first_query_primes_what_isnt_primed_with_the_same_result(
     assert same(before.snapshot(), meanwhile.snapshot())
 
 
-def test_its_seed_decides_what_it_is_primed_by(make: Make) -> None:
-    states = []
+def test_its_seed_decides_what_it_is_primed_by(make: Make, fresh: State) -> None:
+    states, rmc = [], make()
     for seed in (0, 0, 1):
-        rmc = make(seed=seed)
+        rmc.restore(reseeded(fresh, seed))
         rmc.prime()
         states.append(weights_of(rmc.snapshot()))
     assert all(map(np.array_equal, states[0], states[1]))
@@ -117,7 +139,7 @@ def test_a_state_that_is_primed_is_not_primed_again_and_one_in_part_is_primed_on
     rmc, meanwhile = make(), []
     rmc.prime(lambda: meanwhile.append(rmc.snapshot()))
     rmc.save(tmp_path / "primed.npz")
-    other = make(seed=7)
+    other = make()
     other.load(tmp_path / "primed.npz")
     del fits[:]
     assert other.prime() is None
@@ -130,11 +152,16 @@ def test_a_state_that_is_primed_is_not_primed_again_and_one_in_part_is_primed_on
 
 
 def test_without_carried_weights_each_answer_starts_over_from_the_primed_ones(
-    make: Make, test_rows: tuple[np.ndarray, np.ndarray], tmp_path: pathlib.Path
+    make: Make,
+    deployed: Classifier,
+    d_prime: AugmentedSet,
+    index: FeatureIndex,
+    test_rows: tuple[np.ndarray, np.ndarray],
+    tmp_path: pathlib.Path,
 ) -> None:
     images = test_rows[0]
     afresh = dataclasses.replace(PRIMED, carry_weights=False)
-    rmc = make(afresh)
+    rmc = RMC(deployed, d_prime, index, afresh)
     rmc.prime()
     primed = rmc.snapshot()
     one = make()
@@ -148,7 +175,7 @@ def test_without_carried_weights_each_answer_starts_over_from_the_primed_ones(
     assert not all(map(np.array_equal, weights_of(later), weights_of(primed)))
     rmc.restore(later)
     assert np.array_equal(rmc.predict(images[0]).probabilities, first.probabilities)
-    elsewhere = make(afresh)
+    elsewhere = RMC(deployed, d_prime, index, afresh)
     elsewhere.load(tmp_path / "later.npz")
     elsewhere.restore({**elsewhere.snapshot(), "random": primed["random"]})
     assert np.array_equal(elsewhere.predict(images[0]).probabilities, first.probabilities)
@@ -168,13 +195,13 @@ def test_it_answers_without_masking_by_the_primed_weights(
 
 
 def test_an_attacker_sees_the_primed_weights_even_before_the_first_query(
-    make: Make, classifier: Classifier
+    make: Make, deployed: Classifier
 ) -> None:
-    rmc, primed, copy = make(), make(), classifier.clone()
+    rmc, primed, copy = make(), make(), deployed.clone()
     primed.prime()
     take_weights(copy, rmc)
     assert all(map(np.array_equal, weights(copy), weights(primed.network)))
-    assert not all(map(np.array_equal, weights(copy), weights(classifier)))
+    assert not all(map(np.array_equal, weights(copy), weights(deployed)))
     with undisturbed(rmc) as ready:
         assert same(ready, primed.snapshot())
     assert same(rmc.snapshot(), primed.snapshot())

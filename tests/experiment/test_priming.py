@@ -17,6 +17,7 @@ from rmc_tf.config import (
     ExperimentConfig,
     ModelConfig,
     RMCConfig,
+    profiled,
 )
 from rmc_tf.defences.base import State, Static
 from rmc_tf.experiment.artefacts import Artefacts
@@ -31,7 +32,7 @@ CELL = Cell("target", "rmc", ("pgd",), "clean", "")
 
 @pytest.fixture(scope="module")
 def config(trained: tuple[pathlib.Path, str], data_dir: pathlib.Path) -> ExperimentConfig:
-    return ExperimentConfig(
+    made = ExperimentConfig(
         dataset=DatasetConfig(name="digits", data_dir=str(data_dir)),
         model=ModelConfig(path=str(trained[0]), feature_layer=trained[1]),
         attacks={"pgd": AttackConfig(epsilon=0.1, step_size=0.02, iterations=2)},
@@ -46,6 +47,7 @@ def config(trained: tuple[pathlib.Path, str], data_dir: pathlib.Path) -> Experim
             streams=("clean",), defences=("none", "rmc"), checkpoint_seconds=0
         ),
     )
+    return profiled(made)
 
 
 @pytest.fixture(scope="module")
