@@ -31,7 +31,8 @@ def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
                 for rows in ROWS
             ),
             columns=tuple(
-                config.ColumnConfig(title=name, stream=name) for name in base.evaluation.streams
+                config.ColumnConfig(title=name, stream=name)
+                for name in ("clean", *base.augmented_set.attacks)
             ),
         ),
     )

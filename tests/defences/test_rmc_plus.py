@@ -113,6 +113,21 @@ def same(a: Prediction, b: Prediction) -> bool:
     )
 
 
+def test_priming_makes_examples_anew_too_and_its_state_has_them(
+    make: Make, tmp_path: pathlib.Path
+) -> None:
+    config = dataclasses.replace(CONFIG, primed_rows=2)
+    rmc, other = make(config=config), make(config=config)
+    assert rmc.prime() is not None
+    assert rmc.predictions == 0 and rmc.calibrate() is None, "nothing is left to do"
+    changed = refreshed(rmc).changed_rows
+    assert len(changed)
+    rmc.save(tmp_path / "primed.npz")
+    other.load(tmp_path / "primed.npz")
+    assert other.prime() is None
+    assert np.array_equal(refreshed(other).changed_rows, changed)
+
+
 @pytest.mark.parametrize("share", [0.5, 0.75, 1.0])
 def test_the_share_of_the_adversarial_neighbours_is_made_again_and_nothing_else(
     make: Make, d_prime: rows_on_disk.AugmentedSet, mixed: np.ndarray, share: float
