@@ -19,12 +19,14 @@ from rmc_tf.config import (
     RMCConfig,
     profiled,
 )
-from rmc_tf.defences.base import State, Static
+from rmc_tf.defences.base import State
+from rmc_tf.defences.undefended import Undefended
 from rmc_tf.experiment.artefacts import Artefacts
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.pipeline import Pipeline
 from rmc_tf.experiment.sides import Sides
 from rmc_tf.experiment.workspace import Workspace
+from rmc_tf.networks.classifier import Classifier
 
 SHORT = EarlyStopConfig(max_epochs=1)
 CELL = Cell("target", "rmc", ("pgd",), "clean", "")
@@ -101,10 +103,11 @@ def test_without_primed_rows_a_defence_begins_at_the_trained_network(
     assert len(list((folder / "primed").iterdir())) == 1
 
 
-class Slow(Static):
+class Slow(Undefended):
     """Counts the rows that it is primed by, and dies before one of them if it is told to."""
 
-    def __init__(self, dies_at: int = -1) -> None:
+    def __init__(self, network: Classifier, dies_at: int = -1) -> None:
+        super().__init__(network)
         self.rows, self.seed, self.dies_at, self.answered = 0, 9, dies_at, 0
 
     def prime(self, after_row: Callable[[], object] = lambda: None) -> float | None:
@@ -126,14 +129,14 @@ class Slow(Static):
 
 
 def test_priming_that_was_killed_goes_on_where_it_stopped(
-    config: ExperimentConfig, tmp_path: pathlib.Path
+    config: ExperimentConfig, network: Classifier, tmp_path: pathlib.Path
 ) -> None:
     said: list[str] = []
     artefacts = Artefacts(Workspace(config, tmp_path, said.append))
-    undisturbed = artefacts.primed(Slow(), "rmc", "1")
+    undisturbed = artefacts.primed(Slow(network), "rmc", "1")
     with pytest.raises(KeyboardInterrupt):
-        artefacts.primed(Slow(dies_at=3), "rmc", "2")
-    later, again = Slow(), Slow()
+        artefacts.primed(Slow(network, dies_at=3), "rmc", "2")
+    later, again = Slow(network), Slow(network)
     assert artefacts.primed(later, "rmc", "2").keys() == undisturbed.keys()
     assert np.array_equal(later.snapshot()["random"], undisturbed["random"])
     assert later.answered == 2
