@@ -23,7 +23,6 @@ TOY = (
     "--config.attacks.pgd.iterations=2",
     "--config.augmented_set.adversarial_per_row=0.1",
     "--config.rmc.k=32",
-    "--config.rmc.primed_rows=2",
     "--config.rmc.early_stop.max_epochs=1",
     "--config.rmc.calibration.early_stop.max_epochs=1",
     "--config.evaluation.points=2",
