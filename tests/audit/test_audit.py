@@ -90,6 +90,7 @@ def test_the_page_has_the_verdict_every_table_and_what_produced_it(finished: pat
     assert "| Square, black box | L∞, 0.15 | – | – | – | – | 8 | yes |" in text
     for name in ("zero gradients", "probabilities for logits", "random answers"):
         assert len(re.findall(rf"^\| {name} \|", text, re.M)) == 2
+    assert "- RMC is primed by 2 rows of D' before its first answer" in text
     assert "--mode=audit" in text
     provenance = json.loads((finished / "audit" / "provenance.json").read_text())
     assert provenance["config"]["audit"]["points"] == 3

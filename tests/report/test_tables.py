@@ -8,6 +8,11 @@ def answers(right: int, wrong: int) -> list[dict[str, int]]:
     return [{"label": 3, "prediction": 3}] * right + [{"label": 3, "prediction": 5}] * wrong
 
 
+def test_a_report_says_whether_rmc_began_at_the_trained_network() -> None:
+    assert "primed by 60 rows of D'" in tables.primed_line(60)
+    assert "not primed (rmc.primed_rows=0, the paper)" in tables.primed_line(0)
+
+
 def test_the_first_answers_of_rmc_are_told_apart_from_the_others() -> None:
     clean = answers(15, 15) + answers(9, 1)
     grid = tables.warm_up_table({"clean": clean, "pgd": answers(5, 15)})
