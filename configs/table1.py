@@ -36,6 +36,8 @@ def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
         base,
         attacks=attack_models(base),
         networks=networks(base),
+        # Algorithm 1 deploys θ*; Figures 3 and 4, and Tables 5 and 7, show what comes after.
+        rmc=dataclasses.replace(base.rmc, primed_rows=0),
         evaluation=dataclasses.replace(base.evaluation, points=points(base)),
         table=config.TableConfig(
             name="table1",

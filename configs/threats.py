@@ -56,6 +56,7 @@ def experiment(base: config.ExperimentConfig) -> config.ExperimentConfig:
         columns.append(config.ColumnConfig(title=title, stream=name, replay=True))
     return dataclasses.replace(
         parent,
+        rmc=base.rmc,  # primed: what is measured are the threats, and not the warm-up
         attacks={**parent.attacks, "pgd_patient": patient},
         networks={"at_pgd": parent.networks["at_pgd"]},
         threats={**single, **simulating},

@@ -32,6 +32,7 @@ TINY = (
     "--config.augmented_set.adversarial_per_row=0.5",
     "--config.augmented_set.shard_rows=300",
     "--config.rmc.k=64",
+    "--config.rmc.primed_rows=2",
     "--config.rmc.early_stop.max_epochs=2",
     "--config.rmc.calibration.early_stop.max_epochs=2",
     "--config.evaluation.points=6",
@@ -86,6 +87,8 @@ def test_a_run_ends_in_a_report_with_its_table_pictures_and_provenance(
         assert re.search(
             rf"^\| {title} \|( \d+\.\d \(\d+\.\d–\d+\.\d\), n = 6 \|){{3}}$", text, re.M
         )
+    assert "- RMC is primed by 2 rows of D' before its first answer" in text
+    assert re.search(r"^\| its first 30 answers \|( \d+\.\d \(.*\), n = 6 \|){3}$", text, re.M)
     for picture in re.findall(r"\]\((\w+\.png)\)", text):
         assert (report / picture).read_bytes().startswith(b"\x89PNG")
     provenance = json.loads((report / "provenance.json").read_text())

@@ -6,6 +6,7 @@ from typing import Any
 
 from rmc_tf.report import page
 from rmc_tf.report.page import Block, Grid, Heading, Items, Paragraph, table
+from rmc_tf.report.tables import primed_line
 
 Found = Mapping[str, Any]
 """What `Audit.run` returns."""
@@ -43,6 +44,7 @@ def render(found: Found, provenance: Mapping[str, Any]) -> str:
     made_by = [
         f"{found['points']} points of the test set",
         *found.get("data", ()),
+        primed_line(found["primed_rows"]),
         *page.made_by(provenance),
         "every number: audit.json; every setting: provenance.json",
         "protocol: Croce et al., ICML 2022; attacks: rmc_tf/threats/",

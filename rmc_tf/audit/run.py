@@ -71,6 +71,7 @@ class Audit:
             "data": [f"labels: {data.labels(most=100)}"],
             "points": settings.points,
             "retests": settings.retests,
+            "primed_rows": chosen.experiment.rmc.primed_rows,
             "threats": [chosen.described(name) for name in (*chosen.inside, *chosen.beyond)],
             "left_out": list(chosen.left_out),
             "subjects": subjects,

@@ -138,9 +138,13 @@ class RMCConfig(Section):
     batch_norm: Literal["inference", "training"] = "inference"
     """Inference: frozen statistics, as in the authors' code (the paper doesn't say).
     Training: as Chen et al. 2022; dropout then drops, too."""
+    primed_rows: int = 60
+    """How many rows of D', drawn at random, are answered, with calibration, before the first query.
+    Ours: RMC "takes about tens of instances to warm up" (section 6), and these needn't be queries;
+    docs/priming.md has what it gains and costs. 0: none (the paper, and all its tables)."""
     carry_weights: bool = True
     """θ* goes on to the next input (Algorithm 1, line 22). False: "discards θ' and starts over
-    from a static θ*", the alternative of section 3."""
+    from a static θ*", the alternative of section 3; that θ* is the one after the primed rows."""
     frozen_until: str = ""
     """A layer of the network; it and all below keep their trained weights, and are computed once
     a fit. Empty: all adapt (the paper)."""
@@ -171,7 +175,7 @@ class RMCConfig(Section):
     def __post_init__(self) -> None:
         self._require(self.k >= 2, "k", "must be at least 2 (to train on, to validate on)")
         self._within("[1, ∞)", "batch_size")
-        self._within("[0, ∞)", "trust_radius", "settled", "micro_batch")
+        self._within("[0, ∞)", "primed_rows", "trust_radius", "settled", "micro_batch")
         self._within("(0, 1)", "training_rate")
         self._within("(0, ∞)", "rate_share")
         frozen = self.batch_norm == "inference"

@@ -21,6 +21,7 @@ def authors_code(paper: RMCConfig, augmentation: Augmentation = "none") -> RMCCo
         validation="quarter_of_nearest",
         early_stop=patient,
         optimizer_state="carried",
+        primed_rows=0,
         batch_norm="inference",
         calibration=dataclasses.replace(
             paper.calibration,

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -31,7 +31,7 @@ class Prediction:
     waited: float = 0.0
     """Seconds until other threads were done, with a query or a calibration."""
     calibrated: float = 0.0
-    """Seconds for what was still due of the query before; see `Defence.calibrate`."""
+    """Seconds for what was still due: of the query before, or, before the first, `Defence.prime`."""
     searched: float = 0.0
     """Seconds to search D' and to read N'(x)."""
     adapted: float = 0.0
@@ -78,6 +78,16 @@ class Defence(Protocol):
         Raises:
           UserError: the image is of another type, shape or range, or holds NaN; or this process
             was forked after TensorFlow was used.
+        """
+
+    def prime(self, after_row: Callable[[], object] = lambda: None) -> float | None:
+        """Does what is to be done once, before the first query.
+
+        Where it is not called, the first query does it first, with the same result. `after_row` is
+        called wherever a state may be taken that goes on from there.
+
+        Returns:
+          the seconds that it took; None where nothing was left to do.
         """
 
     def calibrate(self) -> float | None:
@@ -131,6 +141,11 @@ def reseeded(state: State, seed: int) -> State:
 
 class Static:
     """The part of `Defence` that a defence without state has nothing to do for."""
+
+    def prime(self, after_row: Callable[[], object] = lambda: None) -> float | None:
+        """Does nothing, since nothing ever changes."""
+        del after_row
+        return None
 
     def calibrate(self) -> float | None:
         """Does nothing, since nothing is ever due."""

@@ -5,6 +5,7 @@ adaptations to those before it stay: "to accumulate the cleansing effect".
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -26,9 +27,13 @@ class NonMasking:
         """See `Defence.network`."""
         return self._defence.network
 
+    def prime(self, after_row: Callable[[], object] = lambda: None) -> float | None:
+        """Primes the wrapped defence, whose weights then answer; see `Defence.prime`."""
+        return self._defence.prime(after_row)
+
     def predict(self, image: np.ndarray) -> Prediction:
         """Answers one query without adapting to it; see `Defence.predict`."""
-        calibrated = self._defence.calibrate() or 0.0
+        calibrated = (self._defence.prime() or 0.0) + (self._defence.calibrate() or 0.0)
         answer = self._undefended.predict(image)
         seconds = calibrated + answer.seconds
         return dataclasses.replace(answer, seconds=seconds, calibrated=calibrated)

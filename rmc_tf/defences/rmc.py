@@ -8,6 +8,7 @@ those by which the paper's text refers to the lines.
 import dataclasses
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Literal, NoReturn, SupportsIndex
 
 import numpy as np
@@ -17,12 +18,13 @@ from rmc_tf.augmented_set.rows_on_disk import Rows, SearchedSet
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.forks import ThreadLock
+from rmc_tf.common.progress import progress
 from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.common.traces import Traces
 from rmc_tf.config import EarlyStopConfig, RMCConfig, with_profile
 from rmc_tf.data.augmentation import augment
 from rmc_tf.data.images import check_images
-from rmc_tf.defences.base import Prediction, State
+from rmc_tf.defences.base import Prediction, State, tracing
 from rmc_tf.defences.rmc_checks import check_parts
 from rmc_tf.defences.rmc_state import MadeOf, RMCState, write
 from rmc_tf.defences.rmc_traces import Clock, distance_between, trace_prediction
@@ -52,7 +54,7 @@ class RMC:
         traces: Traces | None = None,
         devices: Literal["one", "all"] = "one",
     ) -> None:
-        """Starts from the deployed network, f(·; θ*).
+        """Starts from the deployed network, f(·; θ*); `prime` goes on from there.
 
         The index is over the features of all rows of D' by that network. The seed is of the order
         of batches and of the calibration's draws. The devices, between which the batches of a fit
@@ -70,17 +72,8 @@ class RMC:
         self._training_set = augmented_set.benign_rows
         self._adaptation = adapting_a_copy(classifier, config, devices)
         self._adapted = self._adaptation.classifier  # θ* of Algorithm 1, which moves
-        self._state = RMCState(
-            self._adaptation,
-            seed,
-            MadeOf(
-                type(self).__name__,
-                classifier.weights_checksum(),
-                classifier.source,
-                augmented_set.fingerprint,
-                str(augmented_set.folder),
-            ),
-        )
+        made_of = MadeOf.parts_of(type(self).__name__, classifier, augmented_set)
+        self._state = RMCState(self._adaptation, seed, config, made_of)
         self._distance = distance_between(self._adapted, classifier)
         self.traces = traces or Traces()
         self._lock = ThreadLock()  # calibrate may be called in the background
@@ -92,8 +85,35 @@ class RMC:
 
     @property
     def predictions(self) -> int:
-        """How many queries were answered."""
-        return self._state.predictions
+        """How many queries were answered; rows that it was primed by aren't among them."""
+        return max(0, self._state.predictions)
+
+    def prime(self, after_row: Callable[[], object] = lambda: None) -> float | None:
+        """Answers rows of D', drawn at random, so that the first query is answered by warm weights.
+
+        That is lines 12–21 for each of `primed_rows` rows, whose answers nobody reads. Where it is
+        not called, the first query does it first, with the same result. A state that was primed in
+        part is primed on; `after_row` is called wherever it may be taken.
+
+        Returns:
+          the seconds that it took; None where nothing was left to do.
+        """
+        with self._lock:
+            state, total = self._state, self.config.primed_rows
+            if state.predictions >= 0:
+                return None
+            begun = time.perf_counter()
+            done = max(0, total + state.predictions)
+            with tracing(self, Traces()), progress("prime", total, done, "row") as advance:
+                while state.predictions < 0:
+                    random = generator(state.seed, "primed row", state.predictions)
+                    row = random.integers(len(self._augmented_set), size=1)
+                    self._predict(self._augmented_set.rows(row).images)
+                    self.calibrate()
+                    state.begin_here()
+                    advance(1)
+                    after_row()
+            return time.perf_counter() - begun
 
     def predict(self, image: np.ndarray) -> Prediction:
         """PREDICT for x̂, [H, W, C] float32 in [0, 1], up to the answer, f(x̂; θ').
@@ -109,6 +129,7 @@ class RMC:
         check_images(x, self._static.image_shape, "query")
         with self._lock:
             waited = waiting.lap("lock")
+            self.prime()  # where this is the first query
             self.calibrate()  # of the query before, where it is still due
             calibrated = waiting.lap("calibration")
             prediction = self._predict(x)
@@ -121,9 +142,8 @@ class RMC:
         state, traced = self._state, self.traces.enabled
         confidence_before = float(self._probabilities(x).max()) if traced else 0.0
         clock = Clock()
-        if not self.config.carry_weights:  # begin at the static θ*, the alternative of section 3
-            self._adapted.model.set_weights(self._static.model.get_weights())
-            self._adaptation.reset_optimizer()
+        if not self.config.carry_weights:  # start over, the alternative of section 3
+            state.start_over()
 
         # Line 12: search D' to get N'(x̂) of size K.
         features, _ = self._static.forward(x)
@@ -161,7 +181,8 @@ class RMC:
         state.predictions += 1
         state.steps += fit.steps
         calibration = self.config.calibration
-        wanted = calibration.enabled and self.config.carry_weights
+        carried = self.config.carry_weights or state.predictions <= 0  # while it is primed
+        wanted = calibration.enabled and carried
         state.calibration_due = wanted and state.predictions % calibration.every == 0
         return prediction
 
@@ -172,7 +193,7 @@ class RMC:
         if self.config.validation == "nearest":
             held_out[:nearest] = True
         elif self.config.validation == "quarter_of_nearest":
-            random = generator(self._state.seed, "validation", self.predictions)
+            random = generator(self._state.seed, "validation", self._state.predictions)
             held_out[random.permutation(nearest)[: max(1, nearest // 4)]] = True
         train = neighbours.images[~held_out], neighbours.labels[~held_out]
         validation = neighbours.images[held_out], neighbours.labels[held_out]
@@ -188,7 +209,7 @@ class RMC:
             self._calibration()
             self._state.calibration_due = False
             seconds = time.perf_counter() - begun
-            self.traces.scalar("seconds/calibration", seconds, self.predictions - 1)
+            self.traces.scalar("seconds/calibration", seconds, self._state.predictions - 1)
             return seconds
 
     def _calibration(self) -> None:
@@ -197,7 +218,7 @@ class RMC:
         Line 19 samples each batch of the whole; ours are batches of K rows that are drawn of it.
         """
         calibration = self.config.calibration
-        random = generator(self._state.seed, "calibration rows", self.predictions)
+        random = generator(self._state.seed, "calibration rows", self._state.predictions)
         of_d = calibration.source == "training_set"
         pool = self._training_set if of_d else np.arange(len(self._augmented_set))
         wanted = min(calibration.rows or self.config.k, len(pool))
@@ -220,7 +241,7 @@ class RMC:
     ) -> Fit:
         if self.config.optimizer_state == "reset":
             self._adaptation.reset_optimizer()
-        seed = derive_seed(self._state.seed, phase, self.predictions)
+        seed = derive_seed(self._state.seed, phase, self._state.predictions)
         return self._adaptation.fit(train, validation, early_stop, seed, settled)
 
     def _probabilities(self, x: np.ndarray) -> np.ndarray:

@@ -91,7 +91,7 @@ class RMCPlus(RMC):
         The paper says how many, not which.
         """
         adversarial = np.sort(neighbours[self._set.sources[neighbours] > 0])
-        random = generator(self._state.seed, "refresh", self.predictions)
+        random = generator(self._state.seed, "refresh", self._state.predictions)
         wanted = round(self.refresh.share * len(adversarial))
         return np.sort(random.choice(adversarial, wanted, replace=False))
 
@@ -116,7 +116,7 @@ class RMCPlus(RMC):
             if index.moved_rows > self.refresh.rebalance_share * len(self._set):
                 index.rebalance()
             seconds += time.perf_counter() - begun
-            self.traces.scalar("seconds/refresh", seconds, self.predictions - 1)
+            self.traces.scalar("seconds/refresh", seconds, self._state.predictions - 1)
             return seconds + (calibration or 0.0)
 
     def _recomputed(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +133,9 @@ class RMCPlus(RMC):
                     craft,
                     base.stored_images(base.origins[numbers]),
                     base.labels[numbers],
-                    derive_seed(self._state.seed, "recompute", self.predictions, code, begin),
+                    derive_seed(
+                        self._state.seed, "recompute", self._state.predictions, code, begin
+                    ),
                     targets=base.targets[numbers] if craft.config.targeted else None,
                     repeated=self._repeated[numbers],
                 ).images

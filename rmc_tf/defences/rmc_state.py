@@ -8,9 +8,12 @@ import keras
 import numpy as np
 
 from rmc_tf.adaptation.loop import Adaptation
+from rmc_tf.augmented_set.rows_on_disk import SearchedSet
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError, first_line
+from rmc_tf.config import RMCConfig
 from rmc_tf.defences.base import State
+from rmc_tf.networks.classifier import Classifier
 
 
 class MadeOf(NamedTuple):
@@ -26,6 +29,12 @@ class MadeOf(NamedTuple):
     folder: str
     """Where D' is."""
 
+    @classmethod
+    def parts_of(cls, defence: str, classifier: Classifier, d_prime: SearchedSet) -> "MadeOf":
+        """Returns what a defence of some name is made of."""
+        network = classifier.weights_checksum(), classifier.source
+        return cls(defence, *network, d_prime.fingerprint, str(d_prime.folder))
+
     def parts(self) -> dict[str, tuple[str, str]]:
         """Returns what tells each part from another, and how a message calls it."""
         return {
@@ -40,18 +49,36 @@ class RMCState:
 
     Attributes:
       seed: of all that is drawn.
-      predictions: how many queries were answered.
-      steps: of local adaptation, in all of these.
+      predictions: how many queries were answered; −n where n rows are left to prime it by.
+      steps: of local adaptation, in all of these queries.
       calibration_due: whether the last of them is to be calibrated after.
     """
 
-    def __init__(self, adaptation: Adaptation, seed: int, made_of: MadeOf) -> None:
+    def __init__(
+        self, adaptation: Adaptation, seed: int, config: RMCConfig, made_of: MadeOf
+    ) -> None:
         self._adaptation = adaptation
         self._made_of = made_of
         self.seed = seed
-        self.predictions = 0
+        self.predictions = -config.primed_rows
         self.steps = 0
         self.calibration_due = False
+        moving = self._moving()
+        # Where weights aren't carried, what each answer starts from.
+        self._start = {} if config.carry_weights else {n: _copy(v) for n, v in moving.items()}
+
+    def begin_here(self) -> None:
+        """Has the deployment begin here: what came before primed it."""
+        self.steps = 0
+        moving = self._moving()
+        for name, start in self._start.items():
+            start.assign(moving[name])
+
+    def start_over(self) -> None:
+        """Goes back to where the deployment began; of a state that carries no weights."""
+        moving = self._moving()
+        for name, start in self._start.items():
+            moving[name].assign(start)
 
     def snapshot(self) -> State:
         """Returns a copy of all of it."""
@@ -100,12 +127,19 @@ class RMCState:
                 )
 
     def _variables(self) -> dict[str, keras.Variable]:
+        return self._moving() | {f"start_{name}": v for name, v in self._start.items()}
+
+    def _moving(self) -> dict[str, keras.Variable]:
         """All that a fit changes: weights, statistics, layers' random state, Adam's moments."""
         optimizer = self._adaptation.optimizer
         moments = [v for v in optimizer.variables if v is not optimizer.learning_rate]  # a setting
         weights = self._adaptation.classifier.model.variables
         named = {f"weights_{i}": variable for i, variable in enumerate(weights)}
         return named | {f"optimizer_{i}": variable for i, variable in enumerate(moments)}
+
+
+def _copy(variable: keras.Variable) -> keras.Variable:
+    return keras.Variable(np.array(variable), dtype=variable.dtype, trainable=False)
 
 
 def _stored(variable: keras.Variable) -> str:

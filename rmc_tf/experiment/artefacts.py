@@ -6,6 +6,7 @@ the work directory where it is there, under the fingerprint of all that made it.
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from rmc_tf.common import storage
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config.section import require
 from rmc_tf.data import datasets
+from rmc_tf.defences.base import Defence, State, reseeded
 from rmc_tf.evaluation import streams
 from rmc_tf.experiment.cells import Searched
 from rmc_tf.experiment.overrides import augmented_set_of
@@ -185,6 +187,38 @@ class Artefacts:
             unmoved = d_prime.unmoved(name)
             found.append({"attack": name, **success, **distance, "unmoved": unmoved})
         return found
+
+    def primed(self, defence: Defence, name: str, of: str) -> State:
+        """Returns the state of a defence that is primed, in which it is left.
+
+        All that it is made from has the fingerprint `of`. A kill loses no more work than that of
+        `evaluation.checkpoint_seconds`.
+
+        Raises:
+          ArtefactError: the state on disk is damaged.
+        """
+        path = self._workdir / "primed" / f"{name}-{of}.npz"
+        if path.exists():
+            defence.restore(storage.read_arrays(path))  # it may be primed in part
+        else:
+            defence.restore(reseeded(defence.snapshot(), derive_seed(self._config.seed, "prime")))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        saved = time.monotonic()
+
+        def keep() -> None:
+            nonlocal saved
+            if time.monotonic() - saved > self._config.evaluation.checkpoint_seconds:
+                storage.write_arrays(path, defence.snapshot())
+                saved = time.monotonic()
+
+        seconds = defence.prime(keep)
+        state = defence.snapshot()
+        if seconds is None:
+            self._say(f"prime {name}: reused from {path}")
+        else:
+            storage.write_arrays(path, state)
+            self._say(f"prime {name}: {seconds:.1f} s, its state is in {path}")
+        return state
 
     def stream(self, name: str, source: str) -> streams.Stream:
         """U of that name, perturbed against a network ("" for the clean one)."""

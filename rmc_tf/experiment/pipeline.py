@@ -104,12 +104,18 @@ class Pipeline:
         return [f"{name}: {self.artefacts.classifier(name).model.name}" for name in names]
 
     def prepare_all(self) -> list[pathlib.Path]:
-        """PREPARE for every D' of the table; returns their folders."""
-        searching = [c for c in self.table.cells if defences.find(c.defence).searches != "nothing"]
-        wanted = dict.fromkeys(cell.searched for cell in searching)
-        if not wanted:
-            wanted = {Searched("target", self.config.augmented_set.attacks): None}
-        return [self.artefacts.prepared(key).augmented_set.folder for key in wanted]
+        """PREPARE for every D' of the table, and for what adapts by it; returns their folders."""
+        folders: dict[pathlib.Path, None] = {}
+        for cell in self.table.cells:
+            spec = defences.find(cell.defence)
+            if spec.searches != "nothing":
+                folders[self.artefacts.prepared(cell.searched).augmented_set.folder] = None
+            if spec.adapts and cell.settings(self.config).rmc.primed_rows:
+                self.sides.defence(dataclasses.replace(cell, replay=False))  # primes it
+        if not folders:
+            d_prime = Searched("target", self.config.augmented_set.attacks)
+            folders[self.artefacts.prepared(d_prime).augmented_set.folder] = None
+        return list(folders)
 
     def evaluate(self) -> dict[Cell, dict[str, Any]]:
         """Every cell of the table; those that share a network or a D' one after another."""

@@ -6,10 +6,11 @@ import gc
 from typing import Any
 
 from rmc_tf import defences, threats
+from rmc_tf.common import storage
 from rmc_tf.common.provenance import versions
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ExperimentConfig
-from rmc_tf.defences.base import Defence, State
+from rmc_tf.defences.base import Defence, State, reseeded
 from rmc_tf.experiment.artefacts import Artefacts
 from rmc_tf.experiment.cells import Cell, Defended, Searched
 from rmc_tf.threats.base import SearchedRows, Threat
@@ -64,9 +65,22 @@ class Sides:
                 lambda: self.prepared(cell.searched),
             )
             made = defences.find(cell.defence).make(parts)
-            found = made, made.snapshot()
+            found = made, self._first_state(cell, made)
         self._defences[key] = found
         return found
+
+    def _first_state(self, cell: Cell, made: Defence) -> State:
+        """Returns the state that a defence of a cell begins in, which is primed where it is to be.
+
+        What primes it is drawn for all roles alike, as D' is: both are deployed, and attackers know
+        them. What they can't know, another role's random choices, begins with the first query.
+        """
+        spec, own = defences.find(cell.defence), made.snapshot()
+        if not spec.adapts or not self.settings(cell).rmc.primed_rows:
+            return own
+        name = "rmc" if spec.history == "rmc" else cell.defence
+        primed = self._artefacts.primed(made, name, storage.fingerprint(name, self.made_from(cell)))
+        return reseeded(primed, int(own["random"][0]))
 
     def prepared(self, searched: Searched) -> defences.Prepared:
         """D', the features of its rows and their index, as `Artefacts.prepared` makes them.

@@ -1,9 +1,10 @@
 """From a filled table to its report: the table, the figure of the paper that shows it, claims."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rmc_tf import defences
 from rmc_tf.augmented_set import preparation
 from rmc_tf.common.provenance import provenance
 from rmc_tf.evaluation import records
@@ -53,8 +54,16 @@ def _facts(pipeline: Pipeline, results: Mapping[Cell, Mapping[str, Any]]) -> lis
         f"data set {data.name}; {model.name}, {weights}",
         f"labels: {data.labels(most=100)}",
         *indices,
+        *_primed(pipeline, results),
         f"answers computed at revision {', '.join(made_by)}",
     ]
+
+
+def _primed(pipeline: Pipeline, cells: Iterable[Cell]) -> list[str]:
+    """Returns by how many rows what adapts was primed, a line for each number of them."""
+    adapting = [cell for cell in cells if defences.find(cell.defence).adapts]
+    every = sorted({cell.settings(pipeline.config).rmc.primed_rows for cell in adapting})
+    return [tables.primed_line(rows) for rows in every]
 
 
 def _records_of(pipeline: Pipeline, cell: Cell) -> Sequence[Record]:

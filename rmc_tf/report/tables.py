@@ -11,7 +11,7 @@ from rmc_tf.common import storage
 from rmc_tf.common.intervals import wilson
 from rmc_tf.report import page
 from rmc_tf.report.figures import style
-from rmc_tf.report.figures.courses import Record
+from rmc_tf.report.figures.courses import WARM_UP, Record
 from rmc_tf.report.page import Block, Grid, Heading, Items, Paragraph, Picture
 from rmc_tf.report.paper import PrintedRow, PrintedTable
 
@@ -217,6 +217,28 @@ def course_figure(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -
     plt.close(figure)
 
 
+def primed_line(rows: int) -> str:
+    """Returns in a line how a defence that adapts began: primed by so many rows, or by none."""
+    if rows:
+        return f"RMC is primed by {rows} rows of D' before its first answer"
+    return "RMC is not primed (rmc.primed_rows=0, the paper): its first answers are its warm-up"
+
+
+def warm_up_table(records: Mapping[str, Sequence[Record]]) -> Grid:
+    """Returns the accuracy of RMC's first answers on each stream, and that of the others."""
+
+    def share(answers: Sequence[Record]) -> str:
+        if not answers:
+            return "–"
+        right = float(np.mean([one["prediction"] == one["label"] for one in answers]))
+        return _share([{"accuracy": right, "points": len(answers)}])
+
+    first = [share(points[:WARM_UP]) for points in records.values()]
+    others = [share(points[WARM_UP:]) for points in records.values()]
+    lines = [[f"its first {WARM_UP} answers", *first], ["the others", *others]]
+    return Grid(["RMC, accuracy, % (95 % interval)", *records], {"": lines})
+
+
 def write(
     folder: pathlib.Path,
     table: ResultTable,
@@ -273,7 +295,7 @@ def write(
         blocks.append(attack_table(attacked))
     if records:
         course_figure(folder / "course.png", records)
-        blocks.append(Picture("course.png", "RMC as it sees more test points"))
+        blocks += [Picture("course.png", "RMC as it sees more test points"), warm_up_table(records)]
     made_by = [*facts, *page.made_by(provenance), "every setting: provenance.json"]
     blocks += [Heading(2, "What produced this"), Items(made_by)]
     report = folder / "report.md"

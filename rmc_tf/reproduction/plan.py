@@ -2,8 +2,9 @@
 
 Each is a shipped config, made of the data set's experiment as the user has it: so an
 override of the method, of the training or of an attack reaches all of them, and what a
-table is about (its D', its K, its p) stays its own. The number of points is the one
-setting that tables choose without being about it: where the user gives one, all have it.
+table is about (its D', its K, its p, that RMC begins at θ* and not primed) stays its
+own. The number of points is the one setting that tables choose without being about it:
+where the user gives one, all have it.
 """
 
 import dataclasses

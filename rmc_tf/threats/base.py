@@ -79,8 +79,10 @@ class BatchThreat(abc.ABC):
 def undisturbed(defence: Defence) -> Iterator[State]:
     """Lets a defence be asked, and puts it back as it was; yields the state to ask it in.
 
-    That is the one after the calibration, if one is still due: the next answer begins with it.
+    That is the one after the calibration, if one is still due: the next answer begins with it. A
+    defence that isn't primed yet is, and stays so: its first answer would begin with that, too.
     """
+    defence.prime()
     found = defence.snapshot()
     try:
         yield found if defence.calibrate() is None else defence.snapshot()

@@ -71,7 +71,7 @@ PROGRAM = """
                 found[f"{case} copies"] = np.array(equal)
 
     epochs = EarlyStopConfig(patience=1, max_epochs=2)
-    config = RMCConfig(k=40, batch_size=16, early_stop=epochs)
+    config = RMCConfig(k=40, primed_rows=0, batch_size=16, early_stop=epochs)
     index = FeatureIndex(np.load(features), IndexConfig(), config.k)
     queries = d_prime.rows(np.arange(0, 600, 200)).images
     for devices in ("one", "all"):

@@ -31,6 +31,7 @@ TINY = (
     "--config.attacks.pgd.iterations=2",
     "--config.augmented_set.adversarial_per_row=0.2",
     "--config.rmc.k=32",
+    "--config.rmc.primed_rows=2",
     "--config.rmc.early_stop.max_epochs=1",
     "--config.rmc.calibration.early_stop.max_epochs=1",
     "--config.audit.defences=('rmc',)",
@@ -95,6 +96,7 @@ def test_the_page_has_the_verdict_every_table_and_what_produced_it(finished: pat
     zero = ("zero gradients", "zero gradients after 3 queries")
     for name in (*zero, "probabilities for logits", "random answers"):
         assert len(re.findall(rf"^\| {name} \|", text, re.M)) == 2
+    assert "- RMC is primed by 2 rows of D' before its first answer" in text
     assert "--mode=audit" in text
     provenance = json.loads((finished / "audit" / "provenance.json").read_text())
     assert provenance["config"]["audit"]["points"] == 3

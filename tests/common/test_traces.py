@@ -17,7 +17,9 @@ from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 
 SHORT = EarlyStopConfig(max_epochs=3)
-CONFIG = RMCConfig(k=64, batch_size=16, early_stop=SHORT, calibration=CalibrationConfig(rows=32))
+CONFIG = RMCConfig(
+    primed_rows=0, k=64, batch_size=16, early_stop=SHORT, calibration=CalibrationConfig(rows=32)
+)
 
 
 def test_every_prediction_is_traced(

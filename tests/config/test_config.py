@@ -268,6 +268,14 @@ def test_only_frozen_statistics_can_be_folded() -> None:
     assert config.with_profile(moving).step == "plain", "it does without, and says nothing"
 
 
+def test_a_data_set_is_primed_and_the_papers_tables_begin_at_the_trained_network() -> None:
+    assert shipped("digits").rmc.primed_rows == RMCConfig().primed_rows > 0
+    for table in ("table1", "table2", "table5a", "table7", "figure3", "figure4a"):
+        assert shipped(table).rmc.primed_rows == 0, table
+    with pytest.raises(UserError, match=r"rmc\.primed_rows=-1"):
+        RMCConfig(primed_rows=-1)
+
+
 def test_the_adaptation_rate_is_a_quarter_of_the_training_rate() -> None:
     assert RMCConfig().learning_rate == 0.25 * config.TrainingConfig().learning_rate
     assert RMCConfig(training_rate=0.04, rate_share=0.5).learning_rate == pytest.approx(0.02)
@@ -296,6 +304,7 @@ def test_the_authors_code_differs_from_the_paper_in_the_documented_options_only(
         "augmented_set.sampling": "each",
         "rmc.validation": "quarter_of_nearest",
         "rmc.early_stop.patience": 5,
+        "rmc.primed_rows": 0,
         "rmc.calibration.source": "augmented_set",
         "rmc.calibration.validation_share": 1 / 8,
         "rmc.calibration.augmentation": "shift",  # that of the training
@@ -310,7 +319,11 @@ def test_the_authors_code_overrules_the_options_of_later_works() -> None:
     stop = config.EarlyStopConfig(patience=2, max_epochs=7, keep="best")
     calibration = config.CalibrationConfig(early_stop=stop)
     later = RMCConfig(
-        early_stop=stop, optimizer_state="reset", batch_norm="training", calibration=calibration
+        early_stop=stop,
+        optimizer_state="reset",
+        batch_norm="training",
+        primed_rows=7,
+        calibration=calibration,
     )
     assert config.authors_code(later) == config.authors_code(RMCConfig())
 

@@ -37,7 +37,11 @@ from rmc_tf.search.index import FeatureIndex
 
 SHORT = EarlyStopConfig(patience=1, max_epochs=2)
 CONFIG = RMCConfig(
-    k=64, batch_size=32, early_stop=SHORT, calibration=CalibrationConfig(early_stop=SHORT)
+    k=64,
+    batch_size=32,
+    early_stop=SHORT,
+    primed_rows=0,
+    calibration=CalibrationConfig(early_stop=SHORT),
 )
 Make = Callable[..., RMC]
 

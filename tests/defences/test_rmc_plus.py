@@ -35,7 +35,11 @@ from rmc_tf.search.index import FeatureIndex
 
 SHORT = EarlyStopConfig(patience=1, max_epochs=2)
 CONFIG = RMCConfig(
-    k=64, batch_size=32, early_stop=SHORT, calibration=CalibrationConfig(early_stop=SHORT)
+    k=64,
+    batch_size=32,
+    early_stop=SHORT,
+    primed_rows=0,
+    calibration=CalibrationConfig(early_stop=SHORT),
 )
 EXACT = IndexConfig(kind="exact")
 TREE = IndexConfig(kind="tree", leaves_searched=0.5, least_recall=0.5)
@@ -107,6 +111,21 @@ def same(a: Prediction, b: Prediction) -> bool:
     return np.array_equal(a.probabilities, b.probabilities) and np.array_equal(
         a.neighbours, b.neighbours
     )
+
+
+def test_priming_makes_examples_anew_too_and_its_state_has_them(
+    make: Make, tmp_path: pathlib.Path
+) -> None:
+    config = dataclasses.replace(CONFIG, primed_rows=2)
+    rmc, other = make(config=config), make(config=config)
+    assert rmc.prime() is not None
+    assert rmc.predictions == 0 and rmc.calibrate() is None, "nothing is left to do"
+    changed = refreshed(rmc).changed_rows
+    assert len(changed)
+    rmc.save(tmp_path / "primed.npz")
+    other.load(tmp_path / "primed.npz")
+    assert other.prime() is None
+    assert np.array_equal(refreshed(other).changed_rows, changed)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.75, 1.0])

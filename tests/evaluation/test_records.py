@@ -23,7 +23,9 @@ from rmc_tf.report import tables
 from rmc_tf.search.index import FeatureIndex
 
 SHORT = EarlyStopConfig(max_epochs=2)
-CONFIG = RMCConfig(k=64, early_stop=SHORT, calibration=CalibrationConfig(early_stop=SHORT))
+CONFIG = RMCConfig(
+    k=64, early_stop=SHORT, primed_rows=0, calibration=CalibrationConfig(early_stop=SHORT)
+)
 
 
 @pytest.fixture(scope="module")

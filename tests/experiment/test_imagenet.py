@@ -26,6 +26,7 @@ SMALL = (
     "--config.augmented_set.attacks=('pgd_10',)",
     "--config.augmented_set.adversarial_per_row=1.0",
     "--config.rmc.k=4",
+    "--config.rmc.primed_rows=2",
     "--config.rmc.batch_size=4",
     "--config.rmc.micro_batch=2",
     "--config.rmc.early_stop.max_epochs=1",

@@ -41,7 +41,7 @@ def config(trained: tuple[pathlib.Path, str], data_dir: pathlib.Path) -> Experim
             "whole": ThreatConfig(threat="gmsa_avg", attack="pgd"),
         },
         augmented_set=AugmentedSetConfig(attacks=("pgd",), adversarial_per_row=0.5),
-        rmc=RMCConfig(k=64),
+        rmc=RMCConfig(k=64, primed_rows=0),
         evaluation=EvaluationConfig(streams=("clean",)),
     )
 

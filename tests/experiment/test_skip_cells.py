@@ -38,6 +38,7 @@ def get_config(dataset="digits"):
         augmented_set=config.AugmentedSetConfig(adversarial_per_row=0.5),
         rmc=config.RMCConfig(
             k=32,
+            primed_rows=0,
             rate_share=1,
             early_stop=short,
             calibration=config.CalibrationConfig(early_stop=short),

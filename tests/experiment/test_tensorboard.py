@@ -29,6 +29,7 @@ SMALL = (
     "--config.evaluation.points=4",
     "--config.evaluation.streams=('clean','pgd')",
     "--config.rmc.k=32",
+    "--config.rmc.primed_rows=2",
     "--config.evaluation.defences=('none','rmc')",
 )
 Ask = Callable[..., Any]

@@ -27,7 +27,11 @@ from rmc_tf.threats.histories import Standing, state_after
 
 SHORT = EarlyStopConfig(max_epochs=1)
 CONFIG = RMCConfig(
-    k=48, batch_size=24, early_stop=SHORT, calibration=CalibrationConfig(early_stop=SHORT)
+    k=48,
+    batch_size=24,
+    early_stop=SHORT,
+    primed_rows=0,
+    calibration=CalibrationConfig(early_stop=SHORT),
 )
 Examples = tuple[np.ndarray, np.ndarray]
 

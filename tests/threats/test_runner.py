@@ -27,7 +27,9 @@ from rmc_tf.search.index import FeatureIndex
 from rmc_tf.threats import runner
 
 SHORT = EarlyStopConfig(max_epochs=2)
-CONFIG = RMCConfig(k=64, early_stop=SHORT, calibration=CalibrationConfig(early_stop=SHORT))
+CONFIG = RMCConfig(
+    k=64, early_stop=SHORT, primed_rows=0, calibration=CalibrationConfig(early_stop=SHORT)
+)
 
 
 class Killed(Exception):

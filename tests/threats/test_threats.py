@@ -39,6 +39,7 @@ from rmc_tf.training import loop
 SHORT = EarlyStopConfig(max_epochs=2)
 CONFIG = RMCConfig(
     k=64,
+    primed_rows=0,
     batch_size=32,
     rate_share=1,  # so that a few steps are seen in the answers
     early_stop=SHORT,

@@ -39,7 +39,7 @@ from tools.render_docs import of_benchmark, of_comparisons
 
 # All that is trained on in one batch: its order then makes no difference but in the last bits.
 ONE_BATCH = RMCConfig(
-    k=64, batch_size=64, training_rate=1e-2, early_stop=EarlyStopConfig(max_epochs=2)
+    k=64, primed_rows=0, batch_size=64, training_rate=1e-2, early_stop=EarlyStopConfig(max_epochs=2)
 )
 
 

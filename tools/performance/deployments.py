@@ -64,7 +64,7 @@ def settings() -> Mapping[str, Setting]:
             training=dataclasses.replace(shipped.training, epochs=20),
             attack=shipped.attacks["pgd"],
             adversarial_per_row=shipped.augmented_set.adversarial_per_row,
-            rmc=shipped.rmc,
+            rmc=dataclasses.replace(shipped.rmc, primed_rows=0),
         ),
         "resnet_32": Setting(
             enlarge=4,
@@ -73,7 +73,7 @@ def settings() -> Mapping[str, Setting]:
             training=TrainingConfig(epochs=1),
             attack=AttackConfig(attack="fgsm", epsilon=8 / 255),
             adversarial_per_row=1.0,
-            rmc=RMCConfig(early_stop=briefly),
+            rmc=RMCConfig(early_stop=briefly, primed_rows=0),
         ),
     }
 

@@ -199,7 +199,7 @@ def _fixed(rmc: RMCConfig, k: int) -> RMCConfig:
     """The settings with two epochs whatever the validation says, and no calibration."""
     stop = EarlyStopConfig(patience=2, max_epochs=2)
     calibration = CalibrationConfig(enabled=False)
-    return dataclasses.replace(rmc, k=k, early_stop=stop, calibration=calibration)
+    return dataclasses.replace(rmc, k=k, early_stop=stop, calibration=calibration, primed_rows=0)
 
 
 def _predicting(deployed: Deployment, rmc: RMCConfig) -> Callable[[], float]:

@@ -36,7 +36,7 @@ def growth_with_pixels(
     """
     briefly = EarlyStopConfig(max_epochs=1)
     calibration = CalibrationConfig(rows=k, early_stop=briefly)
-    rmc = RMCConfig(k=k, batch_size=k, early_stop=briefly, calibration=calibration)
+    rmc = RMCConfig(k=k, batch_size=k, early_stop=briefly, calibration=calibration, primed_rows=0)
     found: dict[str, Any] = {"rows": rows, "k": k, "sides": [_SIDE, _SIDE * times], "peak_mb": []}
     for factor in (1, times):
         place = folder / str(factor)

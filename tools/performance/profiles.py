@@ -46,7 +46,7 @@ def experiment(dataset: str, points: int, rows: int, k: int, epochs: int) -> Exp
         ),
         attacks={**config.attacks, "cw_l2": cw_l2},
         training=dataclasses.replace(config.training, epochs=epochs or config.training.epochs),
-        rmc=dataclasses.replace(config.rmc, k=k or config.rmc.k),
+        rmc=dataclasses.replace(config.rmc, k=k or config.rmc.k, primed_rows=0),
         evaluation=dataclasses.replace(config.evaluation, points=points),
         traces=TracesConfig(enabled=False),
     )

@@ -8,9 +8,8 @@ from statistics import fmean, pvariance
 from rmc_tf.common.intervals import wilson
 from rmc_tf.report.claims.base import Course, Difference, Differences, Point, Share
 from rmc_tf.report.claims.comparisons import compared, every, in_columns
+from rmc_tf.report.figures.courses import WARM_UP
 
-_WARM = 30
-"""Ours, for "about tens of instances" (section 6): from here on RMC counts as warmed up."""
 _FIRST = 10
 """Ours, for "the very first instances" (section 6). The first of all compiles, too: as in Figure 2,
 none of their delays counts alone."""
@@ -84,7 +83,7 @@ def _by_half(what: str, compare: Compare) -> Differences:
     """Of each line what comes after its warm-up: the second half against the first."""
 
     def split(points: Points) -> tuple[Points, Points]:
-        warm = points[_WARM:]
+        warm = points[WARM_UP:]
         return warm[len(warm) // 2 :], warm[: len(warm) // 2]
 
     return _in_each_line(f"{what}second half − first, warmed up", split, _FIRST, compare)
@@ -106,12 +105,12 @@ def _with_k(
 def _quicker_with_k(course: Course) -> Iterator[Difference]:
     """By how much a line rises after its first points: with the smallest K against the largest."""
     lines = list(course)
-    if len(lines) > 1 and all(len(points) >= 2 * _WARM for points in course.values()):
+    if len(lines) > 1 and all(len(points) >= 2 * WARM_UP for points in course.values()):
         ends = (lines[0], lines[-1])
-        rises = [(_right(course[line][:_WARM]), _right(course[line][_WARM:])) for line in ends]
+        rises = [(_right(course[line][:WARM_UP]), _right(course[line][WARM_UP:])) for line in ends]
         small, large = (after - before for before, after in rises)
         values = [f"{100 * b.value:.1f} → {100 * a.value:.1f}" for b, a in rises]
-        what = f"rise after {_WARM} points: {lines[0]} − {lines[-1]}"
+        what = f"rise after {WARM_UP} points: {lines[0]} − {lines[-1]}"
         yield Difference(what, " against ".join(values), small - large)
 
 
@@ -136,9 +135,9 @@ DECIDERS: Mapping[str, Differences] = {
         "delay", 2 * _FIRST, lambda points: points[_FIRST:], _more(_seconds, "s")
     ),
     "warms_up": _in_each_line(
-        f"right from point {_WARM + 1} on − before",
-        lambda points: (points[_WARM:], points[:_WARM]),
-        _WARM,
+        f"right from point {WARM_UP + 1} on − before",
+        lambda points: (points[WARM_UP:], points[:WARM_UP]),
+        WARM_UP,
         _right_more(),
     ),
     "first_cost_most": _in_each_line(

@@ -12,6 +12,9 @@ from rmc_tf.report.figures.style import Axes, Picture
 RECENT = 10
 """Ours: a delay is the median of so many, so that the first, which compiles, counts for nothing."""
 
+WARM_UP = 30
+"""Ours, for "about tens of instances" (section 6): from here on RMC counts as warmed up."""
+
 Record = Mapping[str, Any]
 """What `evaluation` keeps of one test point."""
 
