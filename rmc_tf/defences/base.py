@@ -31,7 +31,7 @@ class Prediction:
     waited: float = 0.0
     """Seconds until other threads were done, with a query or a calibration."""
     calibrated: float = 0.0
-    """Seconds for what was still due: of the query before, or, before the first, `Defence.prime`."""
+    """Seconds for what was still due of the query before, or of priming before the first."""
     searched: float = 0.0
     """Seconds to search D' and to read N'(x)."""
     adapted: float = 0.0

@@ -10,7 +10,7 @@ import numpy as np
 from rmc_tf.common import storage
 from rmc_tf.common.intervals import wilson
 from rmc_tf.report import page
-from rmc_tf.report.figures import style
+from rmc_tf.report.figures import courses, style
 from rmc_tf.report.figures.courses import WARM_UP, Record
 from rmc_tf.report.page import Block, Grid, Heading, Items, Paragraph, Picture
 from rmc_tf.report.paper import PrintedRow, PrintedTable
@@ -196,27 +196,6 @@ def accuracy_figure(path: pathlib.Path, table: ResultTable) -> None:
     plt.close(figure)
 
 
-def course_figure(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -> None:
-    """Draws what changes as RMC sees more of U (compare Figures 2 and 3), as PNG.
-
-    The records are those of RMC on each stream.
-    """
-    figure, panels = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
-    titles = ("accuracy so far, %", "steps a prediction", "delay a prediction, ms")
-    for look, (stream, points) in zip(style.looks(len(records)), records.items(), strict=True):
-        named = {"color": look.color, "linestyle": look.linestyle, "label": stream}
-        seen = np.arange(1, len(points) + 1)
-        right = np.array([point["prediction"] == point["label"] for point in points])
-        panels[0].plot(seen, 100 * np.cumsum(right) / seen, **named)
-        panels[1].plot(seen, np.cumsum([p["steps"] for p in points]) / seen, **named)
-        panels[2].plot(seen, 1e3 * np.cumsum([p["seconds"] for p in points]) / seen, **named)
-    for axes, title in zip(panels, titles, strict=True):
-        axes.set(xlabel="test points seen", ylabel=title, ylim=(0, None))
-    panels[0].legend(frameon=False)
-    style.save(figure, path)
-    plt.close(figure)
-
-
 def primed_line(rows: int) -> str:
     """Returns in a line how a defence that adapts began: primed by so many rows, or by none."""
     if rows:
@@ -294,7 +273,7 @@ def write(
     if attacked:
         blocks.append(attack_table(attacked))
     if records:
-        course_figure(folder / "course.png", records)
+        courses.overview(folder / "course.png", records)
         blocks += [Picture("course.png", "RMC as it sees more test points"), warm_up_table(records)]
     made_by = [*facts, *page.made_by(provenance), "every setting: provenance.json"]
     blocks += [Heading(2, "What produced this"), Items(made_by)]

@@ -1,8 +1,10 @@
 """Figures 2, 3 and 4(a): how RMC does as it sees more test points, from its records."""
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 
 from rmc_tf.common.intervals import wilson
@@ -150,3 +152,24 @@ def _draw_robustness(axes: Axes, lines: Mapping[str, Sequence[Seen]]) -> None:
             [place], [last.robustness], ends, color=look.color, marker=look.marker, capsize=3
         )
     axes.set(ylabel="right so far, %", ylim=(0, 102))
+
+
+def overview(path: pathlib.Path, records: Mapping[str, Sequence[Record]]) -> None:
+    """Draws what changes as RMC sees more of U (compare Figures 2 and 3), as PNG.
+
+    The records are those of RMC on each stream.
+    """
+    figure, panels = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    titles = ("accuracy so far, %", "steps a prediction", "delay a prediction, ms")
+    for look, (stream, points) in zip(style.looks(len(records)), records.items(), strict=True):
+        named = {"color": look.color, "linestyle": look.linestyle, "label": stream}
+        seen = np.arange(1, len(points) + 1)
+        right = np.array([point["prediction"] == point["label"] for point in points])
+        panels[0].plot(seen, 100 * np.cumsum(right) / seen, **named)
+        panels[1].plot(seen, np.cumsum([p["steps"] for p in points]) / seen, **named)
+        panels[2].plot(seen, 1e3 * np.cumsum([p["seconds"] for p in points]) / seen, **named)
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set(xlabel="test points seen", ylabel=title, ylim=(0, None))
+    panels[0].legend(frameon=False)
+    style.save(figure, path)
+    plt.close(figure)
