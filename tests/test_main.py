@@ -23,7 +23,7 @@ from rmc_tf import main
 ROOT = pathlib.Path(__file__).parents[1]
 # A run of seconds: what is tested is how the parts hang together, not how robust the network is.
 TINY = (
-    "--config.model.filters=4",
+    "--config.model.filters=8",
     "--config.training.epochs=3",
     "--config.attacks.pgd.iterations=2",
     "--config.augmented_set.adversarial_per_row=0.5",

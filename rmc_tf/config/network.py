@@ -62,7 +62,9 @@ class ModelConfig(Section):
     blocks: int = 5
     """Residual blocks in each of the three stages: n in He et al. 2016, 6n + 2 layers."""
     filters: int = 16
-    """Filters of the first stage (He et al. 2016, section 4.2)."""
+    """Filters of the first stage (He et al. 2016, section 4.2). With fewer than 7, a ResNet that is
+    trained on a processor without AVX-512 may crash: there a strided 1×1 convolution of
+    TensorFlow 2.20 writes beyond its memory."""
     widen: tuple[int, ...] = (1, 1, 1)
     """By how much the filters of each stage are multiplied: (10, 10, 10) is a wide ResNet
     (Zagoruyko & Komodakis 2016; Madry et al. 2017)."""

@@ -25,7 +25,7 @@ from rmc_tf.config import (
 # Seconds of work: what is tested is how the parts hang together, not how robust the network is.
 TINY = (
     "--mode=audit",
-    "--config.model.filters=4",
+    "--config.model.filters=8",
     "--config.training.epochs=3",
     "--config.attacks.pgd.iterations=2",
     "--config.augmented_set.adversarial_per_row=0.2",

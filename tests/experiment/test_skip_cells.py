@@ -28,7 +28,7 @@ def get_config(dataset="digits"):
     before = {"threats.skip.before": 2}
     return config.to_flags(dataclasses.replace(
         base,
-        model=config.ModelConfig(blocks=1, filters=4),
+        model=config.ModelConfig(blocks=1, filters=8),
         training=config.TrainingConfig(epochs=1),
         attacks={**base.attacks, "pgd": dataclasses.replace(base.attacks["pgd"], iterations=2)},
         threats={

@@ -17,7 +17,7 @@ def get_config(dataset="digits"):
     pgd = dataclasses.replace(base.attacks["pgd"], iterations=2)
     made = config.shipped.made_of("NAME", dataclasses.replace(
         base,
-        model=config.ModelConfig(blocks=1, filters=4),
+        model=config.ModelConfig(blocks=1, filters=8),
         training=config.TrainingConfig(epochs=2),
         attacks={**base.attacks, "pgd": pgd},
         augmented_set=config.AugmentedSetConfig(adversarial_per_row=0.2),

@@ -21,7 +21,7 @@ def get_config(dataset="digits"):
     row, column = config.RowConfig, config.ColumnConfig
     return config.to_flags(dataclasses.replace(
         base,
-        model=config.ModelConfig(blocks=1, filters=4),
+        model=config.ModelConfig(blocks=1, filters=8),
         training=config.TrainingConfig(epochs=2),
         attacks={**base.attacks, "pgd": dataclasses.replace(base.attacks["pgd"], iterations=2)},
         networks={

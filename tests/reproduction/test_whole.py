@@ -18,7 +18,7 @@ from rmc_tf.reproduction.run import Reproduction
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 TOY = (
-    "--config.model.filters=4",
+    "--config.model.filters=8",
     "--config.training.epochs=1",
     "--config.attacks.pgd.iterations=2",
     "--config.augmented_set.adversarial_per_row=0.1",
