@@ -100,7 +100,7 @@ class RMCState:
         if found != mine | {"random": ((4,), "int64")}:
             raise UserError(
                 "this state holds other arrays than this defence's do: it was saved with another "
-                "rmc.frozen_until, or is damaged; set that as it was, or save a state again"
+                "rmc.frozen_until or rmc.carry_weights, or is damaged; set these as they were"
             )
         for name, variable in variables.items():
             variable.assign(state[name])
