@@ -271,7 +271,7 @@ def _overridden(values: flags.FlagValues) -> dict[str, object]:
     if values.seed is not None:
         config["seed"] = values.seed
     if values["import"].value:
-        config["model"]["imports"] = values["import"].value
+        config["model"]["imports"] = [*config["model"]["imports"], *values["import"].value]
     if values.data_dir:
         config["dataset"]["data_dir"] = values.data_dir
     return config

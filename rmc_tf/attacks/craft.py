@@ -30,8 +30,8 @@ class Crafted(NamedTuple):
     images: np.ndarray
     """x', [B, H, W, C] float32, in [0, 1] and in A(x)."""
     moved: np.ndarray
-    """[B] bool: whether x' is elsewhere than where the attack began on it. It isn't where the loss
-    has no gradient; there x' says nothing about the network."""
+    """[B] bool: whether x' is elsewhere than where the attack began on it. One that climbs a loss
+    leaves it there where that has no gradient; there x' says nothing about the network."""
 
 
 def draw_targets(labels: np.ndarray, num_classes: int, seed: int) -> np.ndarray:
@@ -128,7 +128,9 @@ class Craft:
         if not (inside and adversarial.min(initial=0) >= 0 and adversarial.max(initial=1) <= 1):
             raise AssertionError(f"{self.config} left its ball or [0, 1]: furthest {furthest}")
         furthest_pixel = np.abs(adversarial - starts.numpy()).max(axis=(1, 2, 3), initial=0)
-        return Crafted(adversarial, furthest_pixel > _STILL)
+        # An attack that climbs nothing, as CW-L2, gives x where it reached nothing.
+        climbs = "loss" in self._attack.settings
+        return Crafted(adversarial, (furthest_pixel > _STILL) | (not climbs))
 
     def _traced(self, parts: int) -> Compiled:
         # Kept: to find the trace for some tensors takes a third of a millisecond.

@@ -82,7 +82,7 @@ def check_once(arguments: Sequence[str], *parsed: flags.FlagValues) -> None:
                 raise UserError(f"{' '.join(found)}: given more than once; give it once")
 
 
-_SETTINGS = {"seed": "seed", "data_dir": "dataset.data_dir"}
+_SETTINGS = {"seed": "seed", "data_dir": "dataset.data_dir", "import": "model.imports"}
 """Flags that stand for a setting, and which."""
 
 

@@ -211,6 +211,12 @@ def _pair(element: Any, source: str) -> tuple[Array, Array]:
     image = as_array(element[0], source, "images")
     label = as_array(element[1], source, "labels")
     as_many = label.ndim > 0 and len(label) == len(image) if image.ndim else False
+    one_hot = label.ndim == 1 and set(label.tolist()) == {0, 1} and label.sum() == 1
+    if as_many and one_hot and image.ndim == 3 and image.shape[-1] in (1, 3):
+        raise UserError(
+            f"{source}: an element of shape {list(image.shape)} is one image with a one-hot label, "
+            "or as many grey images as it has rows; batch it by .batch(64)"
+        )
     if image.ndim > 3 and not as_many:
         raise UserError(
             f"{source}: an element has images of shape {list(image.shape)} and labels of shape "

@@ -65,6 +65,10 @@ def load(config: DatasetConfig, say: Callable[[str], object] | None = None) -> D
         )
     opened = image_folder.open_splits if config.folder else tfds_rows.open_splits
     data = Dataset(*opened(config))
+    if data.num_classes < 2:
+        raise UserError(
+            f"data set {data.name}: one class only; a classifier needs two: choose another set"
+        )
     shared = data.train.images_in(data.test)  # type: ignore[arg-type] # of one kind
     data = dataclasses.replace(data, notes=data.notes + twins.notes(shared, data.test.num_rows))
     for note in data.notes:

@@ -60,7 +60,8 @@ class RMCState:
         self._adaptation = adaptation
         self._made_of = made_of
         self.seed = seed
-        self.predictions = -config.primed_rows
+        self._primed_rows = config.primed_rows
+        self.predictions = -self._primed_rows
         self.steps = 0
         self.calibration_due = False
         moving = self._moving()
@@ -104,7 +105,8 @@ class RMCState:
             )
         for name, variable in variables.items():
             variable.assign(state[name])
-        self.seed, self.predictions, self.steps, due = (int(n) for n in state["random"])
+        self.seed, predictions, self.steps, due = (int(n) for n in state["random"])
+        self.predictions = max(predictions, -self._primed_rows)
         self.calibration_due = bool(due)
 
     def check(self, state: object) -> None:

@@ -86,8 +86,8 @@ class Artefacts:
     def _tell_of_other_rows(self, data: datasets.Dataset) -> None:
         """Says so where the same data set had other rows before, so that nothing is found again."""
         of = self._config.dataset
-        anywhere = dataclasses.replace(of, data_dir="", folder="", download=True)
-        name = storage.fingerprint(anywhere.to_dict())
+        anywhere = of.to_dict() | {"data_dir": "", "folder": "", "download": True}
+        name = storage.fingerprint(anywhere)
         path = self._workdir / "data" / f"{name}.json"
         now = {
             "rows": [data.train.fingerprint, data.test.fingerprint],

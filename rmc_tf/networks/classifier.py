@@ -83,22 +83,22 @@ class Classifier:
         )
 
     def _layer_output(self) -> keras.KerasTensor:
-        names = [layer.name for layer in self.model.layers]
-        if self.feature_layer == FEATURES and FEATURES not in names:
+        operations = {each.name: each for each in self.model.operations}
+        if self.feature_layer == FEATURES and FEATURES not in operations:
             self.feature_layer = graph.deepest(self.model)
             self._tell(
                 f"{self.source}: features of its layer {self.feature_layer}, the deepest below the "
                 "logits; another by --config.model.feature_layer or Classifier(…, feature_layer=…)"
             )
-        if self.feature_layer not in names:
+        if self.feature_layer not in operations:
             within = graph.holder(self.model, self.feature_layer)
             raise UserError(
                 f"{self.source}: has no layer {self.feature_layer!r} to be the feature_layer; "
                 + (f"that lies within {within}, which has one output; " if within else "")
-                + f"its last ones are {', '.join(names[-6:])}; name one by "
+                + f"its last ones are {', '.join(list(operations)[-6:])}; name one by "
                 "--config.model.feature_layer"
             )
-        return graph.output_of(self.model, self.model.get_layer(self.feature_layer))
+        return graph.output_of(self.model, operations[self.feature_layer])
 
     @classmethod
     def load(
@@ -139,7 +139,8 @@ class Classifier:
         converting = inputs.converting(found.model, pixels, channels, source)
         if converting is found.model:
             return found
-        return cls(converting, feature_layer, source, jit_compile=jit_compile, tell=tell)
+        deep = found.feature_layer  # which is chosen, where it is, of the network as it was
+        return cls(converting, deep, source, jit_compile=jit_compile, tell=tell)
 
     def save(self, path: pathlib.Path) -> None:
         """Writes the network to a `.keras` file.
@@ -205,7 +206,8 @@ class Classifier:
         for name, part in graph.users_own(self.model).items():
             with contextlib.suppress(OSError, TypeError):  # typed in, say
                 code[name] = inspect.getsource(part)
-        parts = [self.model.to_json(), self.weights_checksum(), self.jit_compile]
+        described = loading.architecture(self.model, self.source)
+        parts = [described, self.weights_checksum(), self.jit_compile]
         return fingerprint(*parts, *([code] if code else []))
 
     def weights_checksum(self) -> str:

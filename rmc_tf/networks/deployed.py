@@ -6,7 +6,7 @@ that learns the labels of D' answers by these, whatever the network says.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import scipy.optimize
@@ -17,7 +17,7 @@ from rmc_tf.common.intervals import wilson
 from rmc_tf.common.seeding import generator
 from rmc_tf.config.network import Check, Pixels
 from rmc_tf.data.images import to_float
-from rmc_tf.data.rows import Batch, LabelledRows
+from rmc_tf.data.rows import Batch, LabelledRows, as_rows
 from rmc_tf.networks import signs
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.inputs import converted, unconverted
@@ -112,7 +112,7 @@ def sample(rows: LabelledRows, seed: int, most: int = 1000) -> Batch:
 
 def examine(
     classifier: Classifier,
-    rows: Mapping[str, LabelledRows],
+    rows: Mapping[str, Any],
     *,
     check: Check = "refuse",
     class_names: Sequence[str] = (),
@@ -121,16 +121,18 @@ def examine(
 
     Args:
       classifier: a network that wasn't trained here.
-      rows: by what they are called, as in {"D": train}; shapes fit the network.
+      rows: by what they are called, as in {"D": train}; in any form that `as_rows` takes.
       check: whether a network that isn't what it seems is refused; else that is a note.
       class_names: in the order of labels; none: labels are called by their numbers.
 
     Raises:
-      UserError: it knows no more than guessing does; or far more with its classes in another
-        order, or pixels in another range.
+      UserError: it doesn't fit the rows; it knows no more than guessing does; or far more with its
+        classes in another order, or pixels in another range.
     """
     accuracies, notes = [], []
-    for number, (what, each) in enumerate(rows.items()):
+    for number, (what, given) in enumerate(rows.items()):
+        each = as_rows(given, classifier.num_classes)
+        classifier.check_for(each)
         batch = sample(each, 0)
         images = to_float(batch.images)
         own = _asked(classifier, images, batch.labels)
@@ -173,12 +175,13 @@ def _fault(
     for pixels, rows, answers in readings:
         right = own.right[rows]
         remedy = f"set --config.model.pixels={pixels}" if pixels else ""
+        remedy += f" (Classifier.load(…, pixels='{pixels}'))" if pixels else ""
         if pixels and _far_better(answers, right):
             found.append((answers.kappa, f" with pixels in {pixels}; {remedy}"))
         renumbered, judged = answers.renumbered()
         if judged.any() and _far_better(renumbered, right[judged]):
             how = f"{f'pixels in {pixels} and ' if pixels else ''}{_order(answers, names)}"
-            mend = "bring labels, or the names of the folders, into the network's order"
+            mend = "bring labels into the network's order, a folder's by dataset.classes"
             both = f"{remedy} and {mend}" if pixels else mend
             found.append((renumbered.kappa, f" with {how}; {both}"))
     if found:
@@ -238,7 +241,7 @@ def _few(number: int, wanted: int) -> np.ndarray:
 
 
 def _kappa(accuracy: float, guessing: float) -> float:
-    return (accuracy - guessing) / (1 - guessing)
+    return (accuracy - guessing) / (1 - guessing) if guessing < 1 else 0.0
 
 
 def _percent(answers: Answers) -> str:

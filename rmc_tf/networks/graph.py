@@ -40,19 +40,55 @@ def call(network: keras.Model, tensor: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def deepest(network: keras.Model) -> str:
-    """Returns the name of the layer whose output the last layer with a kernel is given.
+    """Returns the name of what is deepest below the logits: the last input of a kernel.
 
-    Dropout, and what flattens, is passed over: activations are averaged over space.
+    Dropout, and what flattens, is passed over, since activations are averaged over space; but not
+    down to the pixels, which would say nothing then.
     """
-    heads = [n for n in nodes(network) if len(n.operation.weights) and n.operation.weights[0].shape]
-    tensor = heads[-1].input_tensors[0] if heads else network.outputs[0]
+    found = [node for node in nodes(network) if _has_kernel(node.operation)]
+    if not found or isinstance(found[-1].operation, keras.Model):  # closed: there are the logits
+        return str((found[-1] if found else maker(network.outputs[0])).operation.name)
+    tensor = found[-1].input_tensors[0]
     passed = (keras.layers.Dropout, keras.layers.Flatten, keras.layers.Reshape)
     while isinstance(maker(tensor).operation, passed):
         below = maker(tensor).input_tensors[0]
-        if isinstance(maker(below).operation, keras.layers.InputLayer):
-            break  # the pixels as they are; averaged they would say nothing
+        if not any(_has_kernel(each) for each in _below(below)):
+            break
         tensor = below
     return str(maker(tensor).operation.name)
+
+
+def _has_kernel(operation: Any) -> bool:
+    return any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
+
+
+def _below(tensor: keras.KerasTensor) -> Iterator[Any]:
+    """Yields what a tensor is computed by; some more than once."""
+    node = maker(tensor)
+    yield node.operation
+    for each in node.input_tensors:
+        yield from _below(each)
+
+
+def opened(network: keras.Model) -> keras.Model:
+    """Returns a network whose last layers are no network: a classifier within it is laid open.
+
+    One that is called with arguments of its own, such as training=False, stays closed.
+    """
+    while True:
+        tensor, above = network.outputs[0], []
+        while type(maker(tensor).operation) is keras.layers.Activation:  # as of a softmax left out
+            above.append(maker(tensor).operation)
+            tensor = maker(tensor).input_tensors[0]
+        node = maker(tensor)
+        inner = node.operation
+        whole = isinstance(inner, keras.Model) and len(inner.inputs) == len(inner.outputs) == 1
+        if not whole or any(value is not None for value in node.arguments.kwargs.values()):
+            return network
+        out = call(inner, node.input_tensors[0])
+        for layer in reversed(above):
+            out = layer(out)
+        network = keras.Model(network.inputs[0], out, name=network.name)
 
 
 def leaves(layer: keras.Layer) -> Iterator[keras.Layer]:

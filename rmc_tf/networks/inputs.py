@@ -100,6 +100,7 @@ def remedy(taken: tuple[int, ...], given: tuple[int, ...]) -> str:
     for channels, ends in _CONVERTED.items():
         if (given[2], taken[2]) == ends:
             setting = f"set --config.model.channels={channels}"
+            setting += f" (Classifier.load(…, channels='{channels}'))"
             return f"{setting} and choose {size} or another model" if size else setting
     return f"choose another model{f' or {size}' if size else ''}"
 

@@ -91,6 +91,16 @@ def save(model: keras.Model, path: pathlib.Path, source: str) -> None:
         model.save(path)
 
 
+def architecture(model: keras.Model, source: str) -> str:
+    """Returns a network without its weights, as JSON.
+
+    Raises:
+      UserError: a layer of the user's own can't be described.
+    """
+    with _copying(model, source):
+        return str(model.to_json())
+
+
 def copy(model: keras.Model, source: str) -> keras.Model:
     """Returns a copy of a network with all its state, by way of a file.
 

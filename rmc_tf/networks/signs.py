@@ -1,11 +1,13 @@
 """What of a user's network adapts, answers or shows a gradient otherwise than its owner expects."""
 
+import inspect
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from rmc_tf.networks import loading
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.graph import leaves
 from rmc_tf.networks.slopes import slopes
@@ -43,11 +45,20 @@ def _frozen(classifier: Classifier) -> str:
 
 
 def _training(classifier: Classifier) -> str:
-    names = list(dict.fromkeys(_called_with_training(json.loads(classifier.model.to_json()))))
+    described = json.loads(loading.architecture(classifier.model, classifier.source))
+    by_itself = {each.name for each in leaves(classifier.model) if _trains_by_itself(each)}
+    called = dict.fromkeys(_called_with_training(described))
+    names = [name for name in called if name not in by_itself]
     if not names:
         return ""
     layers = [f"layer {name}" for name in names[:3]] + (["others"] if len(names) > 3 else [])
     return f"training=True of {', '.join(layers)} is switched off: it answers as in inference"
+
+
+def _trains_by_itself(layer: Any) -> bool:
+    """Whether training=True is what a layer's call has where none is given: as of RandomFlip."""
+    default = inspect.signature(type(layer).call).parameters.get("training")
+    return default is not None and default.default is True
 
 
 def _called_with_training(config: Any) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 
 from rmc_tf.common import storage
 from rmc_tf.common.provenance import versions
@@ -104,7 +105,7 @@ class Networks:
         right = f"{100 * details['test_accuracy']:.1f} % on {details['tested']}"
         made_by = f"{how.loss.kind} training" if how.epochs else "not trained here"
         self.say(f"network {name}: {details['name']}, {made_by}, {right}")
-        guessing = 1 / self.dataset.num_classes
+        guessing = details["guessing"]
         if deployed.is_weak(details["test_accuracy"], guessing):
             self.note(f"network {name}: {deployed.weak(right.replace(' on ', ' of '), guessing)}")
         for note in details.get("notes", ()):
@@ -153,7 +154,9 @@ class Networks:
                 devices=config.hardware.devices,
             )
         right = loop.accuracy(classifier, tested.images, tested.labels)
+        commonest = float(np.bincount(tested.labels).max() / len(tested.labels))
         details = {"name": model.name, "test_accuracy": right, "tested": called}
+        details["guessing"] = commonest
         if model_config.weights and not how.epochs:
             details["notes"] = self._examined(classifier, model_config).notes
         with storage.committing(path, kind=_KIND, fingerprint=path.name, details=details) as beside:
