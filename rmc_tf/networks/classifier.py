@@ -66,7 +66,7 @@ class Classifier:
             logits, no such layer, or a forked process.
         """
         check_process()
-        self.model = standard(model, source, image_shape, tell)
+        self.model = graph.opened(standard(model, source, image_shape, tell), feature_layer)
         self.feature_layer = feature_layer
         self.source = source
         self.jit_compile = jit_compile
@@ -243,12 +243,8 @@ class Classifier:
         features, logits = zip(*parts, strict=True)
         return np.concatenate(features), np.concatenate(logits)
 
-    def check_for(self, rows: LabelledRows) -> None:
-        """Refuses a network that doesn't fit a data set, of which some rows are read.
-
-        Raises:
-          UserError: shapes differ, or the outputs are not finite logits.
-        """
+    def check_shapes(self, rows: LabelledRows) -> None:
+        """Refuses, by a `UserError`, rows of other images or of another number of classes."""
         if self.image_shape != tuple(rows.image_shape):
             remedy = inputs.remedy(self.image_shape, tuple(rows.image_shape))
             raise UserError(
@@ -260,6 +256,14 @@ class Classifier:
                 f"{self.source}: returns {self.num_classes} outputs, "
                 f"the data set has {rows.num_classes} classes; choose a model trained for it"
             )
+
+    def check_for(self, rows: LabelledRows) -> None:
+        """Refuses a network that doesn't fit a data set, of which some rows are read.
+
+        Raises:
+          UserError: shapes differ, the outputs are not finite logits, or have no gradient.
+        """
+        self.check_shapes(rows)
         images = to_float(next(rows.batches(64)).images)
         check_images(images, self.image_shape, "rows of the data set")
         try:

@@ -132,7 +132,7 @@ def examine(
     accuracies, notes = [], []
     for number, (what, given) in enumerate(rows.items()):
         each = as_rows(given, classifier.num_classes)
-        classifier.check_for(each)
+        classifier.check_shapes(each)
         batch = sample(each, 0)
         images = to_float(batch.images)
         own = _asked(classifier, images, batch.labels)

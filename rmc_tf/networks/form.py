@@ -59,7 +59,7 @@ def standard(
         tell(f"{source}: {change}")
     if logits is not output:
         made = keras.Model(made.inputs[0], logits, name=model.name)
-    return graph.opened(made)
+    return made
 
 
 def told(tensor: keras.KerasTensor) -> str:

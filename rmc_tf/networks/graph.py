@@ -70,10 +70,11 @@ def _below(tensor: keras.KerasTensor) -> Iterator[Any]:
         yield from _below(each)
 
 
-def opened(network: keras.Model) -> keras.Model:
+def opened(network: keras.Model, but: str) -> keras.Model:
     """Returns a network whose last layers are no network: a classifier within it is laid open.
 
-    One that is called with arguments of its own, such as training=False, stays closed.
+    One that is called with arguments of its own, such as training=False, stays closed; so does the
+    one of the name `but`.
     """
     while True:
         tensor, above = network.outputs[0], []
@@ -83,7 +84,11 @@ def opened(network: keras.Model) -> keras.Model:
         node = maker(tensor)
         inner = node.operation
         whole = isinstance(inner, keras.Model) and len(inner.inputs) == len(inner.outputs) == 1
-        if not whole or any(value is not None for value in node.arguments.kwargs.values()):
+        if (
+            not whole
+            or inner.name == but
+            or any(value is not None for value in node.arguments.kwargs.values())
+        ):
             return network
         out = call(inner, node.input_tensors[0])
         for layer in reversed(above):

@@ -87,6 +87,7 @@ def test_files_of_the_test_set_that_are_in_d_are_counted_whatever_their_names(fo
     for name in ("one", "two", "three"):
         noise = rng.integers(256, size=(9, 9, 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / "train" / "bee" / f"{name}.png")
+    (folder / "train" / "ape" / "notes.txt").unlink()
     before = opened(folder).notes
     for name in ("one", "two"):
         content = (folder / "train" / "bee" / f"{name}.png").read_bytes()

@@ -93,7 +93,7 @@ def test_a_state_of_another_d_prime_or_other_settings_is_refused(rmc: RMC) -> No
     assert "of another defence: RMCPlus, not RMC;" in line
     fewer = {name: array for name, array in state.items() if name != "optimizer_3"}
     line = refused(lambda: rmc.restore(fewer), rmc)
-    assert "rmc.frozen_until, or is damaged" in line
+    assert "rmc.frozen_until or rmc.carry_weights, or is damaged" in line
     text = {**state, "weights_0": state["weights_0"].astype("<U9")}
     assert "is damaged" in refused(lambda: rmc.restore(text), rmc)
 

@@ -79,4 +79,4 @@ def test_a_network_that_was_hardly_trained_is_never_refused(
     assert main.main(["main.py", *flags]) == 0
     report = (tmp_path / "report" / "report.md").read_text()
     assert "- **Note:** network target: right on only" in report
-    assert "of the test set, where guessing has 10.0 %" in report
+    assert "of the test set, where guessing has" in report

@@ -156,9 +156,9 @@ def test_a_sequential_model_of_the_users_own_works(images: Array, tmp_path: path
     classifier.check_for(ArraySplit(images, np.zeros(len(images), int), 10))
     features, logits = classifier.clone().forward(images)
     np.testing.assert_allclose(
-        features, np.mean(model.layers[0](images), axis=(1, 2)), rtol=1e-5, atol=1e-6
+        features, np.mean(model.layers[0](images), axis=(1, 2)), rtol=1e-4, atol=1e-5
     )
-    np.testing.assert_allclose(logits, model(images), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits, model(images), rtol=1e-4, atol=1e-5)
 
 
 def test_a_backbone_inside_the_users_model_can_be_the_feature_layer(images: Array) -> None:
@@ -168,9 +168,9 @@ def test_a_backbone_inside_the_users_model_can_be_the_feature_layer(images: Arra
     model = keras.Sequential([keras.Input((8, 8, 1)), LAYERS.Rescaling(2.0), backbone, *head])
     features, logits = Classifier(model, "backbone").forward(images)
     np.testing.assert_allclose(
-        features, np.mean(backbone(2 * images), axis=(1, 2)), rtol=1e-5, atol=1e-6
+        features, np.mean(backbone(2 * images), axis=(1, 2)), rtol=1e-4, atol=1e-5
     )
-    np.testing.assert_allclose(logits, model(images), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits, model(images), rtol=1e-4, atol=1e-5)
 
 
 def test_features_over_time_are_averaged_too(images: Array) -> None:

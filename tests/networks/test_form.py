@@ -60,7 +60,7 @@ def test_an_open_size_is_that_of_the_data_set(images: Array, rows: ArraySplit) -
     classifier = Classifier(model, image_shape=rows.image_shape)
     classifier.check_for(rows)
     assert classifier.image_shape == (8, 8, 1) and classifier.feature_size == 4
-    np.testing.assert_allclose(classifier.forward(images)[1], model(images), atol=1e-6)
+    np.testing.assert_allclose(classifier.forward(images)[1], model(images), rtol=1e-4, atol=1e-5)
     assert model.inputs[0].shape == (None, None, None, 1)
     copy = classifier.clone()
     assert copy.fingerprint() == classifier.fingerprint() and copy.image_shape == (8, 8, 1)
@@ -95,7 +95,7 @@ def test_images_without_channel_or_shape_are_given_them(
     classifier = Classifier(model, image_shape=(8, 8, 1), tell=told.append)
     classifier.check_for(rows)
     expected = model(images.reshape(20, *shape))
-    np.testing.assert_allclose(classifier.forward(images)[1], expected, atol=1e-6)
+    np.testing.assert_allclose(classifier.forward(images)[1], expected, rtol=1e-4, atol=1e-5)
     assert len(told) == 1 and "is given images [B, 8, 8, 1]" in told[0]
 
 
@@ -206,9 +206,53 @@ def test_a_nested_backbone_can_be_frozen_as_a_whole(images: Array) -> None:
     network = Classifier(model)
     below, above = network.split("backbone")
     assert below is not None
-    np.testing.assert_allclose(below(images), backbone(2 * images), atol=1e-6)
-    np.testing.assert_allclose(above(below(images)), model(images), atol=1e-6)
+    np.testing.assert_allclose(below(images), backbone(2 * images), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(above(below(images)), model(images), rtol=1e-4, atol=1e-5)
     for action in (lambda: network.split(conv.name), lambda: Classifier(model, conv.name)):
         with pytest.raises(UserError, match="within backbone"):
             action()
     assert [weight.shape for weight in above.trainable_variables] == [(4, 10), (10,)]
+
+
+def _residual(images: keras.KerasTensor) -> keras.KerasTensor:
+    x = L.Conv2D(6, 3, padding="same")(images)
+    return L.Flatten()(x + L.Conv2D(6, 3, padding="same")(x))
+
+
+def _classifier_within(images: keras.KerasTensor) -> keras.KerasTensor:
+    layers = [keras.Input((8, 8, 1)), L.Conv2D(6, 3), L.GlobalAveragePooling2D()]
+    return keras.Sequential([*layers, L.Dense(10)])(L.Rescaling(2.0)(images))
+
+
+@pytest.mark.parametrize(
+    ("body", "size"),
+    [
+        (lambda x: L.Dense(10)(_residual(x)), 6),  # an addition, of two layers
+        (lambda x: L.Dense(10)(keras.ops.relu(L.Dense(7)(L.Flatten()(x)))), 7),
+        (lambda x: L.Dense(10)(L.Dense(5)(L.Reshape((64, 1))(x))[:, 0]), 5),
+        (lambda x: L.Dense(10)(L.Flatten()(L.Rescaling(2.0)(x))), 64),  # the pixels, each by itself
+        (_classifier_within, 6),
+        (lambda x: L.Softmax()(_classifier_within(x)), 6),
+        (lambda x: L.Dense(10)(L.Dropout(0.5)(L.Flatten()(L.Conv2D(3, 3)(x)))), 3),
+    ],
+    ids=["residual", "operation", "item", "pixels", "within", "softmax of within", "flatten"],
+)
+def test_without_a_name_the_features_are_what_the_last_kernel_is_given(
+    body: Callable[[keras.KerasTensor], keras.KerasTensor], size: int, images: Array
+) -> None:
+    given = keras.Input((8, 8, 1))
+    told: list[str] = []
+    classifier = Classifier(keras.Model(given, body(given)), source="m", tell=told.append)
+    assert classifier.feature_size == size
+    assert sum("features of its layer" in line for line in told) == 1
+    copy = classifier.clone()
+    assert copy.feature_layer == classifier.feature_layer
+    for mine, its in zip(classifier.forward(images), copy.forward(images), strict=True):
+        np.testing.assert_allclose(its, mine, rtol=1e-4, atol=1e-5)
+
+
+def test_a_classifier_within_that_is_called_in_its_own_way_is_searched_by_its_logits() -> None:
+    given = keras.Input((8, 8, 1))
+    inner = keras.Sequential([keras.Input((8, 8, 1)), L.Conv2D(6, 3), L.Flatten(), L.Dense(10)])
+    whole = keras.Model(given, inner(given, training=False))
+    assert Classifier(whole, tell=lambda line: None).feature_size == 10
