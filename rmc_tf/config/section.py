@@ -134,6 +134,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     elif origin is tuple:
         if isinstance(value, (list, tuple)):
+            if len(value) == 1 and isinstance(value[0], str):  # as by --config.…=a,b
+                value = value[0].split(",")
             return tuple(_convert(typing.get_args(hint)[0], item, where) for item in value)
     elif hint is Any:
         return value

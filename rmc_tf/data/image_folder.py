@@ -146,6 +146,11 @@ def _place(folder: pathlib.Path, config: DatasetConfig, flag: str) -> pathlib.Pa
     given = f"--config.dataset.folder={config.folder}"
     if not folder.is_dir():
         raise UserError(f"{given}: no such folder; correct the path")
+    if "[" in name:
+        raise UserError(
+            f"--config.dataset.{flag}={name}: folders take no slices; move some of the images of "
+            "each class into a folder of their own, as test/CLASS"
+        )
     there = sorted(each.name for each in folder.iterdir() if each.is_dir())
     has = f"it has no folder {name}, but {first_of(there, 6)}" if there else "it has no folders"
     raise UserError(

@@ -7,7 +7,7 @@ the work directory where it is there, under the fingerprint of all that made it.
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,9 @@ class SharedArtefacts:
     fingerprints: dict[str, str] = dataclasses.field(default_factory=dict)
     """Of the classifiers: to compute one reads all the weights."""
     notes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    """On each of them, what a report has to say."""
+    """On each of them, what a report has to say before all else."""
+    facts: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    """On those of the user's own, what was said of them and made of them."""
 
 
 class Artefacts:
@@ -53,7 +55,7 @@ class Artefacts:
         Raises:
           UserError: the engine that makes shards isn't installed.
         """
-        config = workspace.config
+        self._workspace, config = workspace, workspace.config
         self._config, self._workdir, self._say = config, workspace.folder, workspace.say
         self._traces_of = workspace.traces
         self._engine = distributed.engine(
@@ -73,7 +75,7 @@ class Artefacts:
             rows = f"{data.train.num_rows:,} rows of D, {data.test.num_rows:,} of the test set"
             of = f"{data.num_classes} classes: {data.labels()}"
             self._say(f"data set {data.name}: {rows}, {of}")
-            self._tell_of_other_rows(data)
+            self._workspace.tell_of_other_rows(data)
         data = known[key]
         k, table = self._config.rmc.k, self._config.table  # a table's own K is capped: see `fitted`
         for each in ({}, *table.overrides):
@@ -83,39 +85,27 @@ class Artefacts:
             require(k <= n_prime, "rmc.k", k, rule)
         return data
 
-    def _tell_of_other_rows(self, data: datasets.Dataset) -> None:
-        """Says so where the same data set had other rows before, so that nothing is found again."""
-        of = self._config.dataset
-        anywhere = of.to_dict() | {"data_dir": "", "folder": "", "download": True}
-        name = storage.fingerprint(anywhere)
-        path = self._workdir / "data" / f"{name}.json"
-        now = {
-            "rows": [data.train.fingerprint, data.test.fingerprint],
-            "where": of.folder or of.data_dir or "TFDS' own folder",
-        }
-        before = storage.read_json(path) if path.exists() else now
-        if before["rows"] != now["rows"]:
-            self._say(
-                f"data set {data.name}: its rows differ from those that this work directory was "
-                f"made of, from {before['where']}; what depends on them is made anew"
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        storage.write_json(path, now)
-
     def classifier(self, name: str = "target") -> Classifier:
         """f(·; θ*) of that name, trained or the user's own."""
         key, known = self._made_of(name), self._shared.classifiers
         if key not in known:
             notes: list[str] = []
+            facts: list[str] = []
+
+            def tell(line: str) -> None:
+                facts.extend([line] if self._config.network(name)[0].path else [])
+                self._say(line)
+
             networks = trained.Networks(
                 self._config,
                 self.dataset,
                 self._workdir / "train",
-                self._say,
+                tell,
                 notes.append,
                 lambda fingerprint: self._traces_of(f"train-{name}", fingerprint),
             )
-            known[key], self._shared.notes[key] = networks.get(name), notes
+            known[key] = networks.get(name)
+            self._shared.notes[key], self._shared.facts[key] = notes, facts
             for note in notes:
                 self._say(note)
         return known[key]
@@ -123,9 +113,16 @@ class Artefacts:
     @property
     def notes(self) -> list[str]:
         """What a report has to say of the data, and of the networks that were asked for."""
+        return [*self.dataset.notes, *self._of_networks(self._shared.notes)]
+
+    @property
+    def facts(self) -> list[str]:
+        """What was said of the networks of the user's own that were asked for."""
+        return self._of_networks(self._shared.facts)
+
+    def _of_networks(self, lines: Mapping[str, list[str]]) -> list[str]:
         made = dict.fromkeys(map(self._made_of, ("target", *self._config.networks)))
-        of_networks = [note for key in made for note in self._shared.notes.get(key, ())]
-        return [*self.dataset.notes, *of_networks]
+        return [line for key in made for line in lines.get(key, ())]
 
     def _made_of(self, name: str) -> str:
         """What a network is made of, by which other experiments find it."""

@@ -53,6 +53,7 @@ def _facts(pipeline: Pipeline, results: Mapping[Cell, Mapping[str, Any]]) -> lis
     return [
         f"data set {data.name}; {model.name}, {weights}",
         f"labels: {data.labels(most=100)}",
+        *pipeline.artefacts.facts,
         *indices,
         *_primed(pipeline, results),
         f"answers computed at revision {', '.join(made_by)}",

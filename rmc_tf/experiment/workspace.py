@@ -4,8 +4,10 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 
+from rmc_tf.common import storage
 from rmc_tf.common.traces import TensorBoardTraces, Traces
 from rmc_tf.config import ExperimentConfig
+from rmc_tf.data.datasets import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,3 +29,22 @@ class Workspace:
         return TensorBoardTraces(
             self.folder / "traces" / f"{name}-{fingerprint}", traces.image_every
         )
+
+    def tell_of_other_rows(self, data: Dataset) -> None:
+        """Says so where the same data set had other rows before, so that nothing is found again."""
+        of = self.config.dataset
+        anywhere = of.to_dict() | {"data_dir": "", "folder": "", "download": True}
+        name = storage.fingerprint(anywhere)
+        path = self.folder / "data" / f"{name}.json"
+        now = {
+            "rows": [data.train.fingerprint, data.test.fingerprint],
+            "where": of.folder or of.data_dir or "TFDS' own folder",
+        }
+        before = storage.read_json(path) if path.exists() else now
+        if before["rows"] != now["rows"]:
+            self.say(
+                f"data set {data.name}: its rows differ from those that this work directory was "
+                f"made of, from {before['where']}; what depends on them is made anew"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        storage.write_json(path, now)

@@ -43,6 +43,8 @@ class Classifier:
         feature_layer: str = FEATURES,
         source: str = "the model",
         *,
+        pixels: Pixels = "0..1",
+        channels: Channels = "same",
         image_shape: tuple[int, int, int] | None = None,
         jit_compile: bool = False,
         tell: Tell = warn,
@@ -57,16 +59,20 @@ class Classifier:
           feature_layer: name of the layer that is searched; by default the one called so, or, where
             there is none, the deepest below the logits.
           source: what messages call it.
+          pixels: the range that it was trained on, as in `ModelConfig`; images are in [0, 1] in any
+            case, and a copy of the network converts them first.
+          channels: as in `ModelConfig`, likewise.
           image_shape: [H, W, C] of the data set, for a network that leaves them open.
           jit_compile: see above.
           tell: is told, in a line, how the network is changed to fit; a warning by default.
 
         Raises:
           UserError: an input or output of another shape, outputs that can't be brought back to
-            logits, no such layer, or a forked process.
+            logits, no such layer or channels, or a forked process.
         """
         check_process()
         self.model = graph.opened(standard(model, source, image_shape, tell), feature_layer)
+        self.model = inputs.converting(self.model, pixels, channels, source)
         self.feature_layer = feature_layer
         self.source = source
         self.jit_compile = jit_compile
@@ -87,8 +93,8 @@ class Classifier:
         if self.feature_layer == FEATURES and FEATURES not in operations:
             self.feature_layer = graph.deepest(self.model)
             self._tell(
-                f"{self.source}: features of its layer {self.feature_layer}, the deepest below the "
-                "logits; another by --config.model.feature_layer or Classifier(…, feature_layer=…)"
+                f"{self.source}: none of its layers is called {FEATURES}; features are those of "
+                f"{self.feature_layer}, the deepest below its logits; another by feature_layer"
             )
         if self.feature_layer not in operations:
             within = graph.holder(self.model, self.feature_layer)
@@ -119,28 +125,21 @@ class Classifier:
         With `unsafe_deserialization` code in the file may run, as that of Lambda layers does. The
         other arguments are as for `Classifier`.
 
-        It takes images in [0, 1] in any case: `pixels` and `channels` say what the file's network
-        was trained on, as in `ModelConfig`.
-
         Raises:
-          UserError: no such file, not a Keras model, one of other channels, or what `Classifier`
-            raises.
+          UserError: no such file, not a Keras model, or what `Classifier` raises.
         """
         source = source or f"model {path}"
         model = loading.load(path, source, unsafe=unsafe_deserialization)
-        found = cls(
+        return cls(
             model,
             feature_layer,
             source,
+            pixels=pixels,
+            channels=channels,
             image_shape=image_shape,
             jit_compile=jit_compile,
             tell=tell,
         )
-        converting = inputs.converting(found.model, pixels, channels, source)
-        if converting is found.model:
-            return found
-        deep = found.feature_layer  # which is chosen, where it is, of the network as it was
-        return cls(converting, deep, source, jit_compile=jit_compile, tell=tell)
 
     def save(self, path: pathlib.Path) -> None:
         """Writes the network to a `.keras` file.

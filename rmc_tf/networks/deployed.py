@@ -32,6 +32,8 @@ _SETTLED = 0.9
 """From this κ on no other range is tried."""
 _BETTER = 0.75
 """Of the rows on which two readings differ, the share that the better one surely has right."""
+_NAMED = 20
+"""So many classes are named in a line."""
 
 
 class Found(NamedTuple):
@@ -129,6 +131,8 @@ def examine(
       UserError: it doesn't fit the rows; it knows no more than guessing does; or far more with its
         classes in another order, or pixels in another range.
     """
+    if check not in get_args(Check):
+        raise UserError(f"check={check!r}: must be one of {', '.join(get_args(Check))}")
     accuracies, notes = [], []
     for number, (what, given) in enumerate(rows.items()):
         each = as_rows(given, classifier.num_classes)
@@ -159,7 +163,10 @@ def is_weak(accuracy: float, guessing: float) -> bool:
 def weak(accuracy: str, guessing: float) -> str:
     """Returns what to say of such a network."""
     share = f"{100 * guessing:.1f} %"
-    return f"right on only {accuracy}, where guessing has {share}: a defence may hide that"
+    return (
+        f"right on only {accuracy}, where guessing has {share}: a defence may hide that; see to "
+        "its training, its labels, its range of pixels and dataset.image_size"
+    )
 
 
 def _fault(
@@ -181,7 +188,10 @@ def _fault(
         renumbered, judged = answers.renumbered()
         if judged.any() and _far_better(renumbered, right[judged]):
             how = f"{f'pixels in {pixels} and ' if pixels else ''}{_order(answers, names)}"
-            mend = "bring labels into the network's order, a folder's by dataset.classes"
+            mend = "bring labels into the network's order"
+            if 0 < len(names) <= _NAMED:
+                order = ",".join(names[label] for label in answers.meanings())
+                mend = f"of a folder, set --config.dataset.classes={order}"
             both = f"{remedy} and {mend}" if pixels else mend
             found.append((renumbered.kappa, f" with {how}; {both}"))
     if found:

@@ -3,7 +3,7 @@
 The conversion is a layer of the network, so attacks and defences never see it.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import tensorflow as tf
@@ -62,6 +62,10 @@ def converting(
     Raises:
       UserError: the network takes another number of channels.
     """
+    for name, value, kind in (("pixels", pixels, Pixels), ("channels", channels, Channels)):
+        known = get_args(kind)
+        if value not in known:
+            raise UserError(f"{source}: {name}={value!r}: must be one of {', '.join(known)}")
     if (pixels, channels) == ("0..1", "same"):
         return model
     *size, own = model.inputs[0].shape[1:]
@@ -97,12 +101,14 @@ def unconverted(model: keras.Model) -> tuple[keras.Model, Pixels, Channels]:
 def remedy(taken: tuple[int, ...], given: tuple[int, ...]) -> str:
     """Returns what to do about a network that takes images [H, W, C] of another shape."""
     size = "" if taken[:2] == given[:2] else "--config.dataset.image_size"
+    if size and taken[0] == taken[1]:
+        size = f"set {size}={taken[0]}"
     for channels, ends in _CONVERTED.items():
         if (given[2], taken[2]) == ends:
             setting = f"set --config.model.channels={channels}"
             setting += f" (Classifier.load(…, channels='{channels}'))"
-            return f"{setting} and choose {size} or another model" if size else setting
-    return f"choose another model{f' or {size}' if size else ''}"
+            return f"{setting}, and {size} or choose another model" if size else setting
+    return f"{size}, or choose another model" if size else "choose another model"
 
 
 def _free(name: str, taken: list[str]) -> str:

@@ -367,3 +367,8 @@ def test_networks_beside_a_users_own_are_given_images_as_they_are() -> None:
     values = DIGITS.to_dict() | {"model": own, "networks": {"other": {"number": 1}}}
     model, _ = ExperimentConfig.from_dict(values).network("other")
     assert (model.path, model.pixels, model.channels) == ("", "0..1", "same")
+
+
+def test_names_may_be_parted_by_commas_where_several_are_wanted() -> None:
+    found = DatasetConfig.from_dict({"name": "", "folder": "photos", "classes": ["cat,dog"]})
+    assert found.classes == ("cat", "dog")

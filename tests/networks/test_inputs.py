@@ -103,3 +103,20 @@ def test_a_conversion_that_the_network_cannot_take_is_refused(
     own(channels).save(tmp_path / "own.keras")
     with pytest.raises(UserError, match=reason):
         Classifier.load(tmp_path / "own.keras", **setting)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("setting", [{"pixels": 255}, {"pixels": "0-255"}, {"channels": "rgb"}])
+def test_a_range_or_channels_that_there_are_not_are_refused_with_those_that_there_are(
+    setting: dict[str, Any], network: Classifier
+) -> None:
+    (name,) = setting
+    with pytest.raises(UserError, match=rf"{name}=.*: must be one of (0\.\.1|same), "):
+        Classifier(network.model, **setting)
+
+
+def test_a_model_in_memory_takes_its_own_range_as_one_of_a_file(
+    network: Classifier, test_rows: tuple[np.ndarray, np.ndarray]
+) -> None:
+    images = test_rows[0][:8]
+    _, logits = Classifier(network.model, pixels="0..255").forward(images / 255)
+    np.testing.assert_allclose(logits, network.forward(images)[1], rtol=1e-4, atol=1e-4)
