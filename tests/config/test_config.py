@@ -370,5 +370,5 @@ def test_networks_beside_a_users_own_are_given_images_as_they_are() -> None:
 
 
 def test_names_may_be_parted_by_commas_where_several_are_wanted() -> None:
-    found = DatasetConfig.from_dict({"name": "", "folder": "photos", "classes": ["cat,dog"]})
+    found = config.DatasetConfig.from_dict({"name": "", "folder": "photos", "classes": ["cat,dog"]})
     assert found.classes == ("cat", "dog")

@@ -1,7 +1,7 @@
 """A network is given the pixels that it was trained on, and the program sees images in [0, 1]."""
 
 import pathlib
-from typing import get_args
+from typing import Any, get_args
 
 import keras
 import numpy as np
