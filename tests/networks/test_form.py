@@ -244,7 +244,7 @@ def test_without_a_name_the_features_are_what_the_last_kernel_is_given(
     told: list[str] = []
     classifier = Classifier(keras.Model(given, body(given)), source="m", tell=told.append)
     assert classifier.feature_size == size
-    assert sum("features of its layer" in line for line in told) == 1
+    assert sum("features are those of" in line for line in told) == 1
     copy = classifier.clone()
     assert copy.feature_layer == classifier.feature_layer
     for mine, its in zip(classifier.forward(images), copy.forward(images), strict=True):
