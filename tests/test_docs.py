@@ -29,10 +29,12 @@ def test_the_ten_lines_of_the_readme_run(
 ) -> None:
     code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert code is not None
+    lines = code[1].replace("RMCConfig(k=512)", "RMCConfig(k=512, primed_rows=2)")  # sooner
+    assert lines != code[1]
     shutil.copy(trained[0], tmp_path / "my_model.keras")
     environment = os.environ | {"TFDS_DATA_DIR": str(data_dir), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code[1]],
+        [sys.executable, "-c", lines],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
