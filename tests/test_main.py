@@ -326,8 +326,8 @@ def test_a_model_with_softmax_open_size_and_layers_of_its_own_is_taken(
     layers = [importlib.import_module(module).Same(), keras.layers.Conv2D(4, 3)]
     head = [keras.layers.GlobalMaxPooling2D(name="features"), keras.layers.Dense(10, "softmax")]
     keras.Sequential([keras.Input((None, None, 1)), *layers, *head]).save(tmp_path / "own.keras")
-    flags = ("--config.model.path=~/own.keras", "--workdir=~/run", "--mode=train")
-    flags = (*flags, "--config.model.check=warn")  # for it wasn't trained
+    own = ("--config.model.path=~/own.keras", "--config.model.check=warn")  # it wasn't trained
+    flags = (*own, "--workdir=~/run", "--mode=train")
 
     status, _, err = run(*flags)
     assert status == 2
