@@ -68,7 +68,8 @@ class OneDevice:
         if not self.micro_batch:
             return self._at_once(inputs, labels, weight)
         rows, loss = tf.shape(inputs)[0], tf.constant(0.0)
-        gradients = [tf.zeros_like(weight.value) for weight in self.weights]
+        # Not `weight` again: AutoGraph under Python 3.12 and later takes the two for one.
+        gradients = [tf.zeros_like(each.value) for each in self.weights]
         for begin in tf.range(0, rows, self.micro_batch):
             # Else TensorFlow begins several at once, and holds what each needs.
             tf.autograph.experimental.set_loop_options(parallel_iterations=1)
