@@ -174,17 +174,17 @@ def _of_network(clean: Finished) -> list[checks.Check]:
     """Returns the checks of a defence's network at clean points, before and after it answered."""
     defence, (images, labels) = clean.defence, (clean.asked.images, clean.asked.labels)
 
-    def gradients(queries: int) -> checks.Check:
-        steep = slopes(defence.network, images, labels)
-        sure = softmax(defence.network.forward(images)[1])[np.arange(len(labels)), labels]
-        return checks.gradients(steep, sure, queries)
+    def gradients(logits: np.ndarray, queries: int) -> checks.Check:
+        sure = softmax(logits)[np.arange(len(labels)), labels]
+        return checks.gradients(slopes(defence.network, images, labels), sure, queries)
 
     defence.restore(clean.first_state)
-    found = [gradients(0), checks.outputs(defence.network.forward(images)[1])]
+    _, first = defence.network.forward(images)
+    found = [gradients(first, 0), checks.outputs(first)]
     for image in images[:_HISTORY]:
         defence.predict(image)
         defence.calibrate()
-    return [*found, gradients(len(images[:_HISTORY]))]
+    return [*found, gradients(defence.network.forward(images)[1], len(images[:_HISTORY]))]
 
 
 def _numbers(

@@ -52,7 +52,7 @@ def deepest(network: keras.Model) -> str:
     passed = (keras.layers.Dropout, keras.layers.Flatten, keras.layers.Reshape)
     while isinstance(maker(tensor).operation, passed):
         below = maker(tensor).input_tensors[0]
-        if not any(_has_kernel(each) for each in _below(below)):
+        if not any(map(_has_kernel, keras.Function(network.inputs[0], below).operations)):
             break
         tensor = below
     return str(maker(tensor).operation.name)
@@ -60,14 +60,6 @@ def deepest(network: keras.Model) -> str:
 
 def _has_kernel(operation: Any) -> bool:
     return any(len(weight.shape) > 1 for weight in getattr(operation, "weights", ()))
-
-
-def _below(tensor: keras.KerasTensor) -> Iterator[Any]:
-    """Yields what a tensor is computed by; some more than once."""
-    node = maker(tensor)
-    yield node.operation
-    for each in node.input_tensors:
-        yield from _below(each)
 
 
 def opened(network: keras.Model, but: str) -> keras.Model:
