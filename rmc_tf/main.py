@@ -39,6 +39,7 @@ from rmc_tf.common.errors import DISK_ERRORS, UserError, did_you_mean, first_lin
 from rmc_tf.common.paths import expanded
 from rmc_tf.config import ExperimentConfig, override_errors, profiled, shipped
 from rmc_tf.config.network import check_model_file
+from rmc_tf.data import image_folder
 from rmc_tf.reproduction import plan
 
 _FLAGS = ("dataset", "config", "mode", "only", "import", "workdir", "data_dir", "seed", "help")
@@ -112,6 +113,8 @@ def run(arguments: Sequence[str]) -> None:
     keras_settings.need_tensorflow()
     if config.model.path:
         check_model_file(config.model.path, f"--config.model.path={config.model.path}")
+    if config.dataset.folder:
+        image_folder.places_of(config.dataset)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -98,6 +98,8 @@ def test_the_library_leaves_keras_as_it_is_and_a_run_does_not(
         ("--config=/no/such.py", "no such file"),
         ("--config=configs/tabel4.py", "no such file; did you mean table4?"),
         ("--config.model.path=nope.keras", "nope.keras: no such file"),
+        ("--config.dataset.folder=/no/such", "folder=/no/such: no such folder; correct the path"),
+        ("--config.dataset.folder=rmc_tf", "folder=rmc_tf: it has no folder train, but"),
         ("--onyl=table1", "--onyl: no such flag; did you mean --only?"),
         ("--config.rmc.kk=3", "did you mean --config.rmc.k?"),
         ("--config.rmc.k=1", "must be at least 2"),

@@ -108,18 +108,7 @@ def open_splits(
     Raises:
       UserError: no such folder, no image in it, a class without any, or no size to bring them to.
     """
-    if not config.image_size:
-        raise UserError(
-            f"--config.dataset.folder={config.folder}: files may differ in size; add "
-            "--config.dataset.image_size=SIDE"
-        )
-    folder = pathlib.Path(config.folder).expanduser().resolve()
-    places = [_place(folder, config, flag) for flag in ("train_split", "test_split")]
-    if places[0] in (places[1], *places[1].parents) or places[1] in places[0].parents:
-        raise UserError(
-            f"--config.dataset.test_split={config.test_split}: {places[1]} and {places[0]} share "
-            "images; a network is not tested on what it was trained on"
-        )
+    places = places_of(config)
     found = [ClassFolders(place, config.read_like) for place in places]
     classes, notes = _classes(found[0], config)
     for name in found[1].images:
@@ -136,6 +125,27 @@ def open_splits(
             notes.append(f"{each.folder.name}: no image of {which}")
         notes += [*each.left_out(), *split.peculiar()]
     return config.called, classes, train, test, tuple(notes)
+
+
+def places_of(config: DatasetConfig) -> list[pathlib.Path]:
+    """Returns the folders of the training and of the test split; reads no image.
+
+    Raises:
+      UserError: one isn't there, they share images, or there is no size to bring images to.
+    """
+    folder = pathlib.Path(config.folder).expanduser().resolve()
+    places = [_place(folder, config, flag) for flag in ("train_split", "test_split")]
+    if not config.image_size:
+        raise UserError(
+            f"--config.dataset.folder={config.folder}: files may differ in size; add "
+            "--config.dataset.image_size=SIDE"
+        )
+    if places[0] in (places[1], *places[1].parents) or places[1] in places[0].parents:
+        raise UserError(
+            f"--config.dataset.test_split={config.test_split}: {places[1]} and {places[0]} share "
+            "images; a network is not tested on what it was trained on"
+        )
+    return places
 
 
 def _place(folder: pathlib.Path, config: DatasetConfig, flag: str) -> pathlib.Path:

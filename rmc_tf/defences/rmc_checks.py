@@ -1,5 +1,7 @@
 """Whether the parts that an RMC is made of belong together."""
 
+import numpy as np
+
 from rmc_tf.augmented_set.rows_on_disk import SearchedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import RMCConfig
@@ -12,9 +14,12 @@ def check_parts(
 ) -> None:
     """Refuses parts of different experiments.
 
+    Features are asked of the network for eight benign rows of D', which never move.
+
     Raises:
-      UserError: K is larger than D'; the index is over other rows or features; or the network
-        takes other images, knows fewer classes, or has nothing that adapts.
+      UserError: K is larger than D', or than the K at which an inexact search was measured; the
+        index is over other rows, or over the features of another network; or the network takes
+        other images, knows fewer classes, or has nothing that adapts.
     """
     if config.k > len(augmented_set):
         raise UserError(
@@ -45,4 +50,20 @@ def check_parts(
         raise UserError(
             f"{classifier.source}: takes images {list(classifier.image_shape)}, D' holds "
             f"{list(augmented_set.image_shape)}; prepare D' for this network"
+        )
+    if config.k > index.report.k and index.report.kind != "exact":
+        raise UserError(
+            f"--config.rmc.k={config.k}: the index was built, and its recall measured, for "
+            f"k={index.report.k}; build it by FeatureIndex(…, k={config.k})"
+        )
+    chosen = np.unique(np.linspace(0, len(augmented_set.benign_rows) - 1, 8).astype(int))
+    rows = augmented_set.benign_rows[chosen]
+    held, _ = classifier.forward(augmented_set.rows(rows).images)
+    indexed = index.given(rows)
+    apart = np.linalg.norm(held - indexed, axis=1)
+    if np.median(apart / (np.linalg.norm(held, axis=1) + 1e-9)) > 0.1:  # rounding is far below
+        raise UserError(
+            f"the index holds other features of rows of D' than {classifier.source} gives at "
+            f"{classifier.feature_layer}: it is of another network, layer or D'; build it over "
+            "extract(classifier, d_prime, …).features of these"
         )

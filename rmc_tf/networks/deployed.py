@@ -29,6 +29,8 @@ _GUESSES = 0.1
 _KNOWS = 0.5
 """From this κ on a network is taken for one that knows the classes."""
 _SETTLED = 0.9
+"""From this κ on another range that does better is a note, not a reason to refuse."""
+_SURE = 0.98
 """From this κ on no other range is tried."""
 _BETTER = 0.75
 """Of the rows on which two readings differ, the share that the better one surely has right."""
@@ -147,6 +149,8 @@ def examine(
                 way = "--config.model.check=warn (prepare(…, check='warn'))"
                 raise UserError(f"{line}, or go on all the same by {way}")
             notes.append(line)
+        elif not number and (better := _better_range(classifier, images, own)):
+            notes.append(f"{classifier.source}: right on {accuracies[-1]}{better}")
         elif own.kappa < _KNOWS:
             notes.append(f"{classifier.source}: {weak(accuracies[-1], own.guessing)}")
         if number == 0:
@@ -202,11 +206,31 @@ def _fault(
     return None
 
 
+def _better_range(classifier: Classifier, images: np.ndarray, own: Answers) -> str | None:
+    """Returns, to be put after the accuracy, a range in which a good network does better still."""
+    if not _SETTLED <= own.kappa < _SURE:
+        return None
+    few = _few(len(images), _TRIED)
+    tried = _in_other_ranges(classifier, images[few], own.labels[few])
+    better = {p: a for p, a in tried.items() if _better(a, own.right[few], 0.5)}
+    if not better:
+        return None
+    pixels = max(better, key=lambda name: better[name].kappa)
+    here, there = (f"{100 * right.mean():.1f} %" for right in (own.right[few], tried[pixels].right))
+    return (
+        f", and better, beyond chance, with pixels in {pixels} ({there} of {len(few)} rows, "
+        f"{here} without); set --config.model.pixels={pixels} if it was trained so"
+    )
+
+
 def _far_better(other: Answers, own: np.ndarray) -> bool:
+    return other.kappa >= _KNOWS and _better(other, own, _BETTER)
+
+
+def _better(other: Answers, own: np.ndarray, bar: float) -> bool:
+    """Whether others surely have right more than a share of the rows on which they differ."""
     won, lost = int((other.right & ~own).sum()), int((own & ~other.right).sum())
-    if not won or other.kappa < _KNOWS:
-        return False
-    return wilson(won / (won + lost), won + lost)[0] > _BETTER
+    return won > 0 and wilson(won / (won + lost), won + lost)[0] > bar
 
 
 def _in_other_ranges(

@@ -196,6 +196,10 @@ class FeatureIndex:
         if self.method.loses_recall():
             self._build(self.method.vectors.at(np.arange(len(self._rows))))
 
+    def given(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the features [n, d] of rows [n] as they were when it was built."""
+        return np.asarray(self._given[self._positions(rows)])
+
     def fingerprint(self) -> str:
         """Returns what changes with any feature that it was given."""
         return hashlib.sha256(self._given.data).hexdigest()[:16]

@@ -98,6 +98,7 @@ def test_it_is_primed_by_answers_to_rows_of_d_prime_and_by_calibrations(
     monkeypatch.setattr(AugmentedSet, "rows", listen)
     rmc = RMC(deployed, d_prime, index, PRIMED)
     assert not fits, "to make it is cheap"
+    fetched.clear()
     seconds = rmc.prime()
     assert seconds is not None and seconds > 0
     asked, neighbours = fetched[0::3], fetched[1::3]  # and the rows of each calibration

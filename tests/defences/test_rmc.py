@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
@@ -467,3 +468,36 @@ def test_an_index_over_other_rows_is_refused(
     part = FeatureIndex(static.features[:500], IndexConfig(), 64)
     with pytest.raises(UserError, match="500 rows"):
         RMC(classifier, d_prime, part, CONFIG)
+
+
+def _of_other_weights(rows: np.ndarray, network: Classifier) -> np.ndarray:
+    model = keras.models.clone_model(network.model)  # of the same sizes, with weights of its own
+    random = np.random.default_rng(1)
+    moved = [w * random.lognormal(size=w.shape) for w in network.model.get_weights()]
+    model.set_weights(moved)
+    return Classifier(model).forward(rows)[0]
+
+
+@pytest.mark.parametrize("of", ["another network", "another order"])
+def test_an_index_over_features_of_another_network_or_order_is_refused(
+    classifier: Classifier,
+    d_prime: rows_on_disk.AugmentedSet,
+    static: features.StaticFeatures,
+    of: str,
+) -> None:
+    indexed = np.asarray(static.features)[::-1]
+    if of == "another network":
+        images = d_prime.rows(np.arange(len(d_prime))).images
+        indexed = _of_other_weights(images, classifier)
+    other = FeatureIndex(indexed, IndexConfig(), 64)
+    with pytest.raises(UserError, match=f"other features of rows of D' than {classifier.source}"):
+        RMC(classifier, d_prime, other, CONFIG)
+
+
+def test_an_inexact_index_whose_recall_was_measured_at_a_smaller_k_is_refused(
+    classifier: Classifier, d_prime: rows_on_disk.AugmentedSet, static: features.StaticFeatures
+) -> None:
+    tree = FeatureIndex(static.features, IndexConfig(kind="tree", least_recall=0.1), 16)
+    assert tree.report.kind == "tree"
+    with pytest.raises(UserError, match=r"k=64: .* for k=16; build it by FeatureIndex\(…, k=64\)"):
+        RMC(classifier, d_prime, tree, CONFIG)

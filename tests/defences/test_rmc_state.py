@@ -12,7 +12,7 @@ import pytest
 
 from rmc_tf.augmented_set import rows_on_disk
 from rmc_tf.common.errors import UserError
-from rmc_tf.config import CalibrationConfig, EarlyStopConfig, RMCConfig
+from rmc_tf.config import CalibrationConfig, EarlyStopConfig, IndexConfig, RMCConfig
 from rmc_tf.defences.base import State
 from rmc_tf.defences.nearest import NearestNeighbours
 from rmc_tf.defences.rmc import RMC
@@ -61,7 +61,7 @@ def test_a_state_of_another_network_of_the_same_architecture_is_refused_by_name(
     tmp_path: pathlib.Path,
 ) -> None:
     other = deployed.clone()
-    other.model.set_weights([0.9 * weight for weight in other.model.get_weights()])
+    other.model.set_weights([0.99 * weight for weight in other.model.get_weights()])
     other.source = "my other model"
     RMC(other, d_prime, index, CONFIG).save(tmp_path / "other.npz")
     line = refused(lambda: rmc.load(tmp_path / "other.npz"), rmc)
@@ -100,7 +100,6 @@ def test_a_state_of_another_d_prime_or_other_settings_is_refused(rmc: RMC) -> No
 
 def test_weights_in_bfloat16_are_saved_and_loaded(
     d_prime: rows_on_disk.AugmentedSet,
-    index: FeatureIndex,
     tmp_path: pathlib.Path,
     bfloat16: None,
 ) -> None:
@@ -108,7 +107,9 @@ def test_weights_in_bfloat16_are_saved_and_loaded(
     features = keras.layers.Conv2D(32, 8, dtype="bfloat16")(images)
     features = keras.layers.Flatten(name="features")(features)
     model = keras.Model(images, keras.layers.Dense(10)(features))
-    rmc = RMC(Classifier(model), d_prime, index, CONFIG)
+    network = Classifier(model)
+    held, _ = network.forward(d_prime.rows(np.arange(len(d_prime))).images)
+    rmc = RMC(network, d_prime, FeatureIndex(held, IndexConfig(), CONFIG.k), CONFIG)
     before = rmc.snapshot()
     rmc.save(tmp_path / "state.npz")
     rmc.network.model.set_weights([0 * weight for weight in model.get_weights()])

@@ -152,6 +152,24 @@ def test_pixels_in_another_range_are_refused_by_the_setting_that_mends_it(
     assert not deployed.examine(right, rows, check="refuse").notes
 
 
+def test_a_range_in_which_a_good_network_is_better_still_is_a_note(
+    trained: tuple[pathlib.Path, str], known: Batch
+) -> None:
+    network = keras.models.load_model(trained[0], compile=False)
+    images = keras.Input((8, 8, 1))  # bright ones are of 0..255; of 0..1 it sees too dark ones
+    seen = keras.ops.where(images > 1, images / 255, 0.7 * images)
+    bare = keras.Model(images, network(seen))
+    own, wanted = (
+        Classifier(inputs.converting(bare, pixels, "same"), source="model own.keras")
+        for pixels in ("0..1", "0..255")
+    )
+    found = deployed.examine(own, {"D": split(known), "the test set": split(known)})
+    told = [note for note in found.notes if "pixels" in note]
+    assert len(told) == 1 and "better, beyond chance, with pixels in 0..255 (100.0 % of" in told[0]
+    assert told[0].endswith("set --config.model.pixels=0..255 if it was trained so")
+    assert not any("pixels" in note for note in deployed.examine(wanted, {"D": split(known)}).notes)
+
+
 def test_both_at_once_are_named(trained: tuple[pathlib.Path, str], known: Batch) -> None:
     own = Classifier(of_range(trained, OF_0_255), "of_the_users", "model own.keras")
     line = refusal(own, {"D": split(known, (known.labels + 1) % 10)})
