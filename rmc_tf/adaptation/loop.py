@@ -1,9 +1,11 @@
 """The one fit loop: local adaptation and calibration (Algorithm 1, lines 13–16 and 18–21).
 
 Batches, gradients, Adam, validation and the early stop all run inside a single
-`tf.function`; Python is entered once a fit. It is traced once, for any number
-of rows, so adaptation and calibration share the trace. `adaptation.step` has
-what is computed of a batch.
+`tf.function`; Python is entered once a fit. There are two ways to run it. TensorFlow goes
+through it operation by operation; it is traced once then, for any number of rows, so
+adaptation and calibration share the trace. Or XLA makes one program of it, for each number of
+rows that is asked for. `adaptation.step` and `adaptation.whole_program` have what is computed
+of a batch.
 
 Where the lower layers are frozen, what they make of each row is computed once a
 fit, and the loop goes over that: the fast profile's largest saving a step.
@@ -11,7 +13,8 @@ fit, and the loop goes over that: the fast profile's largest saving a step.
 
 import contextlib
 import dataclasses
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -20,13 +23,15 @@ import tensorflow as tf
 from rmc_tf.adaptation.fused_step import FusedAdam, fold
 from rmc_tf.adaptation.on_several_devices import SeveralDevices
 from rmc_tf.adaptation.step import OneDevice
+from rmc_tf.adaptation.whole_program import WholeProgram
 from rmc_tf.config import EarlyStopConfig, RMCConfig
 from rmc_tf.config.section import require
+from rmc_tf.data.images import to_float
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.training import replicas
 
 Examples = tuple[np.ndarray, np.ndarray]
-"""Images [n, H, W, C] float32 in [0, 1] and labels [n] int32."""
+"""Images [n, H, W, C], float32 in [0, 1] or uint8 as D' stores them, and labels [n] int32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +47,22 @@ class Fit:
 
 
 class Inputs(NamedTuple):
-    """What the compiled loop is called with; see `Adaptation.fit`."""
+    """What the compiled loop is called with; see `Adaptation.fit`.
+
+    Scalars are tensors; in a whole program, `max_epochs` and `keep_best` are Python's.
+    """
 
     train: tuple[tf.Tensor, tf.Tensor]
     validation: tuple[tf.Tensor, tf.Tensor]
     seed: tf.Tensor
     patience: tf.Tensor
-    max_epochs: tf.Tensor
-    keep_best: tf.Tensor
+    max_epochs: Any
+    keep_best: Any
     settled: tf.Tensor
+
+
+Order = Callable[[tf.Tensor], tf.Tensor]
+"""The number of an epoch to the order of the rows in it, [n] int32."""
 
 
 class Adaptation:
@@ -118,18 +130,28 @@ class Adaptation:
             "batch_size": batch_size,
             "micro_batch": micro_batch,
             "batch_norm_training": batch_norm_training,
-            "jit_compile": classifier.jit_compile,
         }
         strategy = tf.distribute.get_strategy()
         several = strategy.num_replicas_in_sync > 1
-        self._device = SeveralDevices(**parts, strategy=strategy) if several else OneDevice(**parts)
+        # Batch statistics are of the rows that there are, so that none can be filled up.
+        self._whole = classifier.compiled == "whole" and not several and not batch_norm_training
+        parts["jit_compile"] = classifier.compiled != "none" and not self._whole
+        self._device = (
+            SeveralDevices(**parts, strategy=strategy)
+            if several
+            else (WholeProgram if self._whole else OneDevice)(**parts)
+        )
         self._step = self._device.make_step()
+        if self._whole:
+            self._by_xla = tf.function(self._fit, jit_compile=True)
+            self._compiled = tf.function(self._fit_as_one_program)
+            return
         images = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
         rows = images, tf.TensorSpec([None], tf.int32)
         integer = tf.TensorSpec([], tf.int32)
         keep_best, settled = tf.TensorSpec([], tf.bool), tf.TensorSpec([], tf.float32)
         inputs = Inputs(rows, rows, integer, integer, integer, keep_best, settled)
-        self._compiled = tf.function(self._fit, input_signature=[inputs])
+        self._compiled = tf.function(self._fit_as_it_comes, input_signature=[inputs])
         self._compiled.get_concrete_function()  # traced now, not while the first query waits
 
     def fit(
@@ -155,43 +177,69 @@ class Adaptation:
         if keep_best and not self._best:
             raise ValueError("made without may_keep_best")
         inputs = Inputs(
-            train=train,
-            validation=validation,
-            seed=seed,
-            patience=early_stop.patience,
+            train=self._given(train),
+            validation=self._given(validation),
+            seed=tf.constant(seed, tf.int32),
+            patience=tf.constant(early_stop.patience, tf.int32),
             max_epochs=early_stop.most_epochs(-(-len(train[1]) // self._batch_size)),
             keep_best=keep_best,
-            settled=settled,
+            settled=tf.constant(settled, tf.float32),
         )
         with self._device.scope():  # where it was traced; anywhere else it would be again
-            steps, train_losses, validation_losses = self._compiled(inputs)
-        return Fit(int(steps), train_losses.numpy(), validation_losses.numpy())
+            steps, epochs, train_losses, validation_losses = self._compiled(inputs)
+        validated = int(epochs) if len(validation[1]) else 0
+        return Fit(
+            int(steps), train_losses.numpy()[: int(steps)], validation_losses.numpy()[:validated]
+        )
+
+    def _given(self, rows: Examples) -> tuple[tf.Tensor, tf.Tensor]:
+        images, labels = rows
+        if not self._whole:  # which takes bytes, a fourth of what has to be copied
+            images = to_float(images)
+        return tf.convert_to_tensor(images), tf.convert_to_tensor(labels, tf.int32)
 
     def reset_optimizer(self) -> None:
         """Forgets Adam's moments and its number of steps."""
         for variable, value in zip(self.optimizer.variables, self._fresh_optimizer, strict=True):
             variable.assign(value)
 
-    def _fit(self, given: Inputs) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _fit_as_it_comes(self, given: Inputs) -> tuple[tf.Tensor, ...]:
+        rows = tf.range(tf.shape(given.train[0])[0])
+
+        def order(epoch: tf.Tensor) -> tf.Tensor:
+            return tf.random.experimental.stateless_shuffle(rows, tf.stack([given.seed, epoch]))
+
+        return self._fit(given, order)
+
+    def _fit_as_one_program(self, given: Inputs) -> tuple[tf.Tensor, ...]:
+        # XLA has no shuffle, so that all orders are drawn before; they are those of the other way.
+        rows = tf.range(given.train[0].shape[0])
+        orders = tf.TensorArray(tf.int32, given.max_epochs)
+        for epoch in tf.range(given.max_epochs):
+            seed = tf.stack([given.seed, epoch])
+            orders = orders.write(epoch, tf.random.experimental.stateless_shuffle(rows, seed))
+        fitted: tuple[tf.Tensor, ...] = self._by_xla(given, orders.stack())
+        return fitted
+
+    def _fit(self, given: Inputs, orders: Order | tf.Tensor) -> tuple[tf.Tensor, ...]:
         (images, labels), (validation_images, validation_labels) = given.train, given.validation
-        rows = tf.shape(images)[0]
-        steps, epoch, without_decrease = 0, 0, 0
+        rows = self._device.number(images)
+        steps, epoch, without_decrease = tf.constant(0), tf.constant(0), tf.constant(0)
         lowest = tf.constant(np.inf, tf.float32)
-        before, done = tf.constant(np.inf, tf.float32), False  # the loss of the batch before
-        train_losses = tf.TensorArray(tf.float32, 0, dynamic_size=True)
-        validation_losses = tf.TensorArray(tf.float32, 0, dynamic_size=True)
+        # The loss of the batch before.
+        before, done = tf.constant(np.inf, tf.float32), tf.constant(False)
+        each = -(-rows // self._batch_size)
+        train_losses = tf.TensorArray(tf.float32, given.max_epochs * each, element_shape=[])
+        validation_losses = tf.TensorArray(tf.float32, given.max_epochs, element_shape=[])
         inputs = self._device.below(images)
         validation_inputs = self._device.below(validation_images)
-        validated = tf.shape(validation_inputs)[0] > 0
+        validated = self._device.number(validation_images) > 0
         self._remember()
         # Lines 13 and 18: repeat … until (16, 21) the early-stop condition holds.
         while without_decrease < given.patience and epoch < given.max_epochs and not done:
-            order = tf.random.experimental.stateless_shuffle(
-                tf.range(rows), tf.stack([given.seed, epoch])
-            )
+            order = orders(epoch) if callable(orders) else orders[epoch]
             for begin in tf.range(0, rows, self._batch_size):
-                batch = order[begin : begin + self._batch_size]  # lines 14 and 19
-                loss = self._step(tf.gather(inputs, batch), tf.gather(labels, batch))  # 15 and 20
+                loss = self._step(inputs, labels, order, begin)  # lines 14, 15 and 19, 20
                 train_losses = train_losses.write(steps, loss)
                 steps += 1
                 done = (before + loss) / 2 < given.settled
@@ -210,7 +258,7 @@ class Adaptation:
         if given.keep_best and validated:
             self._recall()
         self._back_to_the_trust_region()
-        return steps, train_losses.stack(), validation_losses.stack()
+        return steps, epoch, train_losses.stack(), validation_losses.stack()
 
     @tf.autograph.experimental.do_not_convert
     def _back_to_the_trust_region(self) -> None:

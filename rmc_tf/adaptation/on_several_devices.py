@@ -12,7 +12,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from rmc_tf.adaptation.step import OneDevice, Step
+from rmc_tf.adaptation.step import BatchStep, OneDevice
 from rmc_tf.training.replicas import own_rows
 
 
@@ -28,7 +28,7 @@ class SeveralDevices(OneDevice):
         scope: contextlib.AbstractContextManager = self.strategy.scope()
         return scope
 
-    def make_step(self) -> Step:
+    def make_batch_step(self) -> BatchStep:
         """Returns the step; XLA compiles what each device does alone."""
         of_batch = self.loss_and_gradients
         if self.jit_compile and not self.batch_norm_training:  # batch statistics are of all

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from rmc_tf.training.losses import cross_entropy
-
-Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+BatchStep = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 """(inputs, labels) of a batch. θ* ← θ* − λ Σ ∇L(θ*, x, y); returns the mean loss before it."""
+Step = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+"""(inputs, labels, their order in this epoch [n] int32, where in it the batch begins): the same."""
 Gradients = list[tf.Tensor | None]
 """As the weights that adapt; None: the loss doesn't depend on it."""
 
@@ -39,8 +39,24 @@ class OneDevice:
         """Where the loop is traced and called."""
         return contextlib.nullcontext()
 
+    def number(self, rows: tf.Tensor) -> tf.Tensor | int:
+        """Returns how many rows there are."""
+        return tf.shape(rows)[0]
+
     def make_step(self) -> Step:
-        """Returns the step. XLA can't compile the loop, whose length isn't known; it can a step."""
+        """Returns the step on a batch of an epoch."""
+        of_batch = self.make_batch_step()
+
+        def step(
+            inputs: tf.Tensor, labels: tf.Tensor, order: tf.Tensor, begin: tf.Tensor
+        ) -> tf.Tensor:
+            batch = order[begin : begin + self.batch_size]  # lines 14 and 19
+            return of_batch(tf.gather(inputs, batch), tf.gather(labels, batch))
+
+        return step
+
+    def make_batch_step(self) -> BatchStep:
+        """Returns the step on a batch as it is, which XLA may compile alone."""
 
         def step(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             loss, gradients = self.loss_and_gradients(inputs, labels)
@@ -79,14 +95,14 @@ class OneDevice:
                 share = weight * share
             own, more = self._at_once(inputs[begin : begin + self.micro_batch], part, None)
             loss += share * own
-            gradients = _added(gradients, more, share)
+            gradients = added(gradients, more, share)
         return loss, gradients
 
     def _at_once(
         self, inputs: tf.Tensor, labels: tf.Tensor, weight: tf.Tensor | None
     ) -> tuple[tf.Tensor, Gradients]:
         with tf.GradientTape() as tape:
-            loss = cross_entropy(self._logits(inputs, self.batch_norm_training), labels)
+            loss = tf.reduce_mean(self._losses(inputs, labels, self.batch_norm_training))
             if weight is not None:
                 loss = weight * loss
         return loss, tape.gradient(loss, [w.value for w in self.weights])
@@ -99,13 +115,14 @@ class OneDevice:
         for begin in tf.range(0, rows, size):
             tf.autograph.experimental.set_loop_options(parallel_iterations=parallel)
             end = begin + size
-            logits = self._logits(inputs[begin:end], False)
-            total += tf.reduce_sum(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(
-                    labels=labels[begin:end], logits=logits
-                )
-            )
+            total += tf.reduce_sum(self._losses(inputs[begin:end], labels[begin:end], False))
         return total
+
+    def _losses(self, inputs: tf.Tensor, labels: tf.Tensor, training: bool) -> tf.Tensor:
+        """Returns L of each row, [n]."""
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=labels, logits=self._logits(inputs, training)
+        )
 
     def _logits(self, inputs: tf.Tensor, training: bool) -> tf.Tensor:
         return tf.cast(self.head(inputs, training=training), tf.float32)
@@ -122,7 +139,7 @@ class OneDevice:
 
 
 @tf.autograph.experimental.do_not_convert
-def _added(gradients: list[tf.Tensor], more: Gradients, share: tf.Tensor) -> list[tf.Tensor]:
+def added(gradients: list[tf.Tensor], more: Gradients, share: tf.Tensor) -> list[tf.Tensor]:
     """Returns gradients + share · more; a weight that the loss doesn't depend on has none."""
     pairs = zip(gradients, more, strict=True)
     return [

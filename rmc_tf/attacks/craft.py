@@ -63,7 +63,8 @@ class Craft:
 
         pixels = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
         batch = [pixels, tf.TensorSpec([None], tf.int32), pixels]
-        by_xla = classifier.jit_compile and attack.by_xla  # starts are drawn as without it
+        by_xla = classifier.compiled != "none" and attack.by_xla  # starts are drawn as without it
+        self._by_xla = by_xla
         self._parts = 1 if by_xla else operations_at_once()
         self._compiled = {1: tf.function(whole, batch, jit_compile=by_xla or None)}
         if self._parts > 1:
@@ -122,7 +123,10 @@ class Craft:
         if "epsilon" in self._attack.settings and anywhere.any():
             starts = self._start(x, [seed, 0], anywhere)
         traced = self._traced(1 if len(images) < self._parts else self._parts)
-        adversarial = traced(x, tf.constant(aims, tf.int32), starts).numpy()
+        batch = x, tf.constant(aims, tf.int32), starts
+        if self._by_xla:
+            batch = _filled(batch)
+        adversarial = traced(*batch).numpy()[: len(images)]
         furthest = float(distance(adversarial, images, self.config.norm).max(initial=0))
         inside = furthest <= self.radius + 1e-5
         if not (inside and adversarial.min(initial=0) >= 0 and adversarial.max(initial=1) <= 1):
@@ -164,6 +168,13 @@ class Craft:
                 f"targets reach from {targets.min()} to {targets.max()}; there are "
                 f"{self._num_classes} classes"
             )
+
+
+def _filled(batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+    """Returns a batch filled up by its first row to a power of two: XLA compiles for each size."""
+    rows = int(batch[0].shape[0])
+    more = (1 << max(0, rows - 1).bit_length()) - rows
+    return tuple(tf.concat([each, tf.repeat(each[:1], more, axis=0)], 0) for each in batch)
 
 
 def side_by_side(compiled: Compiled, parts: int) -> Compiled:

@@ -108,7 +108,7 @@ class Distributed(Engine):
                 folder=folder,
                 network=network,
                 feature_layer=classifier.feature_layer,
-                jit_compile=classifier.jit_compile,
+                xla=classifier.xla,
                 network_fingerprint=classifier.fingerprint(),
                 job=pickle.dumps(job),
                 threads_per_operation=threads.get_intra_op_parallelism_threads(),

@@ -20,6 +20,7 @@ import tensorflow as tf
 from rmc_tf.augmented_set.engine import Job
 from rmc_tf.common import storage
 from rmc_tf.common.errors import DISK_ERRORS, UserError, first_line
+from rmc_tf.config.hardware import Compile
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.devices import share_gpus
 from rmc_tf.networks.loading import import_modules
@@ -43,7 +44,7 @@ class Task:
     network: pathlib.Path
     """A `.keras` file, θ*."""
     feature_layer: str
-    jit_compile: bool
+    xla: Compile
     network_fingerprint: str
     job: bytes
     """Pickled: it is opened after the folder has been seen."""
@@ -126,7 +127,7 @@ class Worker:
         classifier = Classifier.load(
             task.network,
             task.feature_layer,
-            jit_compile=task.jit_compile,
+            xla=task.xla,
             unsafe_deserialization=True,  # the driver has run it already
         )
         if classifier.fingerprint() != task.network_fingerprint:

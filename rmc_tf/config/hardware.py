@@ -5,6 +5,8 @@ from typing import Literal
 
 from rmc_tf.config.section import Section
 
+Compile = Literal["auto", "whole", "steps", "none"]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HardwareConfig(Section):
@@ -16,9 +18,12 @@ class HardwareConfig(Section):
 
     _where = "hardware"
 
-    jit_compile: bool = False
-    """Whether XLA compiles the steps of the adaptation, and the attacks on a static network but
-    JSMA, whose shapes aren't known before. It compiles anew for each size of a batch."""
+    compile: Compile = "auto"
+    """What XLA compiles. "whole": a fit, with all of its steps and epochs, as one program for each
+    number of rows (with `rmc.batch_norm=training`: its steps), and the attacks on a static network
+    but JSMA, whose shapes aren't known before. "steps": single steps of a fit, and the attacks.
+    "none": nothing. "auto": whole where there is a GPU, on which starting operations costs more
+    than their arithmetic; else none, for on CPUs XLA loses."""
     mixed_precision: bool = False
     """Whether the network computes in bfloat16, from its first weights up to the feature layer;
     weights, pixels, features and logits stay float32. Not float16: its small gradients vanish

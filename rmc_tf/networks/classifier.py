@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import inspect
 import pathlib
-from typing import NoReturn, SupportsIndex
+from typing import Literal, NoReturn, SupportsIndex
 
 import keras
 import numpy as np
@@ -18,6 +18,7 @@ import tensorflow as tf
 from rmc_tf.common.errors import UserError, did_you_mean
 from rmc_tf.common.forks import check_process
 from rmc_tf.common.storage import fingerprint
+from rmc_tf.config.hardware import Compile
 from rmc_tf.config.network import FEATURES, Channels, Pixels
 from rmc_tf.data.images import check_images, to_float
 from rmc_tf.data.rows import LabelledRows
@@ -34,7 +35,7 @@ class Classifier:
       image_shape: [H, W, C].
       num_classes: width of the logits.
       feature_size: d, width of a feature vector.
-      jit_compile: whether attacks on it and steps of its adaptation are compiled by XLA.
+      xla: what XLA compiles, as in `HardwareConfig`.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Classifier:
         pixels: Pixels = "0..1",
         channels: Channels = "same",
         image_shape: tuple[int, int, int] | None = None,
-        jit_compile: bool = False,
+        xla: Compile = "auto",
         tell: Tell = warn,
     ) -> None:
         """Wraps a functional or Sequential network, which messages call by its `source`.
@@ -63,7 +64,7 @@ class Classifier:
             case, and a copy of the network converts them first.
           channels: as in `ModelConfig`, likewise.
           image_shape: [H, W, C] of the data set, for a network that leaves them open.
-          jit_compile: see above.
+          xla: see above.
           tell: is told, in a line, how the network is changed to fit; a warning by default.
 
         Raises:
@@ -75,7 +76,7 @@ class Classifier:
         self.model = inputs.converting(self.model, pixels, channels, source)
         self.feature_layer = feature_layer
         self.source = source
-        self.jit_compile = jit_compile
+        self.xla: Compile = xla
         self._tell = tell
         images, logits = self.model.inputs[0], self.model.outputs[0]
         self.image_shape: tuple[int, int, int] = tuple(images.shape[1:])
@@ -116,7 +117,7 @@ class Classifier:
         pixels: Pixels = "0..1",
         channels: Channels = "same",
         image_shape: tuple[int, int, int] | None = None,
-        jit_compile: bool = False,
+        xla: Compile = "auto",
         unsafe_deserialization: bool = False,
         tell: Tell = warn,
     ) -> "Classifier":
@@ -137,9 +138,16 @@ class Classifier:
             pixels=pixels,
             channels=channels,
             image_shape=image_shape,
-            jit_compile=jit_compile,
+            xla=xla,
             tell=tell,
         )
+
+    @property
+    def compiled(self) -> Literal["whole", "steps", "none"]:
+        """What XLA compiles on this machine."""
+        if self.xla != "auto":
+            return self.xla
+        return "whole" if tf.config.list_physical_devices("GPU") else "none"
 
     def save(self, path: pathlib.Path) -> None:
         """Writes the network to a `.keras` file.
@@ -166,7 +174,7 @@ class Classifier:
             loading.copy(self.model, self.source),
             self.feature_layer,
             self.source,
-            jit_compile=self.jit_compile,
+            xla=self.xla,
             tell=self._tell,
         )
 
@@ -206,7 +214,9 @@ class Classifier:
             with contextlib.suppress(OSError, TypeError):  # typed in, say
                 code[name] = inspect.getsource(part)
         described = loading.architecture(self.model, self.source)
-        parts = [described, self.weights_checksum(), self.jit_compile]
+        # "auto" isn't in it, for it is a matter of the machine, as the number of cores is.
+        chosen = self.xla if self.xla in ("whole", "steps") else False
+        parts = [described, self.weights_checksum(), chosen]
         return fingerprint(*parts, *([code] if code else []))
 
     def weights_checksum(self) -> str:

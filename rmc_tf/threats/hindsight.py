@@ -93,6 +93,6 @@ def network(
     return Classifier.load(
         path / "model.keras",
         classifier.feature_layer,
-        jit_compile=classifier.jit_compile,
+        xla=classifier.xla,
         unsafe_deserialization=True,  # whatever code is in it, the classifier has already run
     )

@@ -59,7 +59,7 @@ class Networks:
             pixels=model.pixels,
             channels=model.channels,
             image_shape=self.dataset.image_shape,
-            jit_compile=self.config.hardware.jit_compile,
+            xla=self.config.hardware.compile,
             unsafe_deserialization=model.unsafe_deserialization,
             tell=self.say,
         )
@@ -113,7 +113,7 @@ class Networks:
         return Classifier.load(
             path / "model.keras",
             architectures.feature_layer(model),
-            jit_compile=config.hardware.jit_compile,
+            xla=config.hardware.compile,
         )
 
     def _train(self, name: str, purpose: Sequence[int], path: pathlib.Path) -> None:

@@ -42,7 +42,7 @@ PROGRAM = """
     cases = {
         "batch_statistics": (small, RMCConfig(**common, batch_norm="training")),
         "micro_batches_and_more": (small, RMCConfig(**{**common, **more})),
-        "xla": (Classifier(small.model, jit_compile=True), RMCConfig(**common)),
+        "xla": (Classifier(small.model, xla="steps"), RMCConfig(**common)),
     }
     for case, (start, config) in cases.items():
         found[f"{case} before"] = np.concatenate([w.ravel() for w in start.model.get_weights()])

@@ -259,7 +259,7 @@ class Failing:
 
 def task_of(folder: Path, network: Path, fingerprint: str = "") -> Task:
     job = pickle.dumps(Files(folder))
-    return Task(folder, network, "features", False, fingerprint, job, 1, 1, True)
+    return Task(folder, network, "features", "none", fingerprint, job, 1, 1, True)
 
 
 def shard(name: str) -> dict[str, bytes]:

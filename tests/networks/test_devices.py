@@ -31,7 +31,7 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 
 def compiled_by_xla(classifier: Classifier) -> Classifier:
-    return Classifier(classifier.model, jit_compile=True)
+    return Classifier(classifier.model, xla="steps")
 
 
 def adapted(classifier: Classifier, rows: Rows) -> tuple[Fit, list[np.ndarray]]:
@@ -105,7 +105,7 @@ def test_what_changes_the_last_bits_changes_the_fingerprint_and_stays_with_copie
     deep, by_xla = mixed(network), compiled_by_xla(network)
     assert len({each.fingerprint() for each in (network, deep, by_xla)}) == 3
     assert deep.clone().fingerprint() == deep.fingerprint()
-    assert by_xla.clone().jit_compile
+    assert by_xla.clone().xla == "steps"
     assert by_xla.clone().fingerprint() == by_xla.fingerprint()
 
 
@@ -124,7 +124,7 @@ def test_a_network_within_a_network_is_mixed_too() -> None:
 def test_a_users_own_network_gets_what_the_config_says(
     digits: Dataset, trained_path: str, tmp_path: pathlib.Path
 ) -> None:
-    hardware = HardwareConfig(jit_compile=True, mixed_precision=True)
+    hardware = HardwareConfig(compile="steps", mixed_precision=True)
     config = dataclasses.replace(
         digits_config.experiment(), model=ModelConfig(path=trained_path), hardware=hardware
     )
@@ -132,7 +132,7 @@ def test_a_users_own_network_gets_what_the_config_says(
         config, digits, tmp_path, print, print, lambda _: pytest.fail("none")
     )
     made = networks.get("target")
-    assert made.jit_compile
+    assert made.xla == "steps"
     assert "mixed_bfloat16" in {layer.dtype_policy.name for layer in made.model.layers}
 
 
@@ -142,7 +142,7 @@ def trained_path(trained: tuple[pathlib.Path, str]) -> str:
 
 
 def test_a_trained_network_is_found_again_unless_its_training_has_changed() -> None:
-    assert HardwareConfig(jit_compile=True).of_training() == HardwareConfig().of_training()
+    assert HardwareConfig(compile="steps").of_training() == HardwareConfig().of_training()
     both = HardwareConfig(mixed_precision=True, devices="all")
     assert both.of_training() == {"mixed_precision": True, "devices": "all"}
 
@@ -150,7 +150,7 @@ def test_a_trained_network_is_found_again_unless_its_training_has_changed() -> N
 def test_answers_of_several_devices_are_not_taken_for_those_of_one() -> None:
     one = digits_config.experiment()
     several = dataclasses.replace(one, hardware=HardwareConfig(devices="all"))
-    compiled = dataclasses.replace(one, hardware=HardwareConfig(jit_compile=True))  # the network's
+    compiled = dataclasses.replace(one, hardware=HardwareConfig(compile="steps"))  # the network's
     for name in ("rmc", "rmc_plus", "non_masking"):
         depends_on = find(name).depends_on
         assert depends_on(several) != depends_on(one) == depends_on(compiled)

@@ -280,7 +280,7 @@ def test_the_fingerprint_changes_with_the_code_of_a_users_layer(own_module: Path
 def test_a_worker_imports_the_same_modules_before_it_loads_the_network(own_module: Path) -> None:
     network = own_module.with_name("own.keras")
     job = b"not reached: the fingerprint differs"
-    task = Task(own_module.parent, network, "features", False, "", job, 1, 1, True)
+    task = Task(own_module.parent, network, "features", "none", "", job, 1, 1, True)
     for imports, said in (((), "'Tripled'"), ((own_module.name,), "another one when it is loaded")):
         task = Task(**{**vars(task), "imports": imports, "folder_of_imports": own_module.parent})
         work = type("Work", (), {"shard": "s"})

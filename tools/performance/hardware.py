@@ -30,8 +30,8 @@ def settings(deployed: Deployment, repeats: int, batches: int, images: int) -> I
       images: attacked at once.
     """
     plain, title = deployed.network, deployed.title
-    by_xla = Classifier(plain.model, plain.feature_layer, jit_compile=True)
-    flags = {"jit_compile": by_xla, "mixed_precision": mixed(plain)}
+    by_xla = Classifier(plain.model, plain.feature_layer, xla="steps")
+    flags = {"compile=steps": by_xla, "mixed_precision": mixed(plain)}
     steps = f"{_EPOCHS * batches} steps of the adaptation, validation of one batch an epoch"
     for flag, network in flags.items():
         one, other = (_adaptation(each, deployed, batches) for each in (plain, network))
