@@ -195,7 +195,7 @@ class Adaptation:
     def _given(self, rows: Examples) -> tuple[tf.Tensor, tf.Tensor]:
         images, labels = rows
         if not self._whole:  # which takes bytes, a fourth of what has to be copied
-            images = to_float(images)
+            images = to_float(np.asarray(images))
         return tf.convert_to_tensor(images), tf.convert_to_tensor(labels, tf.int32)
 
     def reset_optimizer(self) -> None:

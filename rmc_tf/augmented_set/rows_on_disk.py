@@ -37,14 +37,19 @@ have 1,024 as a rule, and a run has several D'. To map one takes a third of a mi
 class Rows(NamedTuple):
     """Some rows of D', in the order they were asked for."""
 
-    images: np.ndarray
-    """[n, H, W, C] float32 in [0, 1]."""
+    stored: np.ndarray
+    """[n, H, W, C] uint8 or float32; a tensor, where D' is held on a device."""
     labels: np.ndarray
     """[n] int32."""
     sources: np.ndarray
     """[n] uint8, index into `AugmentedSet.source_names`; 0 is benign."""
     origins: np.ndarray
     """[n] int64, rows of D."""
+
+    @property
+    def images(self) -> np.ndarray:
+        """[n, H, W, C] float32 in [0, 1]."""
+        return pixels.to_float(np.asarray(self.stored))
 
 
 class SearchedSet(abc.ABC):
@@ -82,7 +87,7 @@ class SearchedSet(abc.ABC):
     def rows(self, numbers: np.ndarray) -> Rows:
         """Returns rows by their numbers ([n] integers in 0..N'-1), read at random."""
         return Rows(
-            pixels.to_float(self.stored_images(numbers)),
+            self.stored_images(numbers),
             self.labels[numbers],
             self.sources[numbers],
             self.origins[numbers],

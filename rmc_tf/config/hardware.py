@@ -34,6 +34,11 @@ class HardwareConfig(Section):
     adaptation and calibration, which pays where a batch is large, as ImageNet's 1,024 rows are;
     with small ones the devices wait for each other after each step."""
 
+    d_prime: Literal["auto", "host", "device"] = "auto"
+    """Where RMC has the pixels of D'. "host": on the disk, as maps. "device": all of them in the
+    memory of the GPU, where to fetch a row is to gather it. "auto": that, where there is a GPU and
+    they take at most 4 GiB. RMC⁺, which changes them, has them on the host."""
+
     threads_per_operation: int = 0
     """How many cores one operation may use. 0: all, which is TensorFlow's choice, and right for
     large networks. 1: for small images, where the threads wait for each other longer than they

@@ -84,6 +84,7 @@ def _rmc(parts: Parts) -> Defence:
         config.rmc,
         seed=derive_seed(config.seed, "rmc"),
         devices=config.hardware.devices,
+        d_prime=config.hardware.d_prime,
     )
 
 

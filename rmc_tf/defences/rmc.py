@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Literal, NoReturn, SupportsIndex
 
 import numpy as np
+import tensorflow as tf
 
 from rmc_tf.adaptation.loop import Examples, Fit, adapting_a_copy
+from rmc_tf.augmented_set import on_device
 from rmc_tf.augmented_set.rows_on_disk import Rows, SearchedSet
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
@@ -53,12 +55,13 @@ class RMC:
         seed: int = 0,
         traces: Traces | None = None,
         devices: Literal["one", "all"] = "one",
+        d_prime: Literal["auto", "host", "device"] = "auto",
     ) -> None:
         """Starts from the deployed network, f(·; θ*); `prime` goes on from there.
 
         The index is over the features of all rows of D' by that network. The seed is of the order
         of batches and of the calibration's draws. The devices, between which the batches of a fit
-        are shared, are as in `HardwareConfig`.
+        are shared, and where the rows of D' are held are as in `HardwareConfig`.
 
         Raises:
           UserError: K is larger than D', or D' holds images of another shape.
@@ -67,7 +70,7 @@ class RMC:
         check_parts(classifier, augmented_set, index, config)
         self.config = config
         self._static = classifier
-        self._augmented_set = augmented_set
+        self._augmented_set = on_device.held(augmented_set, d_prime)
         self._index = index
         self._training_set = augmented_set.benign_rows
         self._adaptation = adapting_a_copy(classifier, config, devices)
@@ -195,8 +198,7 @@ class RMC:
         elif self.config.validation == "quarter_of_nearest":
             random = generator(self._state.seed, "validation", self._state.predictions)
             held_out[random.permutation(nearest)[: max(1, nearest // 4)]] = True
-        train = neighbours.images[~held_out], neighbours.labels[~held_out]
-        validation = neighbours.images[held_out], neighbours.labels[held_out]
+        train, validation = (_chosen(neighbours, rows) for rows in (~held_out, held_out))
         early_stop, settled = self.config.early_stop, self.config.settled
         return self._fit("adaptation", train, validation, early_stop, settled)
 
@@ -226,9 +228,11 @@ class RMC:
         held_out = 0
         if calibration.validation_share:
             held_out = min(wanted - 1, max(1, round(wanted * calibration.validation_share)))
-        images = augment(rows.images[held_out:], calibration.augmentation, random)
+        images = rows.stored[held_out:]
+        if calibration.augmentation != "none":
+            images = augment(np.asarray(images), calibration.augmentation, random)
         train = images, rows.labels[held_out:]
-        validation = rows.images[:held_out], rows.labels[:held_out]
+        validation = rows.stored[:held_out], rows.labels[:held_out]
         self._fit("calibration", train, validation, calibration.early_stop, 0.0)
 
     def _fit(
@@ -295,3 +299,10 @@ class RMC:
             self.restore(state)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
+
+
+def _chosen(rows: Rows, chosen: np.ndarray) -> Examples:
+    """Returns those rows, [n] bool, that are chosen, as a fit takes them."""
+    if isinstance(rows.stored, np.ndarray):
+        return rows.stored[chosen], rows.labels[chosen]
+    return tf.gather(rows.stored, np.flatnonzero(chosen)), rows.labels[chosen]

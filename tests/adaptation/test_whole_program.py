@@ -123,7 +123,7 @@ def test_pixels_may_come_as_they_are_stored(d_prime: AugmentedSet) -> None:
 
 
 def test_with_batch_statistics_steps_are_compiled_one_by_one(examples: Examples) -> None:
-    case = Case(how={"batch_norm_training": True})
+    case = Case(rows=32, how={"batch_norm_training": True})
     keras.utils.set_random_seed(3)
     model = residual()
     plain, by_xla = (fitted(model, xla, case, examples)[0] for xla in ("none", "whole"))

@@ -27,6 +27,7 @@ from rmc_tf.config import (
     authors_code,
     with_profile,
 )
+from rmc_tf.config.hardware import Compile
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.images import to_float
 from rmc_tf.defences.base import Prediction
@@ -501,3 +502,34 @@ def test_an_inexact_index_whose_recall_was_measured_at_a_smaller_k_is_refused(
     assert tree.report.kind == "tree"
     with pytest.raises(UserError, match=r"k=64: .* for k=16; build it by FeatureIndex\(…, k=64\)"):
         RMC(classifier, d_prime, tree, CONFIG)
+
+
+@pytest.mark.parametrize("xla", ["none", "whole"])
+def test_rows_on_the_device_are_those_of_the_disk(
+    trained: tuple[pathlib.Path, str],
+    d_prime: rows_on_disk.AugmentedSet,
+    index: FeatureIndex,
+    test_rows: tuple[np.ndarray, np.ndarray],
+    xla: Compile,
+) -> None:
+    on_disk, on_device = (
+        RMC(Classifier.load(*trained, xla=xla), d_prime, index, CONFIG, d_prime=where)
+        for where in ("host", "device")
+    )
+    for image in test_rows[0][:2]:
+        one, other = on_disk.predict(image), on_device.predict(image)
+        assert np.array_equal(one.probabilities, other.probabilities)
+        assert (one.steps, one.adversarial_share) == (other.steps, other.adversarial_share)
+        assert on_disk.calibrate() and on_device.calibrate()
+
+
+def test_the_pixels_of_d_prime_are_read_as_bytes_once_a_fit_where_it_is_one_program(
+    trained: tuple[pathlib.Path, str],
+    d_prime: rows_on_disk.AugmentedSet,
+    index: FeatureIndex,
+    test_rows: tuple[np.ndarray, np.ndarray],
+    calls: list[Call],
+) -> None:
+    rmc = RMC(Classifier.load(*trained, xla="whole"), d_prime, index, CONFIG)
+    rmc.predict(test_rows[0][0])
+    assert calls[0].train[0].dtype == calls[0].validation[0].dtype == np.uint8
