@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from rmc_tf.adaptation.step import Gradients, OneDevice, Step, added
+from rmc_tf.networks.inputs import as_floats
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,24 +88,19 @@ class WholeProgram(OneDevice):
         parts, size = self._parts(rows)
         cut = tf.reshape(_filled(images, parts * size), [parts, size, *images.shape[1:]])
         out = tf.map_fn(
-            lambda part: trunk(_floats(part), training=False),
+            lambda part: trunk(as_floats(part), training=False),
             cut,
             fn_output_signature=trunk.output.dtype,
         )
         return tf.reshape(out, [parts * size, *trunk.output.shape[1:]])[:rows]
 
     def _logits(self, inputs: tf.Tensor, training: bool) -> tf.Tensor:
-        return super()._logits(_floats(inputs), training)
+        return super()._logits(as_floats(inputs), training)
 
     def _parts(self, rows: int) -> tuple[int, int]:
         """Returns into how many parts of which size rows are cut, with as few to fill up."""
         parts = -(-rows // (self.micro_batch or self.batch_size))
         return parts, -(-rows // parts)
-
-
-def _floats(images: tf.Tensor) -> tf.Tensor:
-    """Returns images in [0, 1], which may be bytes."""
-    return tf.cast(images, tf.float32) / 255 if images.dtype == tf.uint8 else images
 
 
 def _filled(rows: tf.Tensor, size: int) -> tf.Tensor:

@@ -74,6 +74,19 @@ def start(images: tf.Tensor, config: AttackConfig, seed: tf.Tensor) -> tf.Tensor
     return random_start(images, config, seed) if config.random_start else images
 
 
+def starting(
+    config: AttackConfig, image_shape: tuple[int, int, int]
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """Returns `start` of images and a seed [2], compiled, but not by XLA, which draws otherwise."""
+    pixels, seed = tf.TensorSpec([None, *image_shape], tf.float32), tf.TensorSpec([2], tf.int32)
+
+    def begin(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return start(images, config, seed)
+
+    compiled: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = tf.function(begin, [pixels, seed])
+    return compiled
+
+
 def random_start(images: tf.Tensor, config: AttackConfig, seed: tf.Tensor) -> tf.Tensor:
     """Returns points of A(x), [B, H, W, C]: uniform in the ball, and then clipped to [0, 1]."""
     return tf.clip_by_value(images + random_in_ball(images, config, seed), 0.0, 1.0)

@@ -115,3 +115,8 @@ def _free(name: str, taken: list[str]) -> str:
     while name in taken:
         name += "_"
     return name
+
+
+def as_floats(images: tf.Tensor) -> tf.Tensor:
+    """Returns stored pixels, uint8 or float32, as float32 in [0, 1], within what is compiled."""
+    return tf.cast(images, tf.float32) / 255 if images.dtype == tf.uint8 else images

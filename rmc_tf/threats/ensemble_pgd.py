@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from rmc_tf.attacks import losses
 from rmc_tf.attacks.ascent import ascend, highest
-from rmc_tf.attacks.base import Batch, start
+from rmc_tf.attacks.base import Batch, starting
 from rmc_tf.config import AttackConfig
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import Weights, variables
@@ -36,9 +36,12 @@ class EnsemblePGD:
         self._config = config
         self._combine = combine
         pixels = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
-        labels, seed = tf.TensorSpec([None], tf.int32), tf.TensorSpec([2], tf.int32)
+        labels = tf.TensorSpec([None], tf.int32)
+        self._start = starting(config, classifier.image_shape)
         stacks = [tf.TensorSpec([None, *v.shape], v.dtype) for v in variables(classifier)]
-        self._compiled = tf.function(self._perturb, [pixels, labels, seed, stacks])
+        by_xla = classifier.compiled != "none" or None
+        given = [pixels, labels, pixels, stacks]
+        self._compiled = tf.function(self._perturb, given, jit_compile=by_xla)
 
     def __call__(
         self, members: Sequence[Weights], images: np.ndarray, labels: np.ndarray, seed: int
@@ -48,10 +51,11 @@ class EnsemblePGD:
         There is at least one set of weights; y is [B] int32, and the seed that of the start.
         """
         stacks = [np.stack(values) for values in zip(*members, strict=True)]
-        return np.asarray(self._compiled(images, labels, [seed, 0], stacks).numpy())
+        starts = self._start(images, [seed, 0])
+        return np.asarray(self._compiled(images, labels, starts, stacks).numpy())
 
     def _perturb(
-        self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, stacks: list
+        self, images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor, stacks: list
     ) -> tf.Tensor:
         config, members = self._config, tf.shape(stacks[0])[0]
         steps = config.iterations * (members if self._combine == "min" else 1)
@@ -69,7 +73,7 @@ class EnsemblePGD:
                     direction = tf.where(lower[:, None, None, None], gradient, direction)
             return values, direction
 
-        batch = Batch(images, labels, start(images, config, seed))
+        batch = Batch(images, labels, starts)
         return ascend(loss, batch, config, steps=steps, choice=highest)
 
     def _loss(

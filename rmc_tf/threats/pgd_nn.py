@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from rmc_tf.attacks import losses
 from rmc_tf.attacks.ascent import ascend, highest
-from rmc_tf.attacks.base import Batch, start
+from rmc_tf.attacks.base import Batch, starting
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ThreatConfig
@@ -58,8 +58,10 @@ class PGDNN(BatchThreat):
         self._votes = tf.constant(searched.outputs if config.vote == "outputs" else one_hot)
         self._present = self._classifier.clone() if config.network_share else self._classifier
         pixels = tf.TensorSpec([None, *self._classifier.image_shape], tf.float32)
-        labels, seed = tf.TensorSpec([None], tf.int32), tf.TensorSpec([2], tf.int32)
-        self._compiled = tf.function(self._perturb, [pixels, labels, seed])
+        given = [pixels, tf.TensorSpec([None], tf.int32), pixels]
+        self._start = starting(self._attack, self._classifier.image_shape)
+        by_xla = self._classifier.compiled != "none" or None
+        self._compiled = tf.function(self._perturb, given, jit_compile=by_xla)
 
     def craft_batch(
         self, defence: Defence, images: np.ndarray, labels: np.ndarray, seed: int
@@ -71,10 +73,11 @@ class PGDNN(BatchThreat):
         for begin in range(0, len(images), _BATCH):
             batch = slice(begin, begin + _BATCH)
             draw = [derive_seed(seed, "pgd_nn", begin), 0]
-            parts.append(self._compiled(images[batch], labels[batch], draw).numpy())
+            starts = self._start(images[batch], draw)
+            parts.append(self._compiled(images[batch], labels[batch], starts).numpy())
         return np.concatenate(parts)
 
-    def _perturb(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    def _perturb(self, images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
         share = self._config.network_share
 
         def loss(iterates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -90,7 +93,7 @@ class PGDNN(BatchThreat):
             values = (1 - share) * (exact + _TIE * relaxed) + share * own
             return values, tape.gradient(objective, iterates)
 
-        batch = Batch(images, labels, start(images, self._attack, seed))
+        batch = Batch(images, labels, starts)
         return ascend(loss, batch, self._attack, choice=highest)
 
     def _against_y(self, features: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -4,7 +4,7 @@ One loop; `losses` has what it minimises.
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import keras
@@ -20,7 +20,11 @@ from rmc_tf.config import AttackConfig, TrainingConfig
 from rmc_tf.data.augmentation import augment
 from rmc_tf.data.images import to_float
 from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.inputs import as_floats
 from rmc_tf.training import losses, replicas
+
+_MOST_PIXELS = 1 << 30
+"""Of D, that are brought to the device at once. Ours: CIFAR-10 has 154 million."""
 
 
 def train(
@@ -52,17 +56,20 @@ def train(
         for epoch in range(first, config.epochs):
             random = generator(seed, "epoch", epoch)
             order = random.permutation(len(images))
-            values, hits = [], []
+            values: list[tf.Tensor] = []
+            hits: list[tf.Tensor] = []
             regularised = epoch >= config.loss.ordinary_share * config.epochs
             weight = config.loss.weight if regularised else 0.0
-            for begin in range(0, len(order), config.batch_size):
-                batch = order[begin : begin + config.batch_size]
-                x = augment(to_float(images[batch]), config.augmentation, random)
-                step_seed = derive_seed(seed, "step", epoch, begin)
-                value, hit = trainer.step(x, labels[batch], step_seed, weight)
-                values.append(value)
-                hits.append(hit)
-                advance(1)
+            for first_row, together in trainer.blocks():
+                rows = order[first_row : first_row + together * config.batch_size]
+                begins = range(0, len(rows), config.batch_size)
+                batches_of = [rows[begin : begin + config.batch_size] for begin in begins]
+                x = [augment(images[batch], config.augmentation, random) for batch in batches_of]
+                seeds = [derive_seed(seed, "step", epoch, first_row + begin) for begin in begins]
+                value, hit = trainer.steps(x, [labels[b] for b in batches_of], seeds, weight)
+                values.extend(value)
+                hits.extend(hit)
+                advance(len(begins))
             traces.scalar("training/loss", float(np.mean(values)), epoch)
             traces.scalar("training/accuracy", float(np.concatenate(hits).mean()), epoch)
             trainer.save(checkpoint, epoch + 1)
@@ -91,7 +98,14 @@ class _Trainer:
     ) -> None:
         strategy = replicas.strategy(devices)
         several = strategy.num_replicas_in_sync > 1
-        steps = config.epochs * -(-rows // config.batch_size)
+        each = -(-rows // config.batch_size)
+        steps = config.epochs * each
+        # As one program, all full batches of an epoch; their rows are on the device then.
+        whole = classifier.compiled == "whole" and not several
+        pixels = rows * int(np.prod(classifier.image_shape))
+        full = rows // config.batch_size
+        self._together = full if whole and full > 1 and pixels <= _MOST_PIXELS else 1
+        self._begins = range(0, rows, config.batch_size)
         schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
         self._given = classifier
         with strategy.scope():
@@ -99,6 +113,7 @@ class _Trainer:
             self._optimizer = keras.optimizers.Adam(schedule)
             self._optimizer.build(self._classifier.model.trainable_variables)
         self._loss = losses.build(config.loss, self._classifier, attack_models)
+        self._epoch = tf.function(self._all_steps, jit_compile=True)
         self._compiled = tf.function(
             replicas.shared(self._step, strategy) if several else self._step,
             input_signature=[
@@ -107,14 +122,51 @@ class _Trainer:
                 tf.TensorSpec([2], tf.int32),
                 tf.TensorSpec([], tf.float32),
             ],
+            jit_compile=whole or None,
         )
 
-    def step(
-        self, images: np.ndarray, labels: np.ndarray, seed: int, weight: float
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Yields the first row of each block of an epoch, and how many batches it has at most."""
+        begins = list(self._begins)
+        if self._together > 1:
+            yield 0, self._together
+            begins = begins[self._together :]
+        for begin in begins:
+            yield begin, 1
+
+    def steps(
+        self,
+        images: Sequence[np.ndarray],
+        labels: Sequence[np.ndarray],
+        seeds: Sequence[int],
+        weight: float,
+    ) -> tuple[Sequence[tf.Tensor], Sequence[tf.Tensor]]:
+        """Takes steps of Adam on batches of images as stored.
+
+        Returns:
+          of each its loss, and which images were right, [B].
+        """
+        if len(images) == 1:
+            x = to_float(images[0])
+            loss, hits = self._compiled(x, labels[0], [seeds[0], 0], weight)
+            return [loss], [hits]
+        pairs = tf.constant([[seed, 0] for seed in seeds], tf.int32)
+        losses, hits = self._epoch(
+            tf.constant(np.stack(images)), tf.constant(np.stack(labels)), pairs, tf.constant(weight)
+        )
+        return list(losses.numpy()), list(hits.numpy())
+
+    def _all_steps(
+        self, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, weight: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Takes one step of Adam; returns the loss and which images were right, [B]."""
-        loss, hits = self._compiled(images, labels, [seed, 0], weight)
-        return loss, hits
+        """Takes a step on each of some batches, [S, B, …]."""
+        number, size = labels.shape
+        losses = tf.TensorArray(tf.float32, number, element_shape=[])
+        right = tf.TensorArray(tf.bool, number, element_shape=[size])
+        for step in tf.range(number):
+            loss, hits = self._step(as_floats(images[step]), labels[step], seeds[step], weight)
+            losses, right = losses.write(step, loss), right.write(step, hits)
+        return losses.stack(), right.stack()
 
     def _step(
         self,

@@ -91,7 +91,7 @@ def _same(a: Prediction, b: Prediction) -> bool:
 
 
 def _key(rows: tuple[np.ndarray, np.ndarray]) -> list[bytes]:
-    return sorted(x.tobytes() + bytes([y]) for x, y in zip(*rows, strict=True))
+    return sorted(x.tobytes() + bytes([y]) for x, y in zip(to_float(rows[0]), rows[1], strict=True))
 
 
 def test_the_neighbours_are_the_k_nearest_by_the_static_features(

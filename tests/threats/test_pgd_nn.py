@@ -182,3 +182,16 @@ def test_with_the_network_alone_it_is_pgd_on_the_present_weights(
 def test_a_defence_without_rows_is_refused(deployed: Classifier, pgd: AttackConfig) -> None:
     with pytest.raises(UserError, match="pgd_nn: this defence searches no rows"):
         threats.build(ThreatConfig(threat="pgd_nn"), {"pgd": pgd}, deployed)
+
+
+def test_it_is_the_same_attack_by_xla(
+    deployed: Classifier, searched: SearchedRows, examples: Examples, pgd: AttackConfig
+) -> None:
+    attack = dataclasses.replace(pgd, iterations=3)
+    some = examples[0][:8], examples[1][:8]
+    plain, by_xla = (
+        _threat(Classifier(deployed.model, xla=xla), searched, attack).craft_batch(None, *some, 3)
+        for xla in ("none", "whole")
+    )
+    assert np.abs(plain - some[0]).max() > 0.01
+    assert np.mean(np.isclose(plain, by_xla, atol=1e-5)) > 0.98  # a gradient near 0 has no sign

@@ -331,13 +331,13 @@ def test_hindsight_training_ends_with_the_last_example_it_is_allowed(
     steps: int,
 ) -> None:
     batches: list[np.ndarray] = []
-    real = loop._Trainer.step
+    real = loop._Trainer.steps
 
-    def listen(self: Any, images: np.ndarray, *rest: Any) -> Any:
-        batches.append(images)
+    def listen(self: Any, images: list[np.ndarray], *rest: Any) -> Any:
+        batches.extend(images)
         return real(self, images, *rest)
 
-    monkeypatch.setattr(loop._Trainer, "step", listen)
+    monkeypatch.setattr(loop._Trainer, "steps", listen)
     tuned(5, examples)
     assert len(batches) == steps
     shown = [image.tobytes() for batch in batches for image in batch]
@@ -395,16 +395,16 @@ def test_undefended_and_all_others_show_the_network_that_answers(
     )
 
 
-@pytest.mark.parametrize("combine", ["sum", "min"])
+@pytest.mark.parametrize(("combine", "xla"), [("sum", "none"), ("min", "none"), ("min", "whole")])
 def test_an_ensemble_is_climbed_as_when_it_is_written_out(
-    deployed: Classifier, rmc: RMC, test_rows: Examples, combine: Any
+    deployed: Classifier, rmc: RMC, test_rows: Examples, combine: Any, xla: Any
 ) -> None:
     import tensorflow as tf
 
     images, labels = test_rows[0][:6], test_rows[1][:6]
     config = AttackConfig(epsilon=0.1, step_size=0.03, iterations=2, random_start=False)
     rmc.predict(images[0])
-    pgd = EnsemblePGD(deployed, config, combine)
+    pgd = EnsemblePGD(Classifier(deployed.model, xla=xla), config, combine)
     found = pgd([weights(deployed), weights(rmc.network)], images, labels, 0)
     networks = [deployed, rmc.network]
 

@@ -227,3 +227,23 @@ def test_a_damaged_or_foreign_checkpoint_is_refused_by_name(
     with pytest.raises(ArtefactError, match=str(path)) as caught:
         train(new_network(), rows, path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("rows_of", [60, 64])
+def test_an_epoch_as_one_program_is_the_same_but_for_rounding(
+    rows: Batch, tmp_path: pathlib.Path, rows_of: int
+) -> None:
+    some = Batch(rows.images[:rows_of], rows.labels[:rows_of], rows.rows[:rows_of])
+    config = TrainingConfig(epochs=2, batch_size=16, learning_rate=5e-3, augmentation="shift")
+    told, weights = [Recorded(), Recorded()], []
+    for xla, traces in zip(("none", "whole"), told, strict=True):
+        layers = new_network().model.layers
+        kept = [each for each in layers if not isinstance(each, keras.layers.Dropout)]
+        model = keras.Sequential(kept)  # XLA draws other masks
+        network = Classifier(model, xla=xla)  # type: ignore[arg-type]
+        weights.append(train(network, some, tmp_path / xla, config, traces))
+    assert told[0].epochs == told[1].epochs == [0, 1]
+    for name, values in told[0].values.items():
+        np.testing.assert_allclose(told[1].values[name], values, rtol=1e-3)
+    for one, other in zip(*(each[-2:] for each in weights), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)  # the logits': others may have no slope

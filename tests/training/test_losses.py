@@ -215,13 +215,13 @@ def test_the_ordinary_share_of_the_epochs_trains_as_usual(
 ) -> None:
     batch = next(digits.train.batches(20))
     weights: list[float] = []
-    step = loop._Trainer.step
+    steps = loop._Trainer.steps
 
-    def watched(self: object, images: object, labels: object, seed: int, weight: float) -> object:
+    def watched(self: object, images: object, labels: object, seeds: object, weight: float) -> Any:
         weights.append(weight)
-        return step(self, images, labels, seed, weight)  # type: ignore[arg-type]
+        return steps(self, images, labels, seeds, weight)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop._Trainer, "step", watched)
+    monkeypatch.setattr(loop._Trainer, "steps", watched)
     loss = LossConfig(kind="jacobian", weight=0.2, ordinary_share=0.5)
     loop.train(
         network.clone(),
