@@ -35,7 +35,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from rmc_tf.common import keras_settings, standard_streams
-from rmc_tf.common.errors import DISK_ERRORS, UserError, did_you_mean, first_line
+from rmc_tf.common.errors import DISK_ERRORS, UserError, first_line
 from rmc_tf.common.paths import expanded
 from rmc_tf.config import ExperimentConfig, override_errors, profiled, shipped
 from rmc_tf.config.network import check_model_file
@@ -102,6 +102,7 @@ def run(arguments: Sequence[str]) -> None:
     override_errors.check_readable(arguments)
     values, name = _parse(arguments)
     config = profiled(ExperimentConfig.from_dict(_overridden(values)))
+    name = config.dataset.called if config.dataset.folder else name
     workdir = pathlib.Path(expanded(values.workdir or f"runs/{name}"))
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
     only = _asked_for(values)
@@ -171,9 +172,10 @@ def run(arguments: Sequence[str]) -> None:
 def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
     """Returns the flags' values, of a set of flags of their own, and the name of the run."""
     values = flags.FlagValues()
-    text = "Runs configs/NAME.py; beside --config=FILE, the data set of that config."
+    text = "Runs configs/NAME.py; beside --config=FILE, the data set of that config. Of a "
+    text += "--config.dataset.folder it is photos."
     flags.DEFINE_string("dataset", "digits", text, flag_values=values)
-    text = "Where all artefacts go; by default runs/NAME."
+    text = "Where all artefacts go; by default runs/NAME, or runs/FOLDER."
     flags.DEFINE_string("workdir", "", text, flag_values=values)
     text = "Where TFDS keeps its data sets; by default TFDS' own place."
     flags.DEFINE_string("data_dir", "", text, flag_values=values)
@@ -191,10 +193,11 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
         text = "Runs a config of your own; --config.FIELD=VALUE overrides a setting of any."
         loaded, name = shipped.run(config)
         override_errors.check_names(rest, loaded)
+        rest = override_errors.fractions(rest, loaded)
         config_flags.DEFINE_config_dict("config", loaded, text, flag_values=values, sys_argv=rest)
         unexpected = values(rest)[1:]
     except flags.UnrecognizedFlagError as error:
-        remedy = did_you_mean(error.flagname, _FLAGS, "--")
+        remedy = override_errors.near(error.flagname, _FLAGS, loaded, "--")
         raise UserError(f"--{error.flagname}: no such flag; {remedy}; see --help") from None
     except flags.IllegalFlagValueError as error:
         raise UserError(override_errors.illegal(str(error), loaded)) from None
@@ -258,8 +261,11 @@ def _without_config(arguments: Sequence[str]) -> tuple[list[str], str]:
     first(list(arguments), known_only=True)
     override_errors.check_once(arguments, first)
     if first.config is None:
-        shipped.of_dataset(first.dataset)  # one that isn't known is refused
-        return list(arguments), str(shipped.find(first.dataset))
+        folder = any(a.lstrip("-").startswith("config.dataset.folder") for a in arguments)
+        own = folder and first["dataset"].using_default_value
+        dataset = "photos" if own else first.dataset
+        shipped.of_dataset(dataset)  # one that isn't known is refused
+        return list(arguments), str(shipped.find(dataset))
     given = (first.config, f"--config={first.config}", f"-config={first.config}", "--config")
     rest = [argument for argument in arguments if argument not in given]
     named, _, dataset = first.config.partition(":")

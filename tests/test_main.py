@@ -606,3 +606,40 @@ def test_a_config_of_one_data_set_beside_another_is_told(run: Run, tmp_path: pat
 def test_tables_are_not_offered_as_data_sets(run: Run, tmp_path: pathlib.Path) -> None:
     _, _, err = run(f"--workdir={tmp_path}", "--dataset=x")
     assert "table1" not in err and "cifar10, digits, fashion_mnist, imagenet, mnist" in err
+
+
+def test_a_folder_has_a_config_of_its_own_unless_another_is_named() -> None:
+    folder = "--config.dataset.folder=some/photos"
+    values, name = main._parse(["main.py", folder])
+    assert (name, values.config.attacks.pgd.epsilon) == ("photos", 8 / 255)
+    values, name = main._parse(["main.py", folder, "--dataset=digits"])
+    assert (name, values.config.attacks.pgd.epsilon) == ("digits", 0.15)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("attacks.pgd.epsilon=4/255", 4 / 255),
+        ("attacks.pgd.epsilon=0.1", 0.1),
+        ("dataset.folder=1/2", "1/2"),
+    ],
+)
+def test_a_number_may_be_a_fraction_and_a_path_is_none(given: str, taken: object) -> None:
+    values, _ = main._parse(["main.py", f"--config.{given}"])
+    found = values.config
+    for part in given.partition("=")[0].split("."):
+        found = found[part]
+    assert found == taken
+
+
+def test_a_k_of_most_of_d_is_told_and_stays_in_the_report(run: Run, tmp_path: pathlib.Path) -> None:
+    flags = (
+        f"--workdir={tmp_path}",
+        "--config.rmc.k=800",
+        "--config.evaluation.defences=('none',)",
+    )
+    status, out, _ = run(*flags)
+    line = "more than half of the 1,397 rows of D, so that DeepNN answers nearly alike"
+    assert status == 0
+    assert line in out
+    assert line in (tmp_path / "report" / "report.md").read_text()

@@ -1,7 +1,7 @@
 """What is wrong with flags and with `--config.FIELD=VALUE`, in a line."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -25,6 +25,43 @@ def illegal(said: str, config: ml_collections.ConfigDict | None) -> str:
     return f"{found[1]}: must be {kind}, such as {default}"
 
 
+def near(
+    flag: str, known: Sequence[str], config: ml_collections.ConfigDict | None, prefix: str = ""
+) -> str:
+    """Returns the remedy for a flag that isn't known: a setting of that name, or a flag like it."""
+    found = [path for path in _paths(config or {}) if path.split(".")[-1] == flag]
+    if found:
+        return f"did you mean {', '.join(found[:3])}{', …' if len(found) > 3 else ''}?"
+    return did_you_mean(flag, known, prefix)
+
+
+def _paths(group: Mapping[str, Any], before: str = "--config") -> Iterator[str]:
+    for name, value in group.items():
+        path = f"{before}.{name}"
+        if isinstance(value, ml_collections.ConfigDict):
+            yield from _paths(value, path)
+        else:
+            yield path
+
+
+def fractions(arguments: Sequence[str], config: ml_collections.ConfigDict) -> list[str]:
+    """Returns the arguments, with what is a number and given as a fraction, such as 8/255, as one.
+
+    The names are known.
+    """
+    written = []
+    for argument in arguments:
+        found = re.fullmatch(r"(--?config\.([\w.]+)=)(\d+)/([1-9]\d*)", argument)
+        if found:
+            value: Any = config
+            for name in found[2].split("."):
+                value = value[name]
+            if isinstance(value, float):
+                argument = f"{found[1]}{int(found[3]) / int(found[4])!r}"
+        written.append(argument)
+    return written
+
+
 def check_names(arguments: Sequence[str], config: ml_collections.ConfigDict) -> None:
     """Refuses an override that names no setting, and says which is spelt most like it.
 
@@ -42,6 +79,8 @@ def check_names(arguments: Sequence[str], config: ml_collections.ConfigDict) -> 
                 raise UserError(f"{argument}: {before} is a setting and has none below it")
             if name not in group:
                 remedy = did_you_mean(name, list(group), f"{before}.")
+                if place == 1 and not remedy.startswith("did"):
+                    remedy = near(name, list(group), group)
                 raise UserError(f"{argument}: no such setting; {remedy}")
             group = group[name]
         if isinstance(group, ml_collections.ConfigDict):

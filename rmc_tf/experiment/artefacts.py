@@ -76,6 +76,8 @@ class Artefacts:
             of = f"{data.num_classes} classes: {data.labels()}"
             self._say(f"data set {data.name}: {rows}, {of}")
             self._workspace.tell_of_other_rows(data)
+            for line in self._half_of_d(data):
+                self._say(line)
         data = known[key]
         k, table = self._config.rmc.k, self._config.table  # a table's own K is capped: see `fitted`
         for each in ({}, *table.overrides):
@@ -113,7 +115,18 @@ class Artefacts:
     @property
     def notes(self) -> list[str]:
         """What a report has to say of the data, and of the networks that were asked for."""
-        return [*self.dataset.notes, *self._of_networks(self._shared.notes)]
+        own = [*self.dataset.notes, *self._half_of_d(self.dataset)]
+        return [*own, *self._of_networks(self._shared.notes)]
+
+    def _half_of_d(self, data: datasets.Dataset) -> list[str]:
+        """Returns a line where the K nearest rows of D are most of it, whatever the query."""
+        k, rows = self._config.rmc.k, data.train.num_rows
+        if 2 * k <= rows:
+            return []
+        line = (
+            f"--config.rmc.k={k}: more than half of the {rows:,} rows of D, so that DeepNN answers"
+        )
+        return [f"{line} nearly alike to all queries; lower it"]
 
     @property
     def facts(self) -> list[str]:
