@@ -29,6 +29,16 @@ class HardwareConfig(Section):
     adaptation and calibration, which pays where a batch is large, as ImageNet's 1,024 rows are;
     with small ones the devices wait for each other after each step."""
 
+    gpu: int = -1
+    """Which GPU computes, counted from 0 as TensorFlow does (by default the fastest first; with
+    CUDA_DEVICE_ORDER=PCI_BUS_ID as nvidia-smi counts). -1: the first; no other is touched, unless
+    `devices` is "all". Like the next it isn't in a fingerprint."""
+    cache_dir: str = ""
+    """Where programs that XLA has compiled are kept for the next start. Empty: below the user's
+    folder for such files ($XDG_CACHE_HOME, or ~/.cache), and only where there is an NVIDIA GPU;
+    "none": nowhere. A folder that is named here is used without a GPU, too. docs/gpu.md says when
+    a program is found again."""
+
     threads_per_operation: int = 0
     """How many cores one operation may use. 0: all, which is TensorFlow's choice, and right for
     large networks. 1: for small images, where the threads wait for each other longer than they
@@ -47,6 +57,10 @@ class HardwareConfig(Section):
 
     def __post_init__(self) -> None:
         self._within("[0, ∞)", "threads_per_operation", "ray_workers")
+        self._within("[-1, ∞)", "gpu")
+        alone = self.gpu < 0 or self.devices == "one"
+        self._require(alone, "gpu", "with devices=all every GPU computes; leave one of both out")
+        self._from_home("cache_dir")
         for field in ("ray_address", "ray_workers"):
             unused = self.engine == "ray" or not getattr(self, field)
             self._require(unused, field, "add --config.hardware.engine=ray")

@@ -20,6 +20,7 @@ from rmc_tf.config import AttackConfig, TrainingConfig
 from rmc_tf.data.augmentation import augment
 from rmc_tf.data.images import to_float
 from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.memory import running_out_is_told
 from rmc_tf.training import losses, replicas
 
 
@@ -43,7 +44,7 @@ def train(
 
     Raises:
       ArtefactError: the checkpoint is damaged.
-      UserError: an adversarial loss whose attack isn't among the models.
+      UserError: an adversarial loss whose attack isn't among the models, or memory ran out.
     """
     trainer = _Trainer(classifier, config, len(images), attack_models or {}, devices)
     first = trainer.restore(checkpoint) if checkpoint.exists() else 0
@@ -113,7 +114,9 @@ class _Trainer:
         self, images: np.ndarray, labels: np.ndarray, seed: int, weight: float
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Takes one step of Adam; returns the loss and which images were right, [B]."""
-        loss, hits = self._compiled(images, labels, [seed, 0], weight)
+        also = ", which trains another network"
+        with running_out_is_told("a training step", len(labels), "training.batch_size", also):
+            loss, hits = self._compiled(images, labels, [seed, 0], weight)
         return loss, hits
 
     def _step(
