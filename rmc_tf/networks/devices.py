@@ -3,7 +3,8 @@
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -75,7 +76,9 @@ def computing_on(
     visible = tf.config.get_visible_devices("GPU") if seen is None else seen
     if visible:
         of_driver = there()
-        return f"computing on {', '.join(_described(each, of_driver) for each in visible)}"
+        details = map(tf.config.experimental.get_device_details, visible)
+        named = zip((each.name for each in visible), details, strict=True)
+        return f"computing on {', '.join(described(*each, of_driver) for each in named)}"
     on = f"computing on {cores()} CPU core{'s' if cores() > 1 else ''}"
     idle = there()
     if not idle:
@@ -83,9 +86,14 @@ def computing_on(
     return f"{on}, not on the {idle[0].name} that is here: {nvidia.why_not((found or _found)())}"
 
 
-def _described(device: tf.config.PhysicalDevice, of_driver: Sequence[nvidia.Gpu]) -> str:
-    """Returns name, number, and, as far as they are known, memory and compute capability."""
-    details = tf.config.experimental.get_device_details(device)
+def described(device: str, details: Mapping[str, Any], of_driver: Sequence[nvidia.Gpu]) -> str:
+    """Returns a GPU's number and name and, as far as known, memory and compute capability.
+
+    Args:
+      device: TensorFlow's name of it, which ends in ":NUMBER".
+      details: as `tf.config.experimental.get_device_details` returns them.
+      of_driver: all GPUs that the driver names.
+    """
     name = details.get("device_name", "a GPU")
     about = []
     # The driver's order may be another; but GPUs of one name mostly have as much memory.
@@ -94,7 +102,7 @@ def _described(device: tf.config.PhysicalDevice, of_driver: Sequence[nvidia.Gpu]
         about.append(f"{memory.pop() / 1024:.0f} GiB")
     if capability := details.get("compute_capability"):
         about.append(f"compute capability {'.'.join(map(str, capability))}")
-    number = f"GPU {device.name.rpartition(':')[2]}"
+    number = f"GPU {device.rpartition(':')[2]}"
     return f"{number}, {name}" + (f" ({', '.join(about)})" if about else "")
 
 
