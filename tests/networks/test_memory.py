@@ -106,12 +106,10 @@ def test_a_prediction_that_needs_too_much_names_a_micro_batch_that_then_fits(
     d_prime: AugmentedSet, test_rows: Rows
 ) -> None:
     network, briefly = greedy(8), EarlyStopConfig(max_epochs=1)
-    features = network.forward(np.zeros((1, 8, 8, 1), np.float32))[0].shape[1]
-    wide = FeatureIndex(
-        np.zeros((len(d_prime), features), np.float32), IndexConfig(kind="exact"), 64
-    )
+    pixels = d_prime.rows(np.arange(len(d_prime))).images  # which are its features, too
+    index = FeatureIndex(pixels.reshape(len(pixels), -1), IndexConfig(kind="exact"), 64)
     config = RMCConfig(k=64, primed_rows=0, batch_size=16, early_stop=briefly)
     with pytest.raises(UserError, match=r"^a step of the adaptation on 16 .*micro_batch=8$"):
-        RMC(network, d_prime, wide, config).predict(test_rows[0][0])
+        RMC(network, d_prime, index, config).predict(test_rows[0][0])
     fits = RMCConfig(k=64, primed_rows=0, batch_size=16, early_stop=briefly, micro_batch=8)
-    assert RMC(network, d_prime, wide, fits).predict(test_rows[0][0]).steps
+    assert RMC(network, d_prime, index, fits).predict(test_rows[0][0]).steps
