@@ -5,14 +5,16 @@ from typing import Any
 
 from rmc_tf.report.page import Block, Items, Paragraph, table
 
-NOT_YET = "Not measured yet."
+NAME = "performance_gpu"
+"""Of the folder of its results."""
+NOT_YET = Paragraph("Not measured yet.")
 
 
 def tables(values: Mapping[str, Any]) -> list[Block]:
     """Returns the table, what couldn't be measured and why, and on what it was."""
     blocks: list[Block] = [table([_row(line) for line in values["lines"]])]
     if not values["lines"]:
-        blocks = [Paragraph(NOT_YET)]
+        blocks = [NOT_YET]
     if values["failed"]:
         blocks.append(
             Items([f"Not measured: {part}: {why}" for part, why in values["failed"].items()])
