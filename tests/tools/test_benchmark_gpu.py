@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from configs import fashion_mnist
 from rmc_tf.augmented_set.features import StaticFeatures
@@ -19,7 +20,7 @@ from rmc_tf.networks.classifier import Classifier
 from rmc_tf.report.page import markdown
 from rmc_tf.search.index import FeatureIndex
 from tools import benchmark_gpu, render_docs, table1_on_gpu
-from tools.performance import alone, deployments, gpu_page, gpu_tasks
+from tools.performance import alone, deployments, gpu_page
 from tools.performance.deployments import Deployment
 from tools.performance.gpu_parts import PARTS, Line, Measuring, whole
 from tools.performance.gpu_tasks import Answering
@@ -175,7 +176,7 @@ def test_a_mistake_in_a_flag_is_told_in_a_line(
 def test_without_a_gpu_one_line_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(gpu_tasks.tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     monkeypatch.setattr(alone, "run", lambda task, **_: task.run())
     assert benchmark_gpu.main([]) == 2
     out, error = capsys.readouterr()
