@@ -1,12 +1,13 @@
 """Measures on a GPU what the bars of docs/performance_gpu.md are for, in at most 8 minutes.
 
-  python tools/benchmark_gpu.py --out=docs/results/performance_gpu/gpu.json
-  python tools/benchmark_gpu.py --setting=jit_compile=true --parts=prediction,start
+  python tools/benchmark_gpu.py
+  python tools/benchmark_gpu.py --setting=jit_compile=true --parts=prediction,start --out=FILE
   python tools/benchmark_gpu.py --toy        the tool itself, in small, with or without a GPU
   python tools/render_docs.py
 
-Each part is measured in processes of its own, and the file is written after each: where time runs
-out, or a part breaks, the others stand. Without a GPU one line says so.
+The first writes what the page shows; of some parts, or in small, a file is written where --out is
+given. Each part is measured in processes of its own, and the file is written after each: where time
+runs out, or a part breaks, the others stand. Without a GPU one line says so.
 """
 
 import argparse
@@ -67,7 +68,7 @@ class Processes:
 def main(argv: Sequence[str]) -> int:
     """Measures, prints each line as it is known, and writes the figures after each part."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", default="", help="JSON file for the figures; empty: none")
+    parser.add_argument("--out", default=None, help="JSON file for the figures; empty: none")
     parser.add_argument("--parts", default=",".join(PARTS), help="separated by commas")
     parser.add_argument("--minutes", type=float, default=8.0, help="the most that all may take")
     parser.add_argument("--toy", action="store_true", help="tiny sizes, on a CPU, too")
@@ -76,6 +77,8 @@ def main(argv: Sequence[str]) -> int:
     given = parser.parse_args(argv)
     try:
         parts = _parts(given.parts)
+        if given.out is None and parts == list(PARTS) and not given.toy:
+            given.out = str(ROOT / "docs" / "results" / gpu_page.NAME / gpu_page.FILE)
         measured = {"command": shlex.join(["python", "tools/benchmark_gpu.py", *argv])}
         hardware = HardwareConfig().overridden(dict(map(_setting, given.setting)))
         with tempfile.TemporaryDirectory() as folder:

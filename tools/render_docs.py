@@ -74,7 +74,7 @@ def of_results(place: str) -> list[Block]:
     if part:
         return of_part(folder, part)
     if name == gpu_page.NAME:
-        return of_gpu(folder / "gpu.json")
+        return of_gpu(folder / gpu_page.FILE)
     if (folder / "audit.json").exists():
         return of_audit(folder)
     if (folder / "performance.json").exists():

@@ -2,8 +2,8 @@
 
   time python -m rmc_tf.main --config=tools/table1_on_gpu.py --workdir=runs/table1_on_gpu
 
-60,000 rows, N' = 5|D|, ResNet-32, 200 points a cell. The bar is 6 minutes from nothing, that is in a
-work directory that is new: docs/performance_gpu.md.
+60,000 rows, N' = 5|D|, ResNet-32, 200 points a cell. The bar is 6 minutes from nothing, that is in
+a work directory that is new: docs/performance_gpu.md.
 """
 
 import dataclasses

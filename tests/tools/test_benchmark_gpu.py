@@ -149,6 +149,23 @@ def test_what_fails_leaves_the_other_parts_and_is_named(
     assert "on X; " in text and "Toy" not in text
 
 
+@pytest.mark.parametrize(
+    ("flags", "stored"), [([], True), (["--parts=product"], False), (["--out="], False)]
+)
+def test_a_run_of_all_parts_writes_what_the_page_shows(
+    told: Told,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    flags: list[str],
+    stored: bool,
+) -> None:
+    monkeypatch.setattr(alone, "run", lambda task, **_: told(type(task).__name__, vars(task)))
+    monkeypatch.setattr(benchmark_gpu, "ROOT", tmp_path)
+    assert benchmark_gpu.main(flags) == 0
+    file = tmp_path / "docs" / "results" / gpu_page.NAME / gpu_page.FILE
+    assert file.exists() is stored
+
+
 def test_when_the_time_is_over_nothing_more_is_begun(
     told: Told, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,8 +183,12 @@ def test_when_the_time_is_over_nothing_more_is_begun(
     ],
 )
 def test_a_mistake_in_a_flag_is_told_in_a_line(
-    flag: str, said: str, capsys: pytest.CaptureFixture[str]
+    flag: str,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(alone, "run", lambda task, **_: pytest.fail("it was begun"))
     assert benchmark_gpu.main([flag]) == 2
     error = capsys.readouterr().err
     assert said in error and len(error.splitlines()) == 1

@@ -6,7 +6,8 @@ from typing import Any
 from rmc_tf.report.page import Block, Items, Paragraph, table
 
 NAME = "performance_gpu"
-"""Of the folder of its results."""
+"""Of the folder of its results, which has one file."""
+FILE = "gpu.json"
 NOT_YET = Paragraph("Not measured yet.")
 
 
