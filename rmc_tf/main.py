@@ -40,6 +40,7 @@ from rmc_tf.common.paths import expanded
 from rmc_tf.config import ExperimentConfig, override_errors, profiled, shipped
 from rmc_tf.config.network import check_model_file
 from rmc_tf.data import image_folder
+from rmc_tf.networks import program_cache
 from rmc_tf.reproduction import plan
 
 _FLAGS = ("dataset", "config", "mode", "only", "import", "workdir", "data_dir", "seed", "help")
@@ -125,15 +126,18 @@ def run(arguments: Sequence[str]) -> None:
         if sys.stderr.isatty():  # for who waits; in a log what is wrong stays one line
             print("loading TensorFlow", file=sys.stderr, flush=True)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is loaded
+        program_cache.keep_programs(config.hardware)
         from rmc_tf.audit.run import Audit
         from rmc_tf.common import console
         from rmc_tf.experiment import table_report
         from rmc_tf.experiment.pipeline import Pipeline
+        from rmc_tf.networks import devices
         from rmc_tf.networks.loading import import_modules
         from rmc_tf.reproduction.run import Reproduction
 
         console.quieten()
         keras_settings.settle(console.say)
+        devices.begin(config.hardware, console.say)
         with console.disk_errors():
             import_modules(config.model.imports)
             if values.mode == "audit":

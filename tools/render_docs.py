@@ -23,7 +23,7 @@ from rmc_tf.common import storage
 from rmc_tf.report import tables
 from rmc_tf.report.page import Block, Grid, Paragraph, Picture, markdown, table
 from rmc_tf.reproduction import page as reproduction_page
-from tools.performance import plots, scale_page, search_page, sizes_page, step_page
+from tools.performance import gpu_page, plots, scale_page, search_page, sizes_page, step_page
 
 _PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 _FIGURE = "growth"
@@ -73,6 +73,8 @@ def of_results(place: str) -> list[Block]:
     folder = ROOT / "docs" / "results" / name
     if part:
         return of_part(folder, part)
+    if name == gpu_page.NAME:
+        return of_gpu(folder / gpu_page.FILE)
     if (folder / "audit.json").exists():
         return of_audit(folder)
     if (folder / "performance.json").exists():
@@ -103,6 +105,11 @@ def of_audit(folder: pathlib.Path) -> list[Block]:
     found = storage.read_json(folder / "audit.json")
     made = _made_by(folder, "the whole page", "audit.md")
     return [*audit_page.judged(found), audit_page.summary(found), made]
+
+
+def of_gpu(file: pathlib.Path) -> list[Block]:
+    """Returns the table of tools/benchmark_gpu.py; where nobody has run it, that."""
+    return gpu_page.tables(storage.read_json(file)) if file.exists() else [gpu_page.NOT_YET]
 
 
 def of_search(values: dict[str, Any], folder: pathlib.Path) -> list[Block]:

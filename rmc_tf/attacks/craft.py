@@ -15,6 +15,7 @@ from rmc_tf.config import AttackConfig
 from rmc_tf.data.images import distance
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.devices import operations_at_once
+from rmc_tf.networks.memory import running_out_is_told
 
 Compiled = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 """From images [B, H, W, C], labels [B] and starts [B, H, W, C] to images [B, H, W, C]."""
@@ -106,8 +107,8 @@ class Craft:
             at x, where A(x) is one: a deterministic attack would give the same x' again.
 
         Raises:
-          UserError: targets for an attack that isn't targeted, a target that is the label, or a
-            process that was forked after TensorFlow was used.
+          UserError: targets for an attack that isn't targeted, a target that is the label, a
+            process that was forked after TensorFlow was used, or memory ran out.
           AssertionError: the attack left its ball or the pixel range, which would be our bug.
         """
         check_process()
@@ -118,15 +119,16 @@ class Craft:
         anywhere = np.full(len(images), self._attack.random_start(self.config))
         if repeated is not None:
             anywhere |= repeated
-        x = tf.constant(images, tf.float32)
-        starts = x
-        if "epsilon" in self._attack.settings and anywhere.any():
-            starts = self._start(x, [seed, 0], anywhere)
-        traced = self._traced(1 if len(images) < self._parts else self._parts)
-        batch = x, tf.constant(aims, tf.int32), starts
-        if self._by_xla:
-            batch = _filled(batch)
-        adversarial = traced(*batch).numpy()[: len(images)]
+        with running_out_is_told("an attack", len(images), "augmented_set.batch_size"):
+            x = tf.constant(images, tf.float32)
+            starts = x
+            if "epsilon" in self._attack.settings and anywhere.any():
+                starts = self._start(x, [seed, 0], anywhere)
+            traced = self._traced(1 if len(images) < self._parts else self._parts)
+            batch = x, tf.constant(aims, tf.int32), starts
+            if self._by_xla:
+                batch = _filled(batch)
+            adversarial = traced(*batch).numpy()[: len(images)]
         furthest = float(distance(adversarial, images, self.config.norm).max(initial=0))
         inside = furthest <= self.radius + 1e-5
         if not (inside and adversarial.min(initial=0) >= 0 and adversarial.max(initial=1) <= 1):

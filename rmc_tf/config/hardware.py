@@ -38,6 +38,15 @@ class HardwareConfig(Section):
     """Where RMC has the pixels of D'. "host": on the disk, as maps. "device": all of them in the
     memory of the GPU, where to fetch a row is to gather it. "auto": that, where there is a GPU and
     they take at most 4 GiB. RMC⁺, which changes them, has them on the host."""
+    gpu: int = -1
+    """Which GPU computes, counted from 0 as TensorFlow does (by default the fastest first; with
+    CUDA_DEVICE_ORDER=PCI_BUS_ID as nvidia-smi counts). -1: the first; no other is touched, unless
+    `devices` is "all". Like the next it isn't in a fingerprint."""
+    cache_dir: str = ""
+    """Where programs that XLA has compiled are kept for the next start. Empty: below the user's
+    folder for such files ($XDG_CACHE_HOME, or ~/.cache), and only where there is an NVIDIA GPU;
+    "none": nowhere. A folder that is named here is used without a GPU, too. docs/gpu.md says when
+    a program is found again."""
 
     threads_per_operation: int = 0
     """How many cores one operation may use. 0: all, which is TensorFlow's choice, and right for
@@ -57,6 +66,10 @@ class HardwareConfig(Section):
 
     def __post_init__(self) -> None:
         self._within("[0, ∞)", "threads_per_operation", "ray_workers")
+        self._within("[-1, ∞)", "gpu")
+        alone = self.gpu < 0 or self.devices == "one"
+        self._require(alone, "gpu", "with devices=all every GPU computes; leave one of both out")
+        self._from_home("cache_dir")
         for field in ("ray_address", "ray_workers"):
             unused = self.engine == "ray" or not getattr(self, field)
             self._require(unused, field, "add --config.hardware.engine=ray")

@@ -31,6 +31,7 @@ from rmc_tf.defences.rmc_checks import check_parts
 from rmc_tf.defences.rmc_state import MadeOf, RMCState, write
 from rmc_tf.defences.rmc_traces import Clock, distance_between, trace_prediction
 from rmc_tf.networks.classifier import Classifier, softmax
+from rmc_tf.networks.memory import of_a_fit
 from rmc_tf.search.index import FeatureIndex
 
 
@@ -124,8 +125,8 @@ class RMC:
         Calibration is left for `calibrate`.
 
         Raises:
-          UserError: the image is of another type, shape or range, or holds NaN; or this process
-            was forked after TensorFlow was used.
+          UserError: the image is of another type, shape or range, or holds NaN; this process was
+            forked after TensorFlow was used; or memory ran out.
         """
         waiting = Clock()
         x = np.asarray(image)[None]
@@ -246,7 +247,8 @@ class RMC:
         if self.config.optimizer_state == "reset":
             self._adaptation.reset_optimizer()
         seed = derive_seed(self._state.seed, phase, self._state.predictions)
-        return self._adaptation.fit(train, validation, early_stop, seed, settled)
+        with of_a_fit(phase, len(train[1]), self.config):
+            return self._adaptation.fit(train, validation, early_stop, seed, settled)
 
     def _probabilities(self, x: np.ndarray) -> np.ndarray:
         """Returns f(x; θ) by the weights as they are now."""

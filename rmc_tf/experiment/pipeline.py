@@ -35,7 +35,7 @@ from rmc_tf.experiment.cells import Cell, Searched
 from rmc_tf.experiment.sides import Sides
 from rmc_tf.experiment.skip_cells import SkipCells
 from rmc_tf.experiment.workspace import Workspace
-from rmc_tf.networks.devices import share_cores, share_gpus
+from rmc_tf.networks.devices import choose_gpu, share_cores, share_gpus
 from rmc_tf.networks.export import export
 from rmc_tf.threats import runner
 
@@ -76,6 +76,7 @@ class Pipeline:
         for threat in config.threats.values():
             threats.check(threat, config.attacks)
         share_gpus()
+        choose_gpu(config.hardware)
         share_cores(config.hardware)
         if config.deterministic:
             tf.config.experimental.enable_op_determinism()

@@ -21,6 +21,7 @@ from rmc_tf.data.augmentation import augment
 from rmc_tf.data.images import to_float
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.inputs import as_floats
+from rmc_tf.networks.memory import running_out_is_told
 from rmc_tf.training import losses, replicas
 
 _MOST_PIXELS = 1 << 30
@@ -47,7 +48,7 @@ def train(
 
     Raises:
       ArtefactError: the checkpoint is damaged.
-      UserError: an adversarial loss whose attack isn't among the models.
+      UserError: an adversarial loss whose attack isn't among the models, or memory ran out.
     """
     trainer = _Trainer(classifier, config, len(images), attack_models or {}, devices)
     first = trainer.restore(checkpoint) if checkpoint.exists() else 0
@@ -146,15 +147,16 @@ class _Trainer:
         Returns:
           of each its loss, and which images were right, [B].
         """
-        if len(images) == 1:
-            x = to_float(images[0])
-            loss, hits = self._compiled(x, labels[0], [seeds[0], 0], weight)
-            return [loss], [hits]
-        pairs = tf.constant([[seed, 0] for seed in seeds], tf.int32)
-        losses, hits = self._epoch(
-            tf.constant(np.stack(images)), tf.constant(np.stack(labels)), pairs, tf.constant(weight)
-        )
-        return list(losses.numpy()), list(hits.numpy())
+        also = ", which trains another network"
+        with running_out_is_told("a training step", len(labels[0]), "training.batch_size", also):
+            if len(images) == 1:
+                x = to_float(images[0])
+                loss, right = self._compiled(x, labels[0], [seeds[0], 0], weight)
+                return [loss], [right]
+            pairs = tf.constant([[seed, 0] for seed in seeds], tf.int32)
+            x, y = tf.constant(np.stack(images)), tf.constant(np.stack(labels))
+            values, hits = self._epoch(x, y, pairs, tf.constant(weight))
+            return list(values.numpy()), list(hits.numpy())
 
     def _all_steps(
         self, images: tf.Tensor, labels: tf.Tensor, seeds: tf.Tensor, weight: tf.Tensor

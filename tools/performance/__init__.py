@@ -12,6 +12,8 @@ Measures:
   searching          a search index: build, memory, recall, and time beside a full sort
   pixels             whether the memory of a prediction grows with the pixels of D'
   profiles           accuracy, steps and delay of several settings of RMC
+  gpu_parts          what the bars on a GPU are for
+  gpu_tasks          what each of these runs, in a process of its own
   alone              any of these that need a process of their own
   measuring          time: what a comparison and a series are, and on what machine
   memory             memory that a process has of its own
@@ -30,5 +32,6 @@ Writes:
   search_page        the tables and the plot of the search for the fast profile
   scale_page         the tables of the search at scale
   step_page          the tables of a step at real size
+  gpu_page           the table of the bars on a GPU
   sizes_page         what of ImageNet fits where
 """

@@ -13,6 +13,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from typing import Any, Literal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -31,7 +32,7 @@ from rmc_tf.defences.rmc import RMC
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.training import loop
-from tools.performance import searching
+from tools.performance import gpu_tasks, searching
 from tools.performance.measuring import beside, timed
 from tools.performance.memory import Peak, resident
 
@@ -135,19 +136,40 @@ class Training:
         return {"ratios": beside(lambda: train("one"), lambda: train("all"), self.repeats)}
 
 
-Task = Predicting | Preparing | Training | searching.Searching
-_TASKS = {kind.__name__: kind for kind in (Predicting, Preparing, Training, searching.Searching)}
+Task = Predicting | Preparing | Training | searching.Searching | gpu_tasks.Task
+_TASKS = {
+    kind.__name__: kind
+    for kind in (Predicting, Preparing, Training, searching.Searching, *gpu_tasks.TASKS)
+}
 
 
-def run(task: Task) -> dict[str, Any]:
+def run(
+    task: Task, *, seconds: float | None = None, environment: Mapping[str, str] = os.environ
+) -> dict[str, Any]:
     """Returns what a task returns that a new process runs.
 
+    Args:
+      task: what is to be done.
+      seconds: the most that it may take; None: as long as it takes.
+      environment: of the process.
+
     Raises:
-      UserError: it failed; the line is its last.
+      UserError: it failed, and the line is its last; or it took too long.
     """
     text = json.dumps({"task": type(task).__name__, **dataclasses.asdict(task)})
     command = [sys.executable, "-m", "tools.performance.alone", text]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, encoding="utf-8", check=False)
+    try:
+        done = subprocess.run(
+            command,
+            cwd=_ROOT,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            timeout=seconds,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{type(task).__name__}: not done in {seconds:.0f} s") from None
     if done.returncode:
         raise UserError(f"{command[2]}: {(done.stderr.splitlines() or ['no message'])[-1]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.graph import leaves
 from rmc_tf.training.losses import cross_entropy
 
 Step = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -27,7 +28,7 @@ def training_step(classifier: Classifier, learning_rate: float) -> Step:
     return _compiled(step, classifier)
 
 
-def gradient_of_images(classifier: Classifier) -> Step:
+def gradient_of_images(classifier: Classifier, by_xla: bool = False) -> Step:
     """Returns a forward and a backward pass to the pixels, as a step of PGD takes them."""
 
     def gradient(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -36,7 +37,7 @@ def gradient_of_images(classifier: Classifier) -> Step:
             loss = cross_entropy(classifier.logits(images), labels)
         return tape.gradient(loss, images)
 
-    return _compiled(gradient, classifier)
+    return _compiled(gradient, classifier, by_xla)
 
 
 def forward(classifier: Classifier) -> Step:
@@ -44,9 +45,10 @@ def forward(classifier: Classifier) -> Step:
     return _compiled(lambda images, labels: classifier.logits(images), classifier)
 
 
-def _compiled(step: Step, classifier: Classifier) -> Step:
+def _compiled(step: Step, classifier: Classifier, by_xla: bool = False) -> Step:
     images = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
-    made: Step = tf.function(step, input_signature=[images, tf.TensorSpec([None], tf.int32)])
+    signature = [images, tf.TensorSpec([None], tf.int32)]
+    made: Step = tf.function(step, input_signature=signature, jit_compile=by_xla or None)
     return made
 
 
@@ -59,7 +61,7 @@ def training_operations(model: keras.Model) -> float:
     last isn't needed of the first layer.
     """
     passes = []
-    for layer in model.layers:
+    for layer in leaves(model):
         if isinstance(layer, keras.layers.Conv2D):
             _, height, width, _ = layer.output.shape
             passes.append(2.0 * height * width * layer.kernel.shape.num_elements())
@@ -68,8 +70,11 @@ def training_operations(model: keras.Model) -> float:
     return float(3 * sum(passes) - passes[0])
 
 
-def matrix_product(size: int = 2048) -> tuple[Callable[[], object], float]:
-    """Returns a run of a square float32 matrix product, and its floating-point operations."""
-    left, right = (tf.random.stateless_normal([size, size], [seed, 0]) for seed in (1, 2))
+def matrix_product(
+    size: int = 2048, kind: tf.DType = tf.float32
+) -> tuple[Callable[[], object], float]:
+    """Returns a run of a square matrix product, and its floating-point operations."""
+    normal = (tf.random.stateless_normal([size, size], [seed, 0]) for seed in (1, 2))
+    left, right = (tf.cast(each, kind) for each in normal)
     product = tf.function(lambda: tf.reduce_sum(tf.matmul(left, right)))
     return lambda: product().numpy(), 2.0 * size**3
