@@ -210,7 +210,8 @@ class RMC:
             measured["confidence/before"] = float(before)
             number = state.predictions + i
             trace_prediction(self.traces, number, xs[i], predictions[i], own, measured)
-        trace_fit(self.traces, fit, state.steps)
+        if traced:
+            trace_fit(self.traces, fit, state.steps)
         first, calibration = state.predictions, self.config.calibration
         state.predictions += len(xs)
         state.steps += fit.steps
