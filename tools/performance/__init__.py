@@ -1,4 +1,4 @@
-"""What tools/benchmark*.py and tools/search_profile.py measure, and the pages of it.
+"""What tools/benchmark*.py, search_profile.py and queries_at_once.py measure, and the pages of it.
 
 What is compared runs in turn in one process: a busy machine slows both sides, and each
 ratio is of two neighbours in time.
@@ -12,6 +12,7 @@ Measures:
   searching          a search index: build, memory, recall, and time beside a full sort
   pixels             whether the memory of a prediction grows with the pixels of D'
   profiles           accuracy, steps and delay of several settings of RMC
+  stored_search      what of a search is stored, and what is left
   alone              any of these that need a process of their own
   measuring          time: what a comparison and a series are, and on what machine
   memory             memory that a process has of its own
@@ -28,6 +29,7 @@ Writes:
   figures            the file of the figures
   plots              the plots of the series
   search_page        the tables and the plot of the search for the fast profile
+  groups_page        the tables and the plot of queries that share one adaptation
   scale_page         the tables of the search at scale
   step_page          the tables of a step at real size
   sizes_page         what of ImageNet fits where
