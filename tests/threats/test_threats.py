@@ -644,6 +644,14 @@ def test_an_image_is_asked_again_in_the_state_it_was_crafted_in_under_other_seed
         rmc.calibrate()
 
 
+class HeardTogether(Heard):
+    """A defence, and what it was asked at once."""
+
+    def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
+        self.asked.append(np.asarray(images))
+        return self._defence.predict_many(images)
+
+
 def test_those_that_adapt_together_are_asked_again_together(
     trained: tuple[pathlib.Path, str],
     d_prime: rows_on_disk.AugmentedSet,
@@ -653,7 +661,9 @@ def test_those_that_adapt_together_are_asked_again_together(
     config = dataclasses.replace(CONFIG, queries_at_once=2)
     rmc, images = RMC(Classifier.load(*trained), d_prime, index, config), test_rows[0][:3]
     before = rmc.snapshot()
-    found = retest(rmc, images, [1])
+    heard = HeardTogether(rmc)
+    found = retest(heard, images, [1])
+    assert [len(asked) for asked in heard.asked] == [2, 2, 1, 1]
     assert _same_state(rmc.snapshot(), before)
     for group in (slice(0, 2), slice(2, 3)):
         state = rmc.snapshot()
