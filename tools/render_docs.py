@@ -23,7 +23,15 @@ from rmc_tf.common import storage
 from rmc_tf.report import tables
 from rmc_tf.report.page import Block, Grid, Paragraph, Picture, markdown, table
 from rmc_tf.reproduction import page as reproduction_page
-from tools.performance import gpu_page, plots, scale_page, search_page, sizes_page, step_page
+from tools.performance import (
+    gpu_page,
+    groups_page,
+    plots,
+    scale_page,
+    search_page,
+    sizes_page,
+    step_page,
+)
 
 _PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 _FIGURE = "growth"
@@ -80,6 +88,8 @@ def of_results(place: str) -> list[Block]:
     if (folder / "performance.json").exists():
         return of_benchmark(storage.read_json(folder / "performance.json"), name)
     values = storage.read_json(folder / "results.json")
+    if "queries_at_once" in values:
+        return of_groups(values, folder)
     if "choosing" in values:
         return of_search(values, folder)
     if "forward_flop" in values:
@@ -120,6 +130,16 @@ def of_search(values: dict[str, Any], folder: pathlib.Path) -> list[Block]:
         plot = Picture(file, "Robustness against delay")
     made = " and ".join(f"`{command}`" for command in values["commands"])
     return [*search_page.tables(values), plot, Paragraph(f"*Made by {made}.*")]
+
+
+def of_groups(values: dict[str, Any], folder: pathlib.Path) -> list[Block]:
+    """Returns the tables and the plot of queries that share one adaptation."""
+    plot: Block = Paragraph("No plot is drawn yet.")
+    if (folder / "pareto.png").exists():
+        file = f"/docs/results/{folder.name}/pareto.png"
+        plot = Picture(file, "Accuracy against delay, by how many queries adapt together")
+    made = " and ".join(f"`{command}`" for command in values["commands"])
+    return [*groups_page.tables(values), plot, Paragraph(f"*Made by {made}.*")]
 
 
 def of_reproduction(values: dict[str, Any], folder: pathlib.Path) -> list[Block]:

@@ -18,7 +18,6 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # runs from a checkout
@@ -28,9 +27,9 @@ import tensorflow as tf
 from absl import app, flags
 
 from rmc_tf.common import console, storage
-from rmc_tf.config import ExperimentConfig, FastConfig, RMCConfig, with_profile
+from rmc_tf.config import FastConfig, RMCConfig, with_profile
 from rmc_tf.networks.devices import share_cores
-from tools.performance import search_page
+from tools.performance import search_page, stored_search
 from tools.performance.measuring import machine
 from tools.performance.profiles import GMSA, STREAMS, SideBySide, experiment
 
@@ -130,8 +129,8 @@ def main(argv: Sequence[str]) -> None:
     tf.config.experimental.enable_op_determinism()
     out = pathlib.Path(values.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    fingerprint = _fingerprint(config)
-    found = _stored(out, fingerprint)
+    fingerprint = stored_search.fingerprint_of(config)
+    found = stored_search.stored(out, fingerprint, _PARTS)
     command = shlex.join(["python", "tools/search_profile.py", *sys.argv[1:]])
     about = {
         "machine": machine(),
@@ -147,7 +146,7 @@ def main(argv: Sequence[str]) -> None:
         wanted = dict.fromkeys(STREAMS, points[part].stop - points[part].start)
         if part == "reported" and values.gmsa_points:
             wanted |= dict.fromkeys(GMSA, values.gmsa_points)
-        left = _left(found[part], settings, wanted)
+        left = stored_search.left(found[part], settings, wanted)
         if not left:
             continue
         if part == "timed":  # those of another time can't be put beside these
@@ -162,24 +161,6 @@ def main(argv: Sequence[str]) -> None:
             storage.write_bytes(out, f"{text}\n".encode())
     if out.exists() and "faithful" in storage.read_json(out)["timed"]:
         search_page.plot(storage.read_json(out), out.with_name("pareto"))
-
-
-def _fingerprint(config: ExperimentConfig) -> str:
-    """Returns that of all that the figures depend on."""
-    settings = config.to_dict() | {"rmc": with_profile(config.rmc).to_dict()}
-    for name in ("engine", "ray_address", "ray_workers"):  # whoever makes D', it is the same
-        del settings["hardware"][name]
-    return storage.fingerprint(settings)
-
-
-def _stored(out: pathlib.Path, fingerprint: str) -> dict[str, Any]:
-    """Returns what an earlier search with this fingerprint has found, by part and settings."""
-    found: dict[str, Any] = {part: {} for part in _PARTS}
-    if out.exists():
-        stored = storage.read_json(out)
-        if stored["fingerprint"] == fingerprint:
-            found |= stored
-    return found
 
 
 def _asked(
@@ -198,27 +179,6 @@ def _asked(
         yield "choosing", {name: rmc}
     yield "timed", {"faithful": faithful, **chosen}
     yield "reported", {"faithful": faithful, "fast": with_profile(fast)}
-
-
-def _left(
-    found: dict[str, Any], settings: Mapping[str, RMCConfig], wanted: Mapping[str, int]
-) -> list[str]:
-    """Returns the streams that not all of these settings have answered.
-
-    Args:
-      found: the part's figures; those of a name whose settings have changed are dropped.
-      settings: by name.
-      wanted: streams, and how many points of each.
-    """
-    for name, rmc in settings.items():
-        if found.get(name, {}).get("settings") != rmc.to_dict():
-            found[name] = {"settings": rmc.to_dict(), "streams": {}}
-    rows = [found[name]["streams"] for name in settings]
-    return [
-        stream
-        for stream, number in wanted.items()
-        if any(row.get(stream, {}).get("points") != number for row in rows)
-    ]
 
 
 if __name__ == "__main__":

@@ -181,9 +181,8 @@ def _of_network(clean: Finished) -> list[checks.Check]:
     defence.restore(clean.first_state)
     _, first = defence.network.forward(images)
     found = [gradients(first, 0), checks.outputs(first)]
-    for image in images[:_HISTORY]:
-        defence.predict(image)
-        defence.calibrate()
+    defence.predict_many(images[:_HISTORY])
+    defence.calibrate()
     return [*found, gradients(defence.network.forward(images)[1], len(images[:_HISTORY]))]
 
 

@@ -159,6 +159,13 @@ class RMCConfig(Section):
     """Local adaptation ends, too, once the mean loss of its last two batches, each before its own
     step, is below this. 0: it doesn't (the paper)."""
     calibration: CalibrationConfig = CalibrationConfig()
+    queries_at_once: int = 1
+    """q: how many queries share one local adaptation, and one calibration after it, where many are
+    asked at once (`predict_many`, and all tables). They adapt to K rows together: the nearest of
+    each, then the second nearest of each, and so on, each row once; the first of these validate. So
+    a query's delay is about a q-th, and the K / q nearest of each are among the rows. Ours: an
+    answer then depends on the queries that it came with, and so on who sent these. 1: each query
+    has its own (the paper)."""
 
     @property
     def learning_rate(self) -> float:
@@ -174,7 +181,9 @@ class RMCConfig(Section):
 
     def __post_init__(self) -> None:
         self._require(self.k >= 2, "k", "must be at least 2 (to train on, to validate on)")
-        self._within("[1, ∞)", "batch_size")
+        self._within("[1, ∞)", "batch_size", "queries_at_once")
+        rule = f"must be at most the K = {self.k} rows that they share; lower it, or raise rmc.k"
+        self._require(self.queries_at_once <= self.k, "queries_at_once", rule)
         self._within("[0, ∞)", "primed_rows", "trust_radius", "settled", "micro_batch")
         self._within("(0, 1)", "training_rate")
         self._within("(0, ∞)", "rate_share")

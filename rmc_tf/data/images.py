@@ -5,6 +5,7 @@ in 0..255, and stands for that number divided by 255 as float32.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -43,6 +44,26 @@ def check_images(images: Array, image_shape: tuple[int, ...], source: str) -> No
         if not (low >= 0 and high <= 1):  # also true of NaN, which no comparison admits
             found = "NaN" if np.isnan(images).any() else f"values from {low:g} to {high:g}"
             raise UserError(f"{source}: images hold {found}, expected [0, 1]; rescale or drop them")
+
+
+def check_each(images: Array | Sequence[Array], image_shape: tuple[int, ...], source: str) -> Array:
+    """Returns images as [n, H, W, C], each checked as by `check_images`.
+
+    `source` is what the message calls them; `source[2]` is then the third.
+
+    Raises:
+      UserError: one of them is of another type, shape or range, or holds NaN; the first is named.
+    """
+    given = images if isinstance(images, (list, tuple)) else np.asarray(images)
+    if isinstance(given, np.ndarray) and given.shape in ((), tuple(image_shape)):
+        found = f"an image of shape {list(given.shape)}" if given.shape else type(images).__name__
+        expected = f"[n, {', '.join(map(str, image_shape))}]"
+        remedy = "give it as image[None]" if given.shape else "give an array or a list of images"
+        raise UserError(f"{source}: {found}, expected images {expected}; {remedy}")
+    each = [np.asarray(image)[None] for image in given]
+    for number, image in enumerate(each):
+        check_images(image, image_shape, f"{source}[{number}]")
+    return np.concatenate(each) if each else np.empty((0, *image_shape), np.float32)
 
 
 def check_labels(labels: Array, num_classes: int, source: str, first_row: int = 0) -> None:

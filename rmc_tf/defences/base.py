@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.traces import Traces
+from rmc_tf.data.images import check_each
 from rmc_tf.networks.classifier import Classifier
 
 State = Mapping[str, np.ndarray]
@@ -19,13 +20,18 @@ a network and a D', `made_of` says of which."""
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """The answer to one query, how long it took, and what there is to distrust it by."""
+    """The answer to one query, how long it took, and what there is to distrust it by.
+
+    Where queries share one adaptation (`RMCConfig.queries_at_once`), the seconds of each are its
+    share of the group's, all alike. Its neighbours are its own N'(x), of which the group has
+    adapted to the nearest.
+    """
 
     label: int
     probabilities: np.ndarray
     """[classes] float32."""
     steps: int = 0
-    """Gradient steps of local adaptation."""
+    """Gradient steps of local adaptation; of a shared one, all of them."""
     seconds: float = 0.0
     """All that the caller waited. The next five are its parts; they come to a little less."""
     waited: float = 0.0
@@ -79,6 +85,23 @@ class Defence(Protocol):
           UserError: the image is of another type, shape or range, or holds NaN; or this process
             was forked after TensorFlow was used.
         """
+
+    def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
+        """Answers queries in order, each as `predict` would, one after another.
+
+        Where `queries_at_once` is larger than 1, so many at a time share one adaptation, from the
+        first of this call on. Nothing comes between them: who shares the defence waits for all.
+
+        Args:
+          images: [n, H, W, C] float32 in [0, 1].
+
+        Raises:
+          UserError: as for `predict`; it names the first bad image, and none has been answered.
+        """
+
+    @property
+    def queries_at_once(self) -> int:
+        """How many queries of `predict_many` share one adaptation; 1: none does."""
 
     def prime(self, after_row: Callable[[], object] = lambda: None) -> float | None:
         """Does what is to be done once, before the first query.
@@ -139,8 +162,21 @@ def reseeded(state: State, seed: int) -> State:
     return {**state, "random": random}
 
 
+def one_after_another(
+    defence: Defence, images: np.ndarray | Sequence[np.ndarray]
+) -> list[Prediction]:
+    """Returns what `predict` answers to each image, for a defence that shares nothing; see there.
+
+    Raises:
+      UserError: as for `Defence.predict_many`.
+    """
+    return [defence.predict(x) for x in check_each(images, defence.network.image_shape, "images")]
+
+
 class Static:
     """The part of `Defence` that a defence without state has nothing to do for."""
+
+    queries_at_once = 1
 
     def prime(self, after_row: Callable[[], object] = lambda: None) -> float | None:
         """Does nothing, since nothing ever changes."""

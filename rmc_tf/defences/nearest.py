@@ -6,12 +6,13 @@ output vectors f(x; θ*); the authors' code takes the majority of their labels.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from rmc_tf.data.images import check_images
-from rmc_tf.defences.base import Prediction, Static
+from rmc_tf.defences.base import Prediction, Static, one_after_another
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 
@@ -60,3 +61,7 @@ class NearestNeighbours(Static):
             searched=took,
             neighbours=neighbours,
         )
+
+    def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
+        """Answers queries one after another; see `Defence.predict_many`."""
+        return one_after_another(self, images)

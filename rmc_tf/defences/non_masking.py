@@ -5,17 +5,19 @@ adaptations to those before it stay: "to accumulate the cleansing effect".
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from rmc_tf.defences.base import Defence, Prediction, State
+from rmc_tf.defences.base import Defence, Prediction, State, one_after_another
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 
 
 class NonMasking:
     """Answers by a defence's present weights; its states are that defence's."""
+
+    queries_at_once = 1
 
     def __init__(self, defence: Defence) -> None:
         """Wraps an RMC that a history of queries has led to its state, and nothing else moves."""
@@ -37,6 +39,10 @@ class NonMasking:
         answer = self._undefended.predict(image)
         seconds = calibrated + answer.seconds
         return dataclasses.replace(answer, seconds=seconds, calibrated=calibrated)
+
+    def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
+        """Answers queries one after another; see `Defence.predict_many`."""
+        return one_after_another(self, images)
 
     def calibrate(self) -> float | None:
         """Does what the history has left to do; see `Defence.calibrate`."""

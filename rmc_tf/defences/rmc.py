@@ -8,7 +8,7 @@ those by which the paper's text refers to the lines.
 import dataclasses
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NoReturn, SupportsIndex
 
 import numpy as np
@@ -25,11 +25,12 @@ from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.common.traces import Traces
 from rmc_tf.config import EarlyStopConfig, RMCConfig, with_profile
 from rmc_tf.data.augmentation import augment
-from rmc_tf.data.images import check_images
+from rmc_tf.data.images import check_each, check_images
 from rmc_tf.defences.base import Prediction, State, tracing
+from rmc_tf.defences.groups import shared_neighbours
 from rmc_tf.defences.rmc_checks import check_parts
 from rmc_tf.defences.rmc_state import MadeOf, RMCState, write
-from rmc_tf.defences.rmc_traces import Clock, distance_between, trace_prediction
+from rmc_tf.defences.rmc_traces import Clock, distance_between, trace_fit, trace_prediction
 from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.networks.memory import of_a_fit
 from rmc_tf.search.index import FeatureIndex
@@ -92,6 +93,11 @@ class RMC:
         """How many queries were answered; rows that it was primed by aren't among them."""
         return max(0, self._state.predictions)
 
+    @property
+    def queries_at_once(self) -> int:
+        """See `RMCConfig.queries_at_once`."""
+        return self.config.queries_at_once
+
     def prime(self, after_row: Callable[[], object] = lambda: None) -> float | None:
         """Answers rows of D', drawn at random, so that the first query is answered by warm weights.
 
@@ -131,29 +137,51 @@ class RMC:
         waiting = Clock()
         x = np.asarray(image)[None]
         check_images(x, self._static.image_shape, "query")
-        with self._lock:
-            waited = waiting.lap("lock")
-            self.prime()  # where this is the first query
-            self.calibrate()  # of the query before, where it is still due
-            calibrated = waiting.lap("calibration")
-            prediction = self._predict(x)
-        seconds = waited + calibrated + waiting.lap("prediction")
-        return dataclasses.replace(
-            prediction, seconds=seconds, waited=waited, calibrated=calibrated
-        )
+        return self._in_groups(x, waiting)[0]
 
-    def _predict(self, x: np.ndarray) -> Prediction:
+    def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
+        """PREDICT for each of [n, H, W, C] float32 in [0, 1], in order, as `predict` one by one.
+
+        With `queries_at_once`, ours, so many at a time share one local adaptation and the
+        calibration after it; the last may be fewer. Other threads' queries wait until all n are
+        answered, so that none comes between. The calibration of the last is left for `calibrate`.
+
+        Raises:
+          UserError: as for `predict`; it names the first bad image, and none has been answered.
+        """
+        waiting = Clock()
+        return self._in_groups(check_each(images, self._static.image_shape, "images"), waiting)
+
+    def _in_groups(self, xs: np.ndarray, waiting: Clock) -> list[Prediction]:
+        """Answers [n, H, W, C], `queries_at_once` at a time; the clock began with the call."""
+        answers: list[Prediction] = []
+        with self._lock:
+            for begin in range(0, len(xs), self.config.queries_at_once):
+                waited = waiting.lap("lock")
+                self.prime()  # where this is the first query
+                self.calibrate()  # of the query before, where it is still due
+                calibrated = waiting.lap("calibration")
+                group = self._predict(xs[begin : begin + self.config.queries_at_once])
+                seconds = waited + calibrated + waiting.lap("prediction")
+                for answer in group:
+                    own = dataclasses.replace(answer, seconds=seconds / len(group))
+                    own = dataclasses.replace(own, waited=waited / len(group))
+                    answers.append(dataclasses.replace(own, calibrated=calibrated / len(group)))
+        return answers
+
+    def _predict(self, xs: np.ndarray) -> list[Prediction]:
+        """Lines 12–17 and the answer of line 22 for queries [q, H, W, C] that adapt together."""
         state, traced = self._state, self.traces.enabled
-        confidence_before = float(self._probabilities(x).max()) if traced else 0.0
+        confidences_before = self._probabilities(xs).max(axis=1) if traced else ()
         clock = Clock()
         if not self.config.carry_weights:  # start over, the alternative of section 3
             state.start_over()
 
-        # Line 12: search D' to get N'(x̂) of size K.
-        features, _ = self._static.forward(x)
-        neighbours, _ = self._index.search(features[0], self.config.k)
+        # Line 12: search D' to get N'(x̂) of size K; of several queries, K rows for all.
+        features, _ = self._static.forward(xs)
+        found = [self._index.search(each, self.config.k)[0] for each in features]
         clock.lap("search")
-        rows = self._augmented_set.rows(neighbours)
+        rows = self._augmented_set.rows(shared_neighbours(found, self.config.k))
         clock.lap("fetch")
 
         # Lines 13–16: local adaptation.
@@ -162,33 +190,39 @@ class RMC:
 
         # Line 17, θ' = θ*: the weights are θ' until `calibrate` moves them.
         # Line 22: f(x̂; θ').
-        probabilities = self._probabilities(x)
+        probabilities = self._probabilities(xs)
         clock.lap("answer")
-        prediction = Prediction(
-            label=int(probabilities.argmax()),
-            probabilities=probabilities,
-            steps=fit.steps,
-            searched=clock.laps["search"] + clock.laps["fetch"],
-            adapted=clock.laps["adaptation"],
-            answered=clock.laps["answer"],
-            neighbours=neighbours,
-            adversarial_share=float((rows.sources > 0).mean()),
-            distance=self._distance(),
-        )
+        distance, shares = self._distance(), clock.shares(len(xs))
+        predictions = [
+            Prediction(
+                label=int(each.argmax()),
+                probabilities=each,
+                steps=fit.steps,
+                searched=shares["search"] + shares["fetch"],
+                adapted=shares["adaptation"],
+                answered=shares["answer"],
+                neighbours=neighbours,
+                adversarial_share=float((self._augmented_set.sources[neighbours] > 0).mean()),
+                distance=distance,
+            )
+            for each, neighbours in zip(probabilities, found, strict=True)
+        ]
 
+        measured = {f"seconds/{part}": seconds for part, seconds in shares.items()}
+        for i, before in enumerate(confidences_before):
+            own = rows if len(xs) == 1 else self._augmented_set.rows(found[i])
+            measured["confidence/before"] = float(before)
+            number = state.predictions + i
+            trace_prediction(self.traces, number, xs[i], predictions[i], own, measured)
         if traced:
-            measured = {
-                **{f"seconds/{part}": seconds for part, seconds in clock.laps.items()},
-                "confidence/before": confidence_before,
-            }
-            trace_prediction(self.traces, state, x[0], prediction, rows, fit, measured)
-        state.predictions += 1
+            trace_fit(self.traces, fit, state.steps)
+        first, calibration = state.predictions, self.config.calibration
+        state.predictions += len(xs)
         state.steps += fit.steps
-        calibration = self.config.calibration
         carried = self.config.carry_weights or state.predictions <= 0  # while it is primed
-        wanted = calibration.enabled and carried
-        state.calibration_due = wanted and state.predictions % calibration.every == 0
-        return prediction
+        passed = state.predictions // calibration.every - first // calibration.every
+        state.calibration_due = calibration.enabled and carried and passed > 0
+        return predictions
 
     def _local_adaptation(self, neighbours: Rows) -> Fit:
         """Lines 13–16: repeats steps on batches of N'(x̂) until its validation share says stop."""
@@ -250,10 +284,10 @@ class RMC:
         with of_a_fit(phase, len(train[1]), self.config):
             return self._adaptation.fit(train, validation, early_stop, seed, settled)
 
-    def _probabilities(self, x: np.ndarray) -> np.ndarray:
-        """Returns f(x; θ) by the weights as they are now."""
-        _, logits = self._adapted.forward(x)
-        probabilities = softmax(logits[0])
+    def _probabilities(self, xs: np.ndarray) -> np.ndarray:
+        """Returns f(x; θ), [q, classes], by the weights as they are now."""
+        _, logits = self._adapted.forward(xs)
+        probabilities = softmax(logits)
         if not np.isfinite(probabilities).all():
             raise UserError(
                 f"--config.rmc.rate_share={self.config.rate_share}: the adaptation diverged at "

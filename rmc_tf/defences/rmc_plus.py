@@ -21,6 +21,7 @@ from rmc_tf.common.traces import Traces
 from rmc_tf.config import AttackConfig, AugmentedSetConfig, RefreshConfig, RMCConfig
 from rmc_tf.data import images as pixels
 from rmc_tf.defences.base import Prediction, State
+from rmc_tf.defences.groups import shared_neighbours
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.networks.classifier import Classifier
 
@@ -80,13 +81,14 @@ class RMCPlus(RMC):
             self._repeated[own] = preparation.repeats(refreshed_set.origins[own], model, made_by)
         self._due = np.empty(0, np.int64)  # rows that are to be recomputed
 
-    def _predict(self, x: np.ndarray) -> Prediction:
-        prediction = super()._predict(x)
-        self._due = self._chosen(prediction.neighbours)
-        return prediction
+    def _predict(self, xs: np.ndarray) -> list[Prediction]:
+        predictions = super()._predict(xs)
+        found = [prediction.neighbours for prediction in predictions]
+        self._due = self._chosen(shared_neighbours(found, self.config.k))
+        return predictions
 
     def _chosen(self, neighbours: np.ndarray) -> np.ndarray:
-        """Returns δ of the adversarial rows in N'(x̂), in order; ours: drawn at random.
+        """Returns δ of the adversarial rows that were adapted to, in order; ours: drawn at random.
 
         The paper says how many, not which.
         """

@@ -11,7 +11,6 @@ from rmc_tf.adaptation.loop import Fit
 from rmc_tf.augmented_set.rows_on_disk import Rows
 from rmc_tf.common.traces import Traces
 from rmc_tf.defences.base import Prediction
-from rmc_tf.defences.rmc_state import RMCState
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.report.figures import nearest
 
@@ -29,6 +28,10 @@ class Clock:
         now = time.perf_counter()
         self.laps[name], self.begun = now - self.begun, now
         return self.laps[name]
+
+    def shares(self, queries: int) -> dict[str, float]:
+        """Returns the seconds of each part for one of some queries, which had it together."""
+        return {name: seconds / queries for name, seconds in self.laps.items()}
 
 
 def distance_between(adapted: Classifier, static: Classifier) -> Callable[[], float]:
@@ -48,23 +51,18 @@ def distance_between(adapted: Classifier, static: Classifier) -> Callable[[], fl
 
 def trace_prediction(
     traces: Traces,
-    before: RMCState,
+    number: int,
     query: np.ndarray,
     prediction: Prediction,
     neighbours: Rows,
-    fit: Fit,
     measured: Mapping[str, float],
 ) -> None:
-    """Writes one prediction, of x̂ [H, W, C] by N'(x̂), and what else was measured of it.
-
-    The losses of all predictions make one curve, which goes on after the steps of those before.
-    """
-    number, first_step = before.predictions, before.steps
+    """Writes one prediction, of x̂ [H, W, C] by N'(x̂), and what else was measured of it."""
     shares = np.bincount(neighbours.labels) / len(neighbours.labels)
     shares = shares[shares > 0]
     scalars = {
         **measured,
-        "adaptation/steps": fit.steps,
+        "adaptation/steps": prediction.steps,
         "adaptation/distance_from_static": prediction.distance or 0.0,
         "neighbours/label_entropy_nats": float(-(shares * np.log(shares)).sum()),
         "neighbours/adversarial_share": prediction.adversarial_share or 0.0,
@@ -72,11 +70,6 @@ def trace_prediction(
     }
     for name, value in scalars.items():
         traces.scalar(name, value, number)
-    for step, loss in enumerate(fit.train_losses):
-        traces.scalar("loss/train", float(loss), first_step + step)
-    per_epoch = fit.steps // max(1, len(fit.validation_losses))  # none, without validation
-    for epoch, loss in enumerate(fit.validation_losses, start=1):
-        traces.scalar("loss/validation", float(loss), first_step + epoch * per_epoch - 1)
     if traces.wants_image(number):
         drawn = nearest.picture(
             query,
@@ -86,3 +79,15 @@ def trace_prediction(
             list(neighbours.sources[:15] > 0),
         )
         traces.image("query_and_nearest", drawn, number)
+
+
+def trace_fit(traces: Traces, fit: Fit, first_step: int) -> None:
+    """Writes the losses of a local adaptation, after so many steps of those before.
+
+    The losses of all of them make one curve.
+    """
+    for step, loss in enumerate(fit.train_losses):
+        traces.scalar("loss/train", float(loss), first_step + step)
+    per_epoch = fit.steps // max(1, len(fit.validation_losses))  # none, without validation
+    for epoch, loss in enumerate(fit.validation_losses, start=1):
+        traces.scalar("loss/validation", float(loss), first_step + epoch * per_epoch - 1)

@@ -1,11 +1,12 @@
 """None: the network as it was trained, the first row of each block of Table 1."""
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from rmc_tf.data.images import check_images
-from rmc_tf.defences.base import Prediction, Static
+from rmc_tf.defences.base import Prediction, Static, one_after_another
 from rmc_tf.networks.classifier import Classifier, softmax
 
 
@@ -24,3 +25,7 @@ class Undefended(Static):
         took = time.perf_counter() - begun
         label = int(probabilities.argmax())
         return Prediction(label, probabilities, seconds=took, answered=took)
+
+    def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
+        """Answers queries one after another; see `Defence.predict_many`."""
+        return one_after_another(self, images)

@@ -9,7 +9,7 @@ while they are answered (`threats.runner`), so are the images that were asked.
 import json
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError, first_line
 from rmc_tf.common.intervals import wilson
 from rmc_tf.common.progress import progress
-from rmc_tf.defences.base import Defence
+from rmc_tf.defences.base import Defence, Prediction
 from rmc_tf.evaluation.streams import Stream
 
 _KIND = "result"
@@ -39,7 +39,7 @@ class Place(NamedTuple):
     details: Mapping[str, Any]
     """Goes into the result as it is."""
     checkpoint_seconds: float
-    """At most this much work is lost by a kill, beside one point."""
+    """At most this much work is lost by a kill, beside one point, or those that adapt together."""
 
 
 def evaluate(
@@ -57,6 +57,10 @@ def evaluate(
     attacker crafts what is asked instead of each image. `keep_images` is for a stream that was
     crafted for this result alone.
 
+    Where the defence answers several queries at once, these are points that follow each other, and
+    each has its share of their seconds. An attacker crafts each of them in the state in which they
+    will be asked, as if it came alone: it doesn't know with which others it will be.
+
     Raises:
       ArtefactError: the checkpoint is damaged.
     """
@@ -67,15 +71,16 @@ def evaluate(
     path.parent.mkdir(parents=True, exist_ok=True)
     saved = time.monotonic()
     with progress(f"evaluate {what}", len(stream.labels), len(records), "point") as advance:
-        for number in range(len(records), len(stream.labels)):
-            image, attacked = stream.images[number], {}
+        for begin in range(len(records), len(stream.labels), defence.queries_at_once):
+            numbers = range(len(stream.labels))[begin : begin + defence.queries_at_once]
+            asked = stream.images[numbers]
+            attacked: list[Record] = [{} for _ in numbers]
             if attacker is not None:
-                begun = time.perf_counter()
-                image = attacker(defence, number)
-                attacked = {"adversarial": True, "attack_seconds": time.perf_counter() - begun}
-                images.append(image)
-            records.append({**_answer(defence, stream, number, image), **attacked})
-            advance(1)
+                asked, attacked = _crafted(attacker, defence, numbers)
+                images += list(asked)
+            answers = _answers(defence, stream, numbers, asked)
+            records += [{**own, **more} for own, more in zip(answers, attacked, strict=True)]
+            advance(len(numbers))
             if time.monotonic() - saved > place.checkpoint_seconds:
                 _save(checkpoint, defence, records, images)
                 saved = time.monotonic()
@@ -135,8 +140,33 @@ def read_records(path: pathlib.Path) -> list[Record]:
     return [json.loads(line) for line in lines]
 
 
-def _answer(defence: Defence, stream: Stream, number: int, image: np.ndarray) -> Record:
-    prediction = defence.predict(image)
+def _crafted(
+    attacker: Attacker, defence: Defence, numbers: Sequence[int]
+) -> tuple[np.ndarray, list[Record]]:
+    """Returns what is asked instead of some points, and what their records say of that."""
+    images, attacked = [], []
+    for number in numbers:
+        begun = time.perf_counter()
+        images.append(attacker(defence, number))
+        attacked.append({"adversarial": True, "attack_seconds": time.perf_counter() - begun})
+    return np.stack(images), attacked
+
+
+def _answers(
+    defence: Defence, stream: Stream, numbers: Sequence[int], images: np.ndarray
+) -> list[Record]:
+    """Returns the records of points that are asked at once, by [q, H, W, C]."""
+    predictions = defence.predict_many(images)
+    calibrating = (defence.calibrate() or 0.0) / len(numbers)  # None: nothing was due
+    return [
+        _record(stream, number, prediction, calibrating)
+        for number, prediction in zip(numbers, predictions, strict=True)
+    ]
+
+
+def _record(
+    stream: Stream, number: int, prediction: Prediction, calibration_seconds: float
+) -> Record:
     aim = {} if stream.targets is None else {"target": int(stream.targets[number])}
     return {
         "point": number,
@@ -148,7 +178,7 @@ def _answer(defence: Defence, stream: Stream, number: int, image: np.ndarray) ->
         "adversarial": stream.adversarial,
         "steps": prediction.steps,
         "seconds": prediction.delay,
-        "calibration_seconds": defence.calibrate() or 0.0,  # None: nothing was due
+        "calibration_seconds": calibration_seconds,
     }
 
 

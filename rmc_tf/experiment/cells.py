@@ -201,6 +201,9 @@ def _check(row: RowConfig, column: ColumnConfig, config: ExperimentConfig) -> No
         require(learns_from == "answers", "table.rows", row.defence, rule)
         return
     threats.find(threat)  # what can't attack many points from one state is refused
+    alone = not defences.find(row.defence).adapts or config.rmc.queries_at_once == 1
+    rule = "after a `before` each point is asked alone; set it to 1"
+    require(alone, "rmc.queries_at_once", config.rmc.queries_at_once, rule)
     rule = "can't be replayed after a `before`; leave one of them out"
     require(not column.replay, "table.columns", f"{column.stream}, replayed", rule)
     rule = "must be clean or a name out of `attacks`, since a threat has a `before`"

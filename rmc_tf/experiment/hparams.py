@@ -43,6 +43,7 @@ def of(cell: Cell, config: ExperimentConfig) -> dict[str, Value]:
         found["lambda"] = rmc.learning_rate
         found["calibration"] = rmc.calibration.enabled
         found["calibrate_every"] = rmc.calibration.every
+        found["queries_at_once"] = rmc.queries_at_once
     if cell.defence == "rmc_plus":
         found["refresh_share"] = config.refresh.share
     threat = config.threats.get(cell.stream)

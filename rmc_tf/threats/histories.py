@@ -11,13 +11,14 @@ other numbers of points of the same history, and which survives a kill:
 
 import pathlib
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.progress import progress
-from rmc_tf.defences.base import Defence, Prediction, State, Static
+from rmc_tf.defences.base import Defence, Prediction, State, Static, one_after_another
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import undisturbed
 
@@ -105,3 +106,7 @@ class Standing(Static):
         """Answers one query from the state; see `Defence.predict`."""
         self._defence.restore(self._state)
         return self._defence.predict(image)
+
+    def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
+        """Answers queries one after another; see `Defence.predict_many`."""
+        return one_after_another(self, images)

@@ -66,17 +66,19 @@ def retest(defence: Defence, images: np.ndarray, seeds: Sequence[int]) -> np.nda
 
     Each image was crafted against the state that the images before had left. So all are asked in
     the same order, beginning with the defence as it is, and each under the other seeds before it
-    is answered as it was. The defence is left as it was found.
+    is answered as it was; those that a defence answers at once are asked so. The defence is left as
+    it was found.
     """
     answers = np.empty((len(images), len(seeds)), np.int64)
     with undisturbed(defence) as ready:
         state = ready
-        for number, image in enumerate(images):
+        for begin in range(0, len(images), defence.queries_at_once):
+            group = slice(begin, begin + defence.queries_at_once)
             for i, seed in enumerate(seeds):
                 defence.restore(reseeded(state, seed))
-                answers[number, i] = defence.predict(image).label
+                answers[group, i] = [each.label for each in defence.predict_many(images[group])]
             defence.restore(state)
-            defence.predict(image)
+            defence.predict_many(images[group])
             defence.calibrate()
             state = defence.snapshot()
     return answers

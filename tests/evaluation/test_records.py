@@ -54,6 +54,12 @@ class DiesAfter:
         self._left -= 1
         return self._defence.predict(image)
 
+    def predict_many(self, images: np.ndarray) -> list[Prediction]:
+        if self._left < len(images):
+            raise Killed
+        self._left -= len(images)
+        return self._defence.predict_many(images)
+
 
 def _evaluate(defence: Any, stream: Stream, path: pathlib.Path) -> dict[str, Any]:
     place = records.Place(path, "f", {"title": "RMC"}, checkpoint_seconds=0)
@@ -116,6 +122,55 @@ def test_a_run_killed_anywhere_ends_as_an_undisturbed_one(
     _evaluate(RMC(classifier, d_prime, index, CONFIG), stream, path)
     assert _answers(path) == _answers(tmp_path / "undisturbed")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["disturbed", "undisturbed"]
+
+
+def test_a_run_of_several_queries_at_once_killed_anywhere_ends_as_an_undisturbed_one(
+    classifier: Classifier,
+    d_prime: rows_on_disk.AugmentedSet,
+    index: FeatureIndex,
+    stream: Stream,
+    tmp_path: pathlib.Path,
+) -> None:
+    rmc = RMC(classifier, d_prime, index, dataclasses.replace(CONFIG, queries_at_once=5))
+    first = rmc.snapshot()
+    result = _evaluate(rmc, stream, tmp_path / "undisturbed")
+    for points in (4, 5, 5):
+        rmc.restore(first)
+        with pytest.raises(Killed):
+            _evaluate(DiesAfter(rmc, points), stream, tmp_path / "disturbed")
+    rmc.restore(first)
+    _evaluate(rmc, stream, tmp_path / "disturbed")
+    answered = _answers(tmp_path / "disturbed")
+    assert answered == _answers(tmp_path / "undisturbed")
+    found = records.read_records(tmp_path / "undisturbed")
+    assert [record["point"] for record in found] == list(range(12))
+
+    rmc.restore(first)
+    expected: list[tuple[int, float, int]] = []
+    for begin in (0, 5, 10):
+        for each in rmc.predict_many(stream.images[begin : begin + 5]):
+            expected.append((each.label, float(each.probabilities.max()), each.steps))
+        rmc.calibrate()
+    assert answered == expected
+    assert result["median_seconds"] == np.median([record["seconds"] for record in found])
+
+
+class Together(Slow):
+    """Answers five queries at once, and is calibrated after them for ten seconds."""
+
+    queries_at_once = 5
+
+    def calibrate(self) -> float:
+        return 10.0
+
+
+def test_each_of_several_queries_at_once_has_its_share_of_their_calibration(
+    classifier: Classifier, stream: Stream, tmp_path: pathlib.Path
+) -> None:
+    _evaluate(Together(classifier), stream, tmp_path / "together")
+    found = records.read_records(tmp_path / "together")
+    assert [record["calibration_seconds"] for record in found] == 10 * [2.0] + 2 * [5.0]
+    assert {record["seconds"] for record in found} == {0.5 + 0.25 + 0.125}
 
 
 def test_a_damaged_checkpoint_is_named(

@@ -6,7 +6,8 @@ from collections import Counter
 
 import pytest
 
-from rmc_tf.config import ExperimentConfig, shipped
+from rmc_tf.common.errors import UserError
+from rmc_tf.config import ExperimentConfig, RowConfig, shipped
 from rmc_tf.experiment import cells, fitted
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.report import paper
@@ -170,6 +171,26 @@ def test_table_7_has_the_papers_p_as_far_as_the_test_set_goes(
     assert [cell.d_prime for (cell,) in row(table, "Hindsight Adv. Training on Labeled U")] == [
         () for _ in expected
     ]
+
+
+def test_a_point_that_is_asked_alone_after_a_history_shares_its_adaptation_with_none() -> None:
+    for name in ("table5a", "table7"):
+        config = experiment(name)
+        config = dataclasses.replace(config, rmc=dataclasses.replace(config.rmc, queries_at_once=2))
+        with pytest.raises(UserError, match=r"rmc\.queries_at_once=2: after a `before` .* alone"):
+            cells.lay_out(config)
+
+
+def test_how_many_are_answered_at_once_makes_another_cell_of_a_defence_that_adapts() -> None:
+    config = experiment("table1")
+    at_once = (RowConfig(title="", defence=name, d_prime="all") for name in ("rmc", "none"))
+    more = {"rmc.queries_at_once": 4}
+    rows = [r for row in at_once for r in (row, dataclasses.replace(row, overrides=more))]
+    table = dataclasses.replace(config.table, rows=tuple(rows), columns=config.table.columns[:1])
+    one, four, none, same = cells.lay_out(dataclasses.replace(config, table=table)).rows
+    assert one.cells != four.cells
+    assert none.cells == same.cells, "it shares nothing"
+    assert four.title == same.title == "rmc.queries_at_once = 4"
 
 
 def test_a_defence_without_delta_has_the_same_cell_under_each() -> None:

@@ -18,7 +18,7 @@ from rmc_tf.config import (
     RMCConfig,
     ThreatConfig,
 )
-from rmc_tf.defences.base import Defence, Prediction
+from rmc_tf.defences.base import Defence, Prediction, State
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.evaluation import records
 from rmc_tf.evaluation.streams import Stream
@@ -50,6 +50,12 @@ class DiesAfter:
             raise Killed
         self._left -= 1
         return self._defence.predict(image)
+
+    def predict_many(self, images: np.ndarray) -> list[Prediction]:
+        if self._left < len(images):
+            raise Killed
+        self._left -= len(images)
+        return self._defence.predict_many(images)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +122,45 @@ def test_each_point_is_attacked_in_the_state_that_the_points_before_have_left(
     assert result["stream"] == crafted.name == "gmsa_avg"
     assert crafted.attack["success_rate"] == 1 - result["correct"] / 5
     assert np.array_equal(crafted.labels, stream.labels)
+
+
+@pytest.fixture(scope="module")
+def at_once(
+    trained: tuple[pathlib.Path, str], d_prime: rows_on_disk.AugmentedSet, index: FeatureIndex
+) -> tuple[RMC, State]:
+    """An RMC that answers two queries at once, and its first state."""
+    config = dataclasses.replace(CONFIG, queries_at_once=2)
+    rmc = RMC(Classifier.load(*trained), d_prime, index, config)
+    return rmc, rmc.snapshot()
+
+
+def test_of_points_that_adapt_together_each_is_attacked_as_if_it_came_alone(
+    at_once: tuple[RMC, State], threat: Any, stream: Stream, tmp_path: pathlib.Path
+) -> None:
+    rmc, first = at_once
+    rmc.restore(first)
+    _attack(threat, rmc, stream, tmp_path / "run")
+    asked = runner.crafted(tmp_path / "run", "f", stream).images
+    answers = records.read_records(tmp_path / "run")
+    rmc.restore(first)
+    for begin in (0, 2, 4):
+        group = range(begin, min(begin + 2, 5))
+        for number in group:
+            seed = derive_seed(3, "threat", number)
+            crafted = threat.craft(rmc, stream.images[number], int(stream.labels[number]), seed)
+            assert np.array_equal(crafted, asked[number])
+        for number, answer in zip(group, rmc.predict_many(asked[group]), strict=True):
+            assert answers[number]["confidence"] == float(answer.probabilities.max())
+            assert answers[number]["attack_seconds"] > 0
+        rmc.calibrate()
+
+    for questions in (1, 4):
+        rmc.restore(first)
+        with pytest.raises(Killed):
+            _attack(threat, DiesAfter(rmc, questions), stream, tmp_path / "disturbed")
+    rmc.restore(first)
+    _attack(threat, rmc, stream, tmp_path / "disturbed")
+    assert _answers(tmp_path / "disturbed") == _answers(tmp_path / "run")
 
 
 def test_an_attack_killed_anywhere_ends_as_an_undisturbed_one(

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -95,6 +96,9 @@ class Heard:
         self.answers.append(self._defence.predict(image))
         self.adapted.append(weights(self._defence.network))
         return self.answers[-1]
+
+    def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
+        return [self.predict(image) for image in images]
 
 
 @pytest.fixture(scope="module")
@@ -637,6 +641,37 @@ def test_an_image_is_asked_again_in_the_state_it_was_crafted_in_under_other_seed
             assert found[number, i] == expected.label
         rmc.restore(state)
         assert _same(next(answers), rmc.predict(image))  # what it was asked, and as it was
+        rmc.calibrate()
+
+
+class HeardTogether(Heard):
+    """A defence, and what it was asked at once."""
+
+    def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
+        self.asked.append(np.asarray(images))
+        return self._defence.predict_many(images)
+
+
+def test_those_that_adapt_together_are_asked_again_together(
+    trained: tuple[pathlib.Path, str],
+    d_prime: rows_on_disk.AugmentedSet,
+    index: FeatureIndex,
+    test_rows: Examples,
+) -> None:
+    config = dataclasses.replace(CONFIG, queries_at_once=2)
+    rmc, images = RMC(Classifier.load(*trained), d_prime, index, config), test_rows[0][:3]
+    before = rmc.snapshot()
+    heard = HeardTogether(rmc)
+    found = retest(heard, images, [1])
+    assert [len(asked) for asked in heard.asked] == [2, 2, 1, 1]
+    assert _same_state(rmc.snapshot(), before)
+    for group in (slice(0, 2), slice(2, 3)):
+        state = rmc.snapshot()
+        rmc.restore(reseeded(state, 1))
+        labels = [answer.label for answer in rmc.predict_many(images[group])]
+        assert labels == found[group, 0].tolist()
+        rmc.restore(state)
+        rmc.predict_many(images[group])
         rmc.calibrate()
 
 

@@ -160,7 +160,7 @@ def test_each_epoch_takes_every_row_once_in_an_order_of_its_own(
     train(new_network(), rows, tmp_path / "c.npz")
     assert [len(batch) for batch in batches] == 3 * [64, 64, 64, 64, 44]
     epochs = [np.concatenate(batches[begin : begin + 5]) for begin in (0, 5, 10)]
-    orders = [[image.tobytes() for image in epoch] for epoch in (*epochs, to_float(rows.images))]
+    orders = [[image.tobytes() for image in epoch] for epoch in (*epochs, rows.images)]
     assert all(sorted(order) == sorted(orders[0]) for order in orders)
     assert all(some != other for some, other in itertools.combinations(orders, 2))
 

@@ -1,4 +1,4 @@
-"""What tools/benchmark*.py and tools/search_profile.py measure, and the pages of it.
+"""What tools/benchmark*.py, search_profile.py and queries_at_once.py measure, and the pages of it.
 
 What is compared runs in turn in one process: a busy machine slows both sides, and each
 ratio is of two neighbours in time.
@@ -14,6 +14,7 @@ Measures:
   profiles           accuracy, steps and delay of several settings of RMC
   gpu_parts          what the bars on a GPU are for
   gpu_tasks          what each of these runs, in a process of its own
+  stored_search      what of a search is stored, and what is left
   alone              any of these that need a process of their own
   measuring          time: what a comparison and a series are, and on what machine
   memory             memory that a process has of its own
@@ -30,6 +31,7 @@ Writes:
   figures            the file of the figures
   plots              the plots of the series
   search_page        the tables and the plot of the search for the fast profile
+  groups_page        the tables and the plot of queries that share one adaptation
   scale_page         the tables of the search at scale
   step_page          the tables of a step at real size
   gpu_page           the table of the bars on a GPU

@@ -1,6 +1,7 @@
 """Measures accuracy, steps and delay of several settings of RMC on the same points."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from rmc_tf.common.intervals import wilson
 from rmc_tf.common.progress import progress
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ExperimentConfig, RMCConfig, ThreatConfig, TracesConfig
-from rmc_tf.defences.base import Defence
+from rmc_tf.defences.base import Defence, State
 from rmc_tf.evaluation.streams import Stream
 from rmc_tf.experiment.artefacts import Artefacts
 from rmc_tf.experiment.cells import Searched as SearchedSet
@@ -76,6 +77,7 @@ class SideBySide:
         attacked = dataclasses.replace(clean, name="pgd_nn", images=crafted)
         self._streams = {"clean": clean, **transferred, "pgd_nn": attacked}
         self._gmsa_points = gmsa_points
+        self._primed: dict[RMCConfig, State] = {}
 
     def _threat(self, threat: ThreatConfig) -> Any:
         static, k = self._prepared.static, self.config.rmc.k
@@ -88,7 +90,8 @@ class SideBySide:
     ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         """Yields, stream by stream, accuracy and cost of each setting, as JSON.
 
-        Each point is answered by all settings in turn, before the next point.
+        Each point is answered by all settings in turn, before the next point; where some answer
+        several at once, as many points as make whole groups of each. All begin primed, if they are.
 
         Args:
           settings: of RMC.
@@ -96,7 +99,7 @@ class SideBySide:
           wanted: the streams; those of `GMSA` have only the first of these points.
         """
         made = [self._defence(rmc) for rmc in settings]
-        first_states = [defence.snapshot() for defence in made]
+        first_states = [self._first_state(*each) for each in zip(made, settings, strict=True)]
         few = slice(points.start, points.start + self._gmsa_points)
         for name in wanted:
             for defence, state in zip(made, first_states, strict=True):
@@ -115,6 +118,14 @@ class SideBySide:
         )
         return defences.find("rmc").make(setting)
 
+    def _first_state(self, defence: Defence, rmc: RMCConfig) -> State:
+        """Returns the primed state, which is the same however many are answered at once."""
+        key = dataclasses.replace(rmc, queries_at_once=1)
+        if key not in self._primed:
+            defence.prime()
+            self._primed[key] = defence.snapshot()
+        return self._primed[key]
+
 
 class _Answer(NamedTuple):
     right: bool
@@ -128,19 +139,36 @@ def _answers(
 ) -> list[dict[str, Any]]:
     """Returns how defences do on some points of a stream, each attacked first by a threat."""
     answers: list[list[_Answer]] = [[] for _ in made]
-    asked = list(zip(stream.images[points], stream.labels[points], strict=True))
-    with progress(what, len(asked), 0, "point") as advance:
-        for number, (image, label) in enumerate(asked):
+    images, labels = stream.images[points], stream.labels[points]
+
+    def asked(defence: Defence, number: int) -> np.ndarray:
+        """Returns what is asked for a point: what a threat makes of it, as if it came alone."""
+        if threat is None:
+            return np.asarray(images[number])
+        seed = derive_seed(0, what, number)
+        return np.asarray(threat.craft(defence, images[number], int(labels[number]), seed))
+
+    whole = math.lcm(*(defence.queries_at_once for defence in made))
+    with progress(what, len(labels), 0, "point") as advance:
+        for begin in range(0, len(labels), whole):
+            numbers = range(len(labels))[begin : begin + whole]
             for defence, own in zip(made, answers, strict=True):
-                x = image
-                if threat is not None:
-                    x = threat.craft(defence, image, int(label), derive_seed(0, what, number))
-                prediction = defence.predict(x)
-                right = bool(prediction.label == label)
-                calibrating = defence.calibrate() or 0.0
-                own.append(_Answer(right, prediction.steps, prediction.delay, calibrating))
-            advance(1)
+                for first in range(0, len(numbers), defence.queries_at_once):
+                    group = numbers[first : first + defence.queries_at_once]
+                    each = np.stack([asked(defence, number) for number in group])
+                    own += _answered_at_once(defence, each, labels[group])
+            advance(len(numbers))
     return [_summary(own) for own in answers]
+
+
+def _answered_at_once(defence: Defence, asked: np.ndarray, labels: np.ndarray) -> list[_Answer]:
+    """Returns how a defence does on images of a group; each has its share of the seconds."""
+    predictions = defence.predict_many(asked)
+    calibrating = (defence.calibrate() or 0.0) / len(labels)
+    return [
+        _Answer(bool(prediction.label == label), prediction.steps, prediction.delay, calibrating)
+        for prediction, label in zip(predictions, labels, strict=True)
+    ]
 
 
 def _summary(answers: Sequence[_Answer]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from rmc_tf.report.page import Block, Grid, Paragraph
 from tools.performance import plots
 
-_TITLES = {
+TITLES = {
     "clean": "clean",
     "pgd": "PGD",
     "cw_l2": "CW-L2",
@@ -61,28 +61,28 @@ def _bars(rows: Mapping[str, Any]) -> Grid:
     simulated = [name for name in faithful if name.startswith("gmsa")]
     both_have = [
         n
-        for n, points in _points(rows["faithful"]).items()
-        if _points(rows["fast"]).get(n) == points
+        for n, points in points_of(rows["faithful"]).items()
+        if points_of(rows["fast"]).get(n) == points
     ]
     for name in both_have:
-        words, points = _against(fast[name]["right"], faithful[name]["right"])
+        words, points = against(fast[name]["right"], faithful[name]["right"])
         if name in simulated:
-            lines.append([_TITLES[name], words, ""])  # they count together, below
+            lines.append([TITLES[name], words, ""])  # they count together, below
             continue
-        bar = f"{_TITLES[name]} within {_MOST_LOST} points of the faithful profile"
+        bar = f"{TITLES[name]} within {_MOST_LOST} points of the faithful profile"
         met.append((bar, words, points >= -_MOST_LOST - 1e-9))
     if len(simulated) == 2 and {*simulated} <= {*both_have}:
         both = [
             [all(each) for each in zip(*(row[name]["right"] for name in simulated), strict=True)]
             for row in (fast, faithful)
         ]
-        words, points = _against(*both)
+        words, points = against(*both)
         met.append(("GMSA's worst case, a point, not lower", words, points >= 0))
     lines += [[bar, words, "met" if is_met else "missed"] for bar, words, is_met in met]
     return Grid(["bar", "found", ""], {"": lines})
 
 
-def _against(right: Sequence[bool], reference: Sequence[bool]) -> tuple[str, float]:
+def against(right: Sequence[bool], reference: Sequence[bool]) -> tuple[str, float]:
     """Returns by how many points some answers are better than others, in words and as such."""
     pairs = list(zip(right, reference, strict=True))
     won, lost = pairs.count((True, False)), pairs.count((False, True))
@@ -104,8 +104,8 @@ def _half(rows: Mapping[str, Any], timed: Mapping[str, Any]) -> Grid:
             own = timed[name]["streams"]
             answer, both = (delay(first, each) / delay(own, each) for each in (False, True))
             ratios = [f"**{answer:.1f}**", f"{both:.1f}"]
-        lines.append([name, *(_share(streams[n]) for n in names), f"{steps:.1f}", *ratios])
-    heads = [f"{_TITLES[name]}, n = {counts[name]['points']}" for name in names]
+        lines.append([name, *(share_of(streams[n]) for n in names), f"{steps:.1f}", *ratios])
+    heads = [f"{TITLES[name]}, n = {counts[name]['points']}" for name in names]
     return Grid(
         ["settings", *heads, "steps", "faithful ÷ its time", "with calibration"], {"": lines}
     )
@@ -115,21 +115,22 @@ def _answered(
     rows: Mapping[str, Any], timed: Mapping[str, Any]
 ) -> list[tuple[str, Mapping[str, Any]]]:
     """Returns the rows that answered what the faithful profile did, and were timed if it was."""
-    whole = _points(rows["faithful"])
-    in_turn = _points(timed["faithful"]) if timed else {}
+    whole = points_of(rows["faithful"])
+    in_turn = points_of(timed["faithful"]) if timed else {}
     return [
         (name, row)
         for name, row in rows.items()
-        if _points(row) == whole and (not timed or _points(timed.get(name, {})) == in_turn)
+        if points_of(row) == whole and (not timed or points_of(timed.get(name, {})) == in_turn)
     ]
 
 
-def _points(row: Mapping[str, Any]) -> dict[str, int]:
+def points_of(row: Mapping[str, Any]) -> dict[str, int]:
     """Returns how many points of each stream were answered."""
     return {name: stream["points"] for name, stream in row.get("streams", {}).items()}
 
 
-def _share(stream: Mapping[str, Any]) -> str:
+def share_of(stream: Mapping[str, Any]) -> str:
+    """Returns an accuracy with its interval, in %."""
     low, high = stream["interval"]
     return f"{100 * stream['accuracy']:.1f} ({100 * low:.1f}–{100 * high:.1f})"
 

@@ -1,0 +1,124 @@
+"""Measures what it costs in robustness that several queries share one local adaptation.
+
+python tools/queries_at_once.py --dataset=digits --out=docs/results/at_once_digits/results.json
+
+For each q of `--at_once`, the same points are answered q at a time (`rmc.queries_at_once`), by all
+in turn. "choosing": the first points choose the q of the shortest delay that loses no more than
+the fast profile may. "reported": all answer the points after those. Each point of GMSA is attacked
+in the state in which its group will be asked, as if it came alone.
+
+A measurement that was stopped goes on at the next stream, as long as nothing that it depends on
+has changed.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shlex
+import sys
+from collections.abc import Sequence
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # runs from a checkout
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf
+from absl import app, flags
+
+from rmc_tf.common import console, storage
+from rmc_tf.config import RMCConfig, with_profile
+from rmc_tf.networks.devices import share_cores
+from tools.performance import groups_page, stored_search
+from tools.performance.measuring import machine
+from tools.performance.profiles import GMSA, STREAMS, SideBySide, experiment
+
+_PARTS = ("choosing", "reported")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Adds the flags of the command line to `values`."""
+
+    def number(name: str, default: int, what: str, least: int = 0) -> None:
+        flags.DEFINE_integer(name, default, what, flag_values=values, lower_bound=least)
+
+    names = ["digits", "fashion_mnist"]
+    flags.DEFINE_enum("dataset", "digits", names, "Which config of configs/.", flag_values=values)
+    flags.DEFINE_string(
+        "workdir", "", "For its artefacts; empty: runs/at-once-DATASET.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "out", None, "JSON file for the figures.", flag_values=values, required=True
+    )
+    flags.DEFINE_multi_integer(
+        "at_once", [1, 2, 4, 8], "The q; 1 is always among them.", flag_values=values, lower_bound=1
+    )
+    profiles = ["faithful", "fast"]
+    flags.DEFINE_enum("profile", "faithful", profiles, "Of RMC.", flag_values=values)
+    flags.DEFINE_list("parts", list(_PARTS), "Which parts.", flag_values=values)
+    number("points", 100, "The first so many choose; as many after them are reported.", 1)
+    number("gmsa_points", 20, "Of either half, under each GMSA; 0: none.")
+    number("primed_rows", RMCConfig().primed_rows, "Before the first query; see RMCConfig.")
+    number("rows", 0, "The first so many rows of D; 0: all.")
+    number("k", 0, "K; 0: that of the config.")
+    number("epochs", 0, "Of training; 0: those of the config.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures what isn't stored yet, part by part, and draws the plot."""
+    del argv
+    values = flags.FLAGS
+    console.quieten()
+    config = experiment(values.dataset, 2 * values.points, values.rows, values.k, values.epochs)
+    rmc = dataclasses.replace(config.rmc, profile=values.profile, primed_rows=values.primed_rows)
+    config = dataclasses.replace(config, rmc=with_profile(rmc))
+    share_cores(config.hardware)
+    tf.config.experimental.enable_op_determinism()
+    out = pathlib.Path(values.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    fingerprint = stored_search.fingerprint_of(config)
+    found = stored_search.stored(out, fingerprint, _PARTS)
+    settings = {
+        str(q): dataclasses.replace(config.rmc, queries_at_once=q)
+        for q in sorted({1, *values.at_once})
+    }
+    command = shlex.join(["python", "tools/queries_at_once.py", *sys.argv[1:]])
+    about = {
+        "machine": machine(),
+        "fingerprint": fingerprint,
+        "commands": list(dict.fromkeys([*found.get("commands", []), command])),
+        "dataset": values.dataset,
+        "profile": values.profile,
+        "queries_at_once": [int(q) for q in settings],
+    }
+    workdir = pathlib.Path(values.workdir or f"runs/at-once-{values.dataset}")
+    gmsa_points = min(values.gmsa_points, values.points)
+    side_by_side = SideBySide(config, workdir, gmsa_points)
+    points = {
+        "choosing": slice(0, values.points),
+        "reported": slice(values.points, 2 * values.points),
+    }
+    wanted = dict.fromkeys(STREAMS, values.points)
+    if gmsa_points:
+        wanted |= dict.fromkeys(GMSA, gmsa_points)
+    for part in _PARTS:
+        left = stored_search.left(found[part], settings, wanted) if part in values.parts else []
+        if not left:
+            continue
+        found[part] = {q: found[part][q] for q in settings}  # delays are of those in turn
+        console.say(f"{part}: {', '.join(settings)} at once")
+        for stream, made in side_by_side.measure(list(settings.values()), points[part], left):
+            for q, one in zip(settings, made, strict=True):
+                found[part][q]["streams"][stream] = one
+                milliseconds = f"{1e3 * one['seconds']:.0f} ms"
+                console.say(f"  {stream}, {q}: {100 * one['accuracy']:.0f} %, {milliseconds}")
+            text = json.dumps({**found, **about}, indent=1)
+            storage.write_bytes(out, f"{text}\n".encode())
+    if all("1" in found[part] for part in _PARTS):
+        console.say(f"chosen: {groups_page.chosen(found['choosing'])} at once")
+        groups_page.plot({**found, **about}, out.with_name("pareto"))
+
+
+if __name__ == "__main__":
+    define_flags(flags.FLAGS)
+    app.run(main)
