@@ -104,6 +104,29 @@ def test_a_convolution_is_folded_only_where_that_changes_nothing(
     np.testing.assert_allclose(np.array(folded(images, training=False)), expected, rtol=1e-4)
 
 
+@pytest.mark.usefixtures("bfloat16")
+def test_in_bfloat16_a_pair_is_folded_in_bfloat16_and_as_near_to_float32_as_the_pair() -> None:
+    layers, random = keras.layers, np.random.default_rng(0)
+    images = random.normal(size=(7, 6, 6, 2)).astype(np.float32)
+    models = []
+    for dtype in ("float32", "mixed_bfloat16"):
+        given = keras.Input((6, 6, 2))
+        x = layers.Conv2D(3, 3, name="pair", dtype=dtype)(given)
+        x = layers.BatchNormalization(dtype=dtype)(x)
+        models.append(keras.Model(given, layers.Dense(5, dtype="float32")(layers.Flatten()(x))))
+    weights = [random.uniform(0.2, 1.0, w.shape) for w in models[0].get_weights()]
+    for model in models:
+        model.set_weights(weights)
+    folded = fold(models[1], models[1])
+    pair = folded.get_layer("pair")
+    assert isinstance(pair, FoldedConvolution)
+    assert pair(images).dtype == "bfloat16"
+    exact, half, found = (np.array(m(images, training=False)) for m in (*models, folded))
+    scale = np.abs(exact).max()
+    assert np.abs(half - exact).max() < 2**-6 * scale
+    assert 0 < np.abs(found - exact).max() < 2**-6 * scale
+
+
 def test_a_network_is_folded_alike_whatever_keras_is_set_to(
     classifier: Classifier, request: pytest.FixtureRequest
 ) -> None:
