@@ -17,9 +17,9 @@ _LAYERS = keras.layers
 _ENDS = (_LAYERS.Dense, _LAYERS.EinsumDense, _LAYERS.Conv2D, _LAYERS.Conv1D, _LAYERS.Activation)
 """Layers whose `activation` is the last that they compute."""
 
-_ROUNDING = 2.0**-7
-"""By how much probabilities may miss a sum of 1: the spacing of bfloat16 there, the coarsest type
-that networks compute in."""
+_ROUNDING = 2.0**-5
+"""By how much probabilities may miss a sum of 1: four times the spacing of bfloat16 there, the
+coarsest type that networks compute in. Some processors round the sum that they divide by, too."""
 
 
 def logits(output: keras.KerasTensor, source: str) -> tuple[keras.KerasTensor, str]:

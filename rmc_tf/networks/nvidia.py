@@ -73,7 +73,12 @@ def _of_smi(path: str | None) -> list[Gpu]:
     what = ["--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(
-            [program, *what], capture_output=True, text=True, timeout=_SMI_SECONDS, check=True
+            [program, *what],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_SMI_SECONDS,
+            check=True,
         )
         return [gpu for line in done.stdout.splitlines() if (gpu := _of_line(line)) is not None]
     return []  # it is there, but reaches no driver

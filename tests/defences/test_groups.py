@@ -238,9 +238,9 @@ def test_queries_at_once_adapt_together_to_the_nearest_rows_of_each(
     for begin in (0, 2):
         shared = shared_neighbours([each.neighbours for each in answers[begin : begin + 2]], 24)
         train, validation = fits[begin]
-        assert np.array_equal(validation, d_prime.rows(shared[:5]).images), "20 %, nearest first"
-        assert np.array_equal(train, d_prime.rows(shared[5:]).images)
-    assert np.array_equal(fits[4][0], d_prime.rows(answers[4].neighbours[5:]).images)
+        assert np.array_equal(validation, d_prime.rows(shared[:5]).stored), "20 %, nearest first"
+        assert np.array_equal(train, d_prime.rows(shared[5:]).stored)
+    assert np.array_equal(fits[4][0], d_prime.rows(answers[4].neighbours[5:]).stored)
     assert rmc.predictions == 5
 
 
