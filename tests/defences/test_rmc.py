@@ -6,7 +6,7 @@ import pathlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -27,7 +27,6 @@ from rmc_tf.config import (
     authors_code,
     with_profile,
 )
-from rmc_tf.config.hardware import Compile
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.images import to_float
 from rmc_tf.defences.base import Prediction
@@ -504,17 +503,15 @@ def test_an_inexact_index_whose_recall_was_measured_at_a_smaller_k_is_refused(
         RMC(classifier, d_prime, tree, CONFIG)
 
 
-@pytest.mark.parametrize("xla", ["none", "whole"])
 def test_rows_on_the_device_are_those_of_the_disk(
     trained: tuple[pathlib.Path, str],
     d_prime: rows_on_disk.AugmentedSet,
     index: FeatureIndex,
     test_rows: tuple[np.ndarray, np.ndarray],
-    xla: Compile,
 ) -> None:
+    places: tuple[Literal["host", "device"], ...] = ("host", "device")
     on_disk, on_device = (
-        RMC(Classifier.load(*trained, xla=xla), d_prime, index, CONFIG, d_prime=where)
-        for where in ("host", "device")
+        RMC(Classifier.load(*trained), d_prime, index, CONFIG, d_prime=where) for where in places
     )
     for image in test_rows[0][:2]:
         one, other = on_disk.predict(image), on_device.predict(image)
@@ -530,6 +527,7 @@ def test_the_pixels_of_d_prime_are_read_as_bytes_once_a_fit_where_it_is_one_prog
     test_rows: tuple[np.ndarray, np.ndarray],
     calls: list[Call],
 ) -> None:
-    rmc = RMC(Classifier.load(*trained, xla="whole"), d_prime, index, CONFIG)
+    network = Classifier.load(*trained, xla="whole")
+    rmc = RMC(network, d_prime, index, CONFIG, d_prime="device")
     rmc.predict(test_rows[0][0])
     assert calls[0].train[0].dtype == calls[0].validation[0].dtype == np.uint8
