@@ -163,9 +163,9 @@ class RMCConfig(Section):
     """q: how many queries share one local adaptation, and one calibration after it, where many are
     asked at once (`predict_many`, and all tables). They adapt to K rows together: the nearest of
     each, then the second nearest of each, and so on, each row once; the first of these validate. So
-    a query's share of the adaptation is a q-th, and the K / q nearest of each are among the rows. Ours: an
-    answer then depends on the queries that it came with, and so on who sent these. 1: each query
-    has its own (the paper)."""
+    a query's share of the adaptation is a q-th, and the K / q nearest of each are among the rows.
+    Ours: an answer then depends on the queries that it came with, and so on who sent these. 1: each
+    query has its own (the paper)."""
 
     @property
     def learning_rate(self) -> float:
