@@ -44,7 +44,10 @@ from rmc_tf.networks import program_cache
 from rmc_tf.reproduction import plan
 
 _FLAGS = ("dataset", "config", "mode", "only", "import", "workdir", "data_dir", "seed", "help")
-_MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "reproduce", "all")
+_MODES = (
+    *("train", "prepare", "evaluate", "report", "export", "audit", "reproduce"),
+    *("bundle", "all"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,6 +137,7 @@ def run(arguments: Sequence[str]) -> None:
         from rmc_tf.networks import devices
         from rmc_tf.networks.loading import import_modules
         from rmc_tf.reproduction.run import Reproduction
+        from rmc_tf.service import making
 
         console.quieten()
         keras_settings.settle(console.say)
@@ -163,7 +167,9 @@ def run(arguments: Sequence[str]) -> None:
                     made = f"{len(experiment.evaluate())} results"
                 case "export":
                     made = f"{experiment.export()}, the bare network, undefended; "
-                    made += "what serves the defended one comes with the live service"
+                    made += "--mode=bundle writes the defended one"
+                case "bundle":
+                    made = f"{making.write(experiment, console.say)}, the defence in one folder"
                 case _:
                     made = table_report.write(experiment, command)
             console.say(f"{values.mode}: {made}")

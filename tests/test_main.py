@@ -16,9 +16,11 @@ from collections.abc import Callable
 from concurrent import futures
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
+import rmc_tf
 from rmc_tf import main
 from rmc_tf.data import datasets
 from rmc_tf.data.tfds_store import store
@@ -296,6 +298,29 @@ def test_export_writes_a_version_that_loads(workdir: pathlib.Path, run: Run) -> 
     assert folder.name == "1" and folder.parent.name.endswith("-bare")
     loaded = tf.saved_model.load(path)
     assert loaded.bare_logits(tf.zeros([1, 8, 8, 1])).shape == (1, 10)
+
+
+def test_a_bundle_is_written_primed_with_rows_that_no_stream_attacks_and_reused(
+    workdir: pathlib.Path, run: Run
+) -> None:
+    flags = f"--workdir={workdir}", "--mode=bundle", "--config.service.canary_rows=5"
+    status, out, _ = run(*flags)
+    assert status == 0
+    path = pathlib.Path(out.strip().rpartition("bundle: ")[2].partition(", the defence")[0])
+    assert path.parent == workdir / "bundle" and path.name.startswith("rmc-")
+    bundle = rmc_tf.load_bundle(path)
+    assert bundle.defence.prime() is None, "it was primed"
+    assert bundle.class_names == tuple("0123456789")
+    assert bundle.held_back is not None and len(bundle.held_back.labels) == 5
+    (stream,) = (p for p in workdir.glob("streams/*/image.npy") if _is_clean(p.parent))
+    attacked = {image.tobytes() for image in np.load(stream)}
+    assert not attacked & {image.tobytes() for image in bundle.held_back.images}
+    status, out, _ = run(*flags)
+    assert status == 0 and f"bundle: reused from {path}" in out
+
+
+def _is_clean(stream: pathlib.Path) -> bool:
+    return bool(json.loads((stream / "done.json").read_text())["details"]["name"] == "clean")
 
 
 def test_a_model_of_the_users_own_is_defended(

@@ -237,7 +237,7 @@ def test_a_place_that_is_taken_and_what_does_not_fit_are_refused(
         rmc_tf.save_bundle(saved, defence)
     with pytest.raises(UserError, match="of an RMC or RMCPlus, not of a NonMasking"):
         rmc_tf.save_bundle(tmp_path / "other", NonMasking(defence))  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="class_names: 2 names, .* has 10 classes"):
+    with pytest.raises(UserError, match=r"class_names: 2 names, .* has 10 classes"):
         rmc_tf.save_bundle(tmp_path / "other", defence, class_names=["a", "b"])
     with pytest.raises(UserError, match="held_back: 2 images and 3 labels"):
         held_back = test_rows[0][:2], test_rows[1][:3]
