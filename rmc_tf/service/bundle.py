@@ -67,6 +67,14 @@ class Bundle:
     first_state: State = dataclasses.field(repr=False)
     """Of a defence that has answered nothing, and isn't primed: θ* are the trained weights."""
 
+    def saved_state(self) -> State:
+        """Returns the state in which it was saved.
+
+        Raises:
+          ArtefactError: the file has been damaged since it was opened.
+        """
+        return storage.read_arrays(self.folder / _STATE)
+
     def reset(self) -> None:
         """Takes the defence back to θ*, the trained weights, and D' as PREPARE left it.
 
