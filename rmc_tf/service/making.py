@@ -1,5 +1,6 @@
 """A bundle out of a config: `--mode=bundle`, and what `--mode=serve` serves."""
 
+import gc
 import pathlib
 from collections.abc import Callable
 
@@ -42,3 +43,19 @@ def write(experiment: Pipeline, say: Callable[[str], object]) -> pathlib.Path:
     defence.restore(first_state)
     held_back = artefacts.images_of(rows) if len(rows) else None
     return bundle.save_bundle(place, defence, class_names=data.class_names, held_back=held_back)
+
+
+def serve(folder: pathlib.Path, config: ExperimentConfig, say: Callable[[str], object]) -> None:
+    """Opens a bundle and serves it until it is told to stop; see `rmc_tf.service.server`."""
+    from rmc_tf.service import server  # it needs the extra [serve]
+
+    gc.collect()  # of what made the bundle: a compiled function and what it is of hold each other
+
+    opened = bundle.load_bundle(
+        folder,
+        devices=config.hardware.devices,
+        d_prime=config.hardware.d_prime,
+        unsafe_deserialization=config.model.unsafe_deserialization,
+        tell=say,
+    )
+    server.serve(opened, config.service, say)

@@ -10,47 +10,18 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-import rmc_tf
-from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
-from rmc_tf.config import CalibrationConfig, EarlyStopConfig, RMCConfig, ServiceConfig
+from rmc_tf.config import ServiceConfig
 from rmc_tf.defences.base import Prediction
-from rmc_tf.defences.rmc import RMC
-from rmc_tf.networks.classifier import Classifier, softmax
-from rmc_tf.search.index import FeatureIndex
+from rmc_tf.networks.classifier import softmax
 from rmc_tf.service.answers import Answer
 from rmc_tf.service.bundle import Bundle
 from rmc_tf.service.worker import QueueFull, Stopping, Worker
 
-SHORT = EarlyStopConfig(patience=1, max_epochs=2)
-CONFIG = RMCConfig(
-    k=64,
-    batch_size=32,
-    early_stop=SHORT,
-    primed_rows=1,
-    calibration=CalibrationConfig(early_stop=SHORT),
-)
 LONG = 120.0
 """Seconds that no test takes."""
 CALM = ServiceConfig(canary_rows=0, deadline_ms=int(1000 * LONG), canary_answers=10**6)
 Make = Callable[..., Worker]
-
-
-@pytest.fixture(scope="module")
-def bundle(
-    trained: tuple[pathlib.Path, str],
-    d_prime: AugmentedSet,
-    static: object,
-    index: FeatureIndex,
-    test_rows: tuple[np.ndarray, np.ndarray],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Bundle:
-    """Of a primed defence, with rows that were held back; a test may move its state."""
-    defence = RMC(Classifier.load(*trained), d_prime, index, CONFIG)
-    defence.prime()
-    folder = tmp_path_factory.mktemp("bundle") / "digits"
-    held_back = test_rows[0][60:63], test_rows[1][60:63]
-    return rmc_tf.load_bundle(rmc_tf.save_bundle(folder, defence, held_back=held_back))
 
 
 @pytest.fixture
