@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 
+import httpx
 import keras
 import numpy as np
 import pytest
@@ -317,6 +318,46 @@ def test_a_bundle_is_written_primed_with_rows_that_no_stream_attacks_and_reused(
     assert not attacked & {image.tobytes() for image in bundle.held_back.images}
     status, out, _ = run(*flags)
     assert status == 0 and f"bundle: reused from {path}" in out
+
+
+def test_serve_makes_what_is_missing_answers_and_ends_with_0_at_sigterm(
+    workdir: pathlib.Path, data_dir: pathlib.Path
+) -> None:
+    flags = f"--data_dir={data_dir}", f"--workdir={workdir}", "--mode=serve"
+    own = "--config.service.port=0", "--config.service.name=digits"
+    command = [sys.executable, "-m", "rmc_tf.main", *TINY, *flags, *own]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line)
+            if found := re.match(
+                r"serve: (http://127\.0\.0\.1:\d+)/v1/models/digits:predict", line
+            ):
+                break
+        assert found, "".join(lines)
+        while _status(f"{found[1]}/v2/health/ready") != 200:
+            time.sleep(0.05)
+        image = np.zeros((1, 8, 8, 1)).tolist()
+        answer = httpx.post(
+            f"{found[1]}/v1/models/digits:predict", json={"instances": image}, timeout=120
+        )
+        assert answer.json()["predictions"][0]["adapted"] is True
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate()[0]
+    assert process.returncode == 0, rest
+    assert rest.endswith("serve: stopped; the state is written\n")
+    assert any(line.startswith("bundle: ") for line in lines)
+    assert list(workdir.glob("bundle/rmc-*-states/state-*.npz"))
+
+
+def _status(address: str) -> int:
+    try:
+        return httpx.get(address).status_code
+    except httpx.ConnectError:
+        return 0
 
 
 def _is_clean(stream: pathlib.Path) -> bool:
