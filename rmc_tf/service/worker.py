@@ -240,11 +240,16 @@ class Worker:
                 done.set_exception(Stopping())
 
     def _begin(self) -> None:
-        """Primes the defence; what is primed and yet unwritten is written."""
+        """Primes the defence, and writes that; one that is primed compiles what a query needs."""
         if self._defence.prime() is not None:
             self._unwritten = 1
             self._write()
-        self._defence.calibrate()
+        else:
+            state, rows = self._defence.snapshot(), self._defence.augmented_set
+            self._defence.predict(rows.rows(np.zeros(1, np.int64)).images[0])
+            self._defence.calibrate()
+            self._defence.restore(state)
+        self._defence.calibrate()  # of the last answer before
         self._primed = self._defence.network.clone()
         self._primed_version = self._version
         self._primed.forward(np.zeros((1, *self._primed.image_shape), np.float32))  # is compiled

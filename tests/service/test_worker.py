@@ -107,6 +107,23 @@ def test_answers_come_in_order_and_are_those_of_the_defence_to_the_bit(
         assert answer.seconds.keys() >= {"queued", "searched", "adapted", "answered", "total"}
 
 
+def test_what_a_query_needs_is_compiled_before_it_is_ready_and_moves_nothing(
+    make: Make, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, real = [], bundle.defence.predict
+
+    def listen(image: np.ndarray) -> Prediction:
+        asked.append(image)
+        return real(image)
+
+    monkeypatch.setattr(bundle.defence, "predict", listen)
+    make()
+    assert len(asked) == 1
+    state, saved = bundle.defence.snapshot(), bundle.saved_state()
+    for name in saved.keys() - {"made_of"}:
+        np.testing.assert_array_equal(state[name], saved[name], name)
+
+
 def test_calibration_is_done_while_nobody_waits(
     make: Make, bundle: Bundle, images: np.ndarray
 ) -> None:
