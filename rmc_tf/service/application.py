@@ -20,7 +20,7 @@ from rmc_tf.common.errors import UserError
 from rmc_tf.config import ServiceConfig
 from rmc_tf.service import open_inference, reading, tf_serving, tokens
 from rmc_tf.service.answers import Answer
-from rmc_tf.service.bundle import Bundle
+from rmc_tf.service.bundle import Bundle, describe
 from rmc_tf.service.metrics import Metrics
 from rmc_tf.service.refused import Refused
 from rmc_tf.service.worker import QueueFull, Stopping, Worker
@@ -120,7 +120,8 @@ class _Service:
 
         @router.get("/health/live")
         async def live() -> Response:
-            return JSONResponse({"live": True})
+            live = not self._worker.failed
+            return JSONResponse({"live": live}, 200 if live else 503)
 
         @router.get("/health/ready")
         async def ready() -> Response:
@@ -186,7 +187,7 @@ class _Service:
         @router.get("/status")
         async def status(request: fastapi.Request) -> Response:
             tokens.check(request.headers.get("authorization"), token)
-            return JSONResponse(self._worker.status)
+            return JSONResponse(self._worker.status | {"bundle": describe(self._bundle)})
 
         @router.post("/freeze")
         async def freeze(request: fastapi.Request) -> Response:

@@ -43,6 +43,7 @@ class Worker:
     Attributes:
       bundle: what it serves; its defence is this worker's own from here on.
       ready: whether the defence is primed and answers.
+      failed: whether the thread has ended by an error of ours; only a new process helps.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class Worker:
         self._commands: collections.deque[tuple[Callable[[], Any], concurrent.futures.Future[Any]]]
         self._commands = collections.deque()
         self._stop_at: float | None = None
-        self.ready = False
+        self.ready = self.failed = False
         self._expected = 0.0  # seconds of the next group
         self._unwritten, self._unwritten_since = 0, 0.0
         self._write_not_before = 0.0
@@ -225,6 +226,7 @@ class Worker:
                 task()
             self._write()
         except BaseException as error:
+            self.failed = True
             self._say(f"the adaptation has ended: {first_line(error)}; start the service again")
             raise
         finally:
@@ -289,10 +291,11 @@ class Worker:
             if self._stop_at is not None and now + self._expected > self._stop_at:
                 ended = "stopping"
                 break
-            if now + self._expected + self._config.reserve_ms / 1000 > job.deadline:
+            left = job.deadline - self._config.reserve_ms / 1000 - now
+            if left < self._expected:
                 ended = "deadline"
-                # Or else one slow group would be the last that is ever tried.
-                self._expected *= 1 - _SMOOTHING
+                if left > 0:  # or else one slow group would be the last that is ever tried
+                    self._expected *= 1 - _SMOOTHING
                 break
             try:
                 more = job.give(self._adapted(images, job, queued))

@@ -406,7 +406,7 @@ def test_admin_needs_the_token_and_does_what_it_says(serve: Serve, images: np.nd
     sent = {"instances": images[:1].tolist()}
     http.post(PREDICT, json=sent)
     status = http.get("/admin/status", headers=right).json()
-    assert status["answers"] == 1
+    assert status["answers"] == 1 and status["bundle"]["image_shape"] == [8, 8, 1]
     frozen = http.post("/admin/freeze", headers=right).json()
     assert frozen["frozen"] and frozen["versions"] == [1]
     assert metrics_of(serving)["rmc_state_frozen"] == 1
@@ -487,6 +487,24 @@ def test_an_error_of_ours_is_told_in_a_line_and_counted(
     assert response.json() == {"error": "an error of ours: TypeError"}
     assert metrics_of(serving)["rmc_errors_total"] == 1
     assert serving.http.post(PREDICT, json=sent).status_code == 200
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_service_whose_thread_has_died_lives_no_more(
+    serve: Serve, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(worker: Worker) -> None:
+        raise TypeError("of ours")
+
+    serving = serve()
+    monkeypatch.setattr(Worker, "_settle", die)
+    sent = {"instances": images[:1].tolist()}
+    assert serving.http.post(PREDICT, json=sent).status_code == 200
+    serving.worker._thread.join(LONG)
+    assert serving.http.get("/v2/health/live").status_code == 503
+    assert serving.http.get("/v2/health/ready").status_code == 503
+    assert serving.http.post(PREDICT, json=sent).status_code == 503
+    assert serving.said == ["the adaptation has ended: TypeError: of ours; start the service again"]
 
 
 def test_what_is_not_installed_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
