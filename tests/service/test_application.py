@@ -380,9 +380,10 @@ def test_bad_input_gets_4xx_in_a_line_and_changes_nothing(
     assert after[1]["rmc_errors_total"] == 0
 
 
-def test_a_body_in_parts_is_cut_off_where_it_is_too_large(serve: Serve) -> None:
+@pytest.mark.parametrize("number", [11, 100])
+def test_a_body_in_parts_is_refused_where_it_is_too_large(serve: Serve, number: int) -> None:
     serving = serve(max_body_bytes=1000)
-    parts = (b" " * 100 for _ in range(100))
+    parts = (b" " * 100 for _ in range(number))
     response = serving.http.post(PREDICT, content=parts)
     assert response.status_code == 413
 
