@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from rmc_tf.networks.classifier import Classifier as Classifier
     from rmc_tf.networks.deployed import examine as examine
     from rmc_tf.search.index import FeatureIndex as FeatureIndex
+    from rmc_tf.service.bundle import Bundle as Bundle
+    from rmc_tf.service.bundle import load_bundle as load_bundle
+    from rmc_tf.service.bundle import save_bundle as save_bundle
 
 __version__ = "0.1.0"
 
@@ -43,6 +46,7 @@ _HOMES = {
     "AttackConfig": "config.AttackConfig",
     "AugmentedSet": "augmented_set.rows_on_disk.AugmentedSet",
     "AugmentedSetConfig": "config.AugmentedSetConfig",
+    "Bundle": "service.bundle.Bundle",
     "CalibrationConfig": "config.CalibrationConfig",
     "Classifier": "networks.classifier.Classifier",
     "DatasetConfig": "config.DatasetConfig",
@@ -63,8 +67,10 @@ _HOMES = {
     "build_engine": "augmented_set.distributed.engine",
     "examine": "networks.deployed.examine",
     "extract": "augmented_set.features.extract",
+    "load_bundle": "service.bundle.load_bundle",
     "load_dataset": "data.datasets.load",
     "prepare": "augmented_set.preparation.prepare",
+    "save_bundle": "service.bundle.save_bundle",
 }
 
 # Type checkers read the names below, and those that are imported as themselves above.

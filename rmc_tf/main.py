@@ -6,6 +6,7 @@
   python -m rmc_tf.main --config=my.py --mode=prepare
   python -m rmc_tf.main --config=configs/table1.py --dataset=mnist  a table of the paper
   python -m rmc_tf.main --mode=audit             what the defences withstand, on a page
+  python -m rmc_tf.main --mode=serve             the defended network, over HTTP
   python -m rmc_tf.main --mode=reproduce         every table and figure of the paper, on a page
 
 What is valid of an earlier run in the same work directory is used again; a run
@@ -42,9 +43,13 @@ from rmc_tf.config.network import check_model_file
 from rmc_tf.data import image_folder
 from rmc_tf.networks import program_cache
 from rmc_tf.reproduction import plan
+from rmc_tf.service import extra
 
 _FLAGS = ("dataset", "config", "mode", "only", "import", "workdir", "data_dir", "seed", "help")
-_MODES = ("train", "prepare", "evaluate", "report", "export", "audit", "reproduce", "all")
+_MODES = (
+    *("train", "prepare", "evaluate", "report", "export", "audit", "reproduce"),
+    *("bundle", "serve", "all"),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,6 +117,8 @@ def run(arguments: Sequence[str]) -> None:
         points = given.get("evaluation.points")
         paper = plan.experiments(config, points, _without_config(arguments)[1], only)
 
+    if values.mode == "serve":
+        extra.need("--mode=serve")
     keras_settings.need_tensorflow()
     if config.model.path:
         check_model_file(config.model.path, f"--config.model.path={config.model.path}")
@@ -134,6 +141,7 @@ def run(arguments: Sequence[str]) -> None:
         from rmc_tf.networks import devices
         from rmc_tf.networks.loading import import_modules
         from rmc_tf.reproduction.run import Reproduction
+        from rmc_tf.service import making
 
         console.quieten()
         keras_settings.settle(console.say)
@@ -163,14 +171,21 @@ def run(arguments: Sequence[str]) -> None:
                     made = f"{len(experiment.evaluate())} results"
                 case "export":
                     made = f"{experiment.export()}, the bare network, undefended; "
-                    made += "what serves the defended one comes with the live service"
+                    made += "--mode=bundle writes the defended one"
+                case "bundle" | "serve":
+                    bundle = making.write(experiment, console.say)
+                    made = f"{bundle}, the defence in one folder"
                 case _:
                     made = table_report.write(experiment, command)
-            console.say(f"{values.mode}: {made}")
+            done = "bundle" if values.mode == "serve" else values.mode
+            console.say(f"{done}: {made}")
             if values.mode in ("report", "all"):
                 console.say(
                     "\n" + (workdir / experiment.table.name / "table.md").read_text("utf-8")
                 )
+    if values.mode == "serve":  # the work directory is free for other runs
+        del experiment  # memory is to hold one D'
+        making.serve(bundle, config, console.say)
 
 
 def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:

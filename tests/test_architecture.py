@@ -25,6 +25,7 @@ COLUMN = (
     "experiment",
     "audit",
     "reproduction",
+    "service",
     "main",
 )
 """From the ground up. docs/architecture.md says what each is."""

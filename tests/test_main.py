@@ -15,10 +15,13 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 
+import httpx
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
+import rmc_tf
 from rmc_tf import main
 from rmc_tf.data import datasets
 from rmc_tf.data.tfds_store import store
@@ -296,6 +299,69 @@ def test_export_writes_a_version_that_loads(workdir: pathlib.Path, run: Run) -> 
     assert folder.name == "1" and folder.parent.name.endswith("-bare")
     loaded = tf.saved_model.load(path)
     assert loaded.bare_logits(tf.zeros([1, 8, 8, 1])).shape == (1, 10)
+
+
+def test_a_bundle_is_written_primed_with_rows_that_no_stream_attacks_and_reused(
+    workdir: pathlib.Path, run: Run
+) -> None:
+    flags = f"--workdir={workdir}", "--mode=bundle", "--config.service.canary_rows=5"
+    status, out, _ = run(*flags)
+    assert status == 0
+    path = pathlib.Path(out.strip().rpartition("bundle: ")[2].partition(", the defence")[0])
+    assert path.parent == workdir / "bundle" and path.name.startswith("rmc-")
+    bundle = rmc_tf.load_bundle(path)
+    assert bundle.defence.prime() is None, "it was primed"
+    assert bundle.class_names == tuple("0123456789")
+    assert bundle.held_back is not None and len(bundle.held_back.labels) == 5
+    (stream,) = (p for p in workdir.glob("streams/*/image.npy") if _is_clean(p.parent))
+    attacked = {image.tobytes() for image in np.load(stream)}
+    assert not attacked & {image.tobytes() for image in bundle.held_back.images}
+    status, out, _ = run(*flags)
+    assert status == 0 and f"bundle: reused from {path}" in out
+
+
+def test_serve_makes_what_is_missing_answers_and_ends_with_0_at_sigterm(
+    workdir: pathlib.Path, data_dir: pathlib.Path
+) -> None:
+    flags = f"--data_dir={data_dir}", f"--workdir={workdir}", "--mode=serve"
+    own = "--config.service.port=0", "--config.service.name=digits"
+    command = [sys.executable, "-m", "rmc_tf.main", *TINY, *flags, *own]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        lines: list[str] = []
+        for line in process.stdout:
+            lines.append(line)
+            if found := re.match(
+                r"serve: (http://127\.0\.0\.1:\d+)/v1/models/digits:predict", line
+            ):
+                break
+        assert found, "".join(lines)
+        while _status(f"{found[1]}/v2/health/ready") != 200:
+            time.sleep(0.05)
+        image = np.zeros((1, 8, 8, 1)).tolist()
+        answer = httpx.post(
+            f"{found[1]}/v1/models/digits:predict", json={"instances": image}, timeout=120
+        )
+        assert answer.json()["predictions"][0]["adapted"] is True
+        process.send_signal(signal.SIGTERM)
+        rest = process.communicate()[0]
+    assert process.returncode == 0, rest
+    assert rest.endswith("serve: stopped; the state is written\n")
+    assert any(line.startswith("bundle: ") for line in lines)
+    assert list(workdir.glob("bundle/rmc-*-states/state-*.npz"))
+
+
+def _status(address: str) -> int:
+    try:
+        return httpx.get(address).status_code
+    except httpx.ConnectError:
+        return 0
+
+
+def _is_clean(stream: pathlib.Path) -> bool:
+    return bool(json.loads((stream / "done.json").read_text())["details"]["name"] == "clean")
 
 
 def test_a_model_of_the_users_own_is_defended(

@@ -189,6 +189,11 @@ class AugmentedSet(SearchedSet):
         return cls(shards, sources, made_from)
 
     @property
+    def shards(self) -> list[pathlib.Path]:
+        """The folders of the shards, in order."""
+        return list(self._shards)
+
+    @property
     def shard_ranges(self) -> list[range]:
         """The rows of each shard."""
         return [range(*ends) for ends in itertools.pairwise(self._begins.tolist())]

@@ -13,6 +13,7 @@ from rmc_tf.config.index import IndexConfig
 from rmc_tf.config.method import AugmentedSetConfig, RefreshConfig, RMCConfig
 from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
 from rmc_tf.config.section import Section, require
+from rmc_tf.config.service import ServiceConfig
 from rmc_tf.config.threat import ThreatConfig
 
 
@@ -147,6 +148,7 @@ class ExperimentConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     table: TableConfig = TableConfig()
     audit: AuditConfig = AuditConfig()
+    service: ServiceConfig = ServiceConfig()
     traces: TracesConfig = TracesConfig()
     hardware: HardwareConfig = HardwareConfig()
 

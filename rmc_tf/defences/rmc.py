@@ -44,6 +44,8 @@ class RMC:
 
     Attributes:
       config: K, λ, the early stop, and where the authors' code differs from the paper.
+      augmented_set: D', as it was given.
+      index: over its features, as it was given.
       traces: told of every prediction, by default none; another may take its place between two.
     """
 
@@ -72,8 +74,8 @@ class RMC:
         check_parts(classifier, augmented_set, index, config)
         self.config = config
         self._static = classifier
+        self.augmented_set, self.index = augmented_set, index
         self._augmented_set = on_device.held(augmented_set, d_prime)
-        self._index = index
         self._training_set = augmented_set.benign_rows
         self._adaptation = adapting_a_copy(classifier, config, devices)
         self._adapted = self._adaptation.classifier  # θ* of Algorithm 1, which moves
@@ -87,6 +89,11 @@ class RMC:
     def network(self) -> Classifier:
         """f(·; θ*) as it has become by the queries so far; see `Defence.network`."""
         return self._adapted
+
+    @property
+    def static(self) -> Classifier:
+        """f(·; θ₀), the network as it was trained, which never changes."""
+        return self._static
 
     @property
     def predictions(self) -> int:
@@ -179,7 +186,7 @@ class RMC:
 
         # Line 12: search D' to get N'(x̂) of size K; of several queries, K rows for all.
         features, _ = self._static.forward(xs)
-        found = [self._index.search(each, self.config.k)[0] for each in features]
+        found = [self.index.search(each, self.config.k)[0] for each in features]
         clock.lap("search")
         rows = self._augmented_set.rows(shared_neighbours(found, self.config.k))
         clock.lap("fetch")

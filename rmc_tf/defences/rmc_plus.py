@@ -34,6 +34,8 @@ class RMCPlus(RMC):
 
     Attributes:
       refresh: δ, and when the index is built anew.
+      attack_models: by which examples are made again, by name.
+      made_by: how D' was made.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class RMCPlus(RMC):
         )
         self.refresh = refresh
         self._set = refreshed_set
-        self._made_by = made_by
+        self.attack_models, self.made_by = dict(attack_models), made_by
         names = refreshed_set.base.source_names
         missing = [name for name in names[1:] if name not in attack_models]
         if missing:
@@ -128,8 +130,8 @@ class RMCPlus(RMC):
         features = np.empty((len(rows), self._static.feature_size), np.float32)
         for code, craft in self._craft.items():
             own = np.flatnonzero(base.sources[rows] == code)
-            for begin in range(0, len(own), self._made_by.batch_size):
-                batch = own[begin : begin + self._made_by.batch_size]
+            for begin in range(0, len(own), self.made_by.batch_size):
+                batch = own[begin : begin + self.made_by.batch_size]
                 numbers = rows[batch]
                 images[batch] = preparation.examples(
                     craft,

@@ -19,6 +19,7 @@ from rmc_tf.common import storage
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config.section import require
 from rmc_tf.data import datasets
+from rmc_tf.data.images import to_float
 from rmc_tf.defences.base import Defence, State, reseeded
 from rmc_tf.evaluation import streams
 from rmc_tf.experiment.cells import Searched
@@ -275,6 +276,17 @@ class Artefacts:
     def rows_for_history(self) -> int:
         """How many rows of the test set are not attacked."""
         return len(self._rows_before())
+
+    def rows_to_hold_back(self, wanted: int) -> np.ndarray:
+        """Returns at most so many rows of the test set, [n], none of which a stream attacks."""
+        of, test, seed = self._config.evaluation, self.dataset.test, self._config.seed
+        attacked = streams.choose_points(test, of.points, of.with_replacement, seed)
+        return streams.choose_history(test, attacked, seed)[:wanted]
+
+    def images_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns rows [n] of the test set: [n, H, W, C] float32 in [0, 1], and labels [n]."""
+        chosen = self.dataset.test.rows(rows)
+        return to_float(chosen.images), chosen.labels
 
     @property
     def attacked(self) -> list[dict[str, Any]]:

@@ -66,6 +66,9 @@ class FeatureIndex:
     Attributes:
       report: how it searches, with the recall measured when it was built.
       method: what does the search: exact, by a tree, or by quantised vectors.
+      config: how it was asked to search.
+      k: the K that it was built for.
+      seed: of the choice of queries for the recall.
     """
 
     method: Search
@@ -98,7 +101,7 @@ class FeatureIndex:
                 f"K = {k} is larger than the {len(features)} rows to choose from; "
                 "lower --config.rmc.k or enlarge D' by --config.augmented_set.adversarial_per_row"
             )
-        self._config, self._k, self._seed = config, k, seed
+        self.config, self.k, self.seed = config, k, seed
         self._rows = np.arange(len(features)) if rows is None else np.asarray(rows)
         self._given = np.ascontiguousarray(features, np.float32)
         self._build(self._given)
@@ -106,22 +109,22 @@ class FeatureIndex:
     def _build(self, features: np.ndarray) -> None:
         """Makes the search over vectors of which none has moved yet."""
         size, dimensions = features.shape
-        kind, reason = searchers.choose(size, dimensions, self._config)
+        kind, reason = searchers.choose(size, dimensions, self.config)
         self._search_by(kind, features)
         recall, queries = 1.0, 0
         if kind != "exact":
-            chosen = generator(self._seed, "recall").permutation(size)
-            chosen = np.sort(chosen[: self._config.recall_queries])
+            chosen = generator(self.seed, "recall").permutation(size)
+            chosen = np.sort(chosen[: self.config.recall_queries])
             recall, queries = self._recall(features[chosen]), len(chosen)
-            if recall < self._config.least_recall:
+            if recall < self.config.least_recall:
                 reason = (
                     f"a {'tree' if kind == 'tree' else 'quantised search'} finds only "
-                    f"{recall:.3f} of the {self._k} nearest here, "
-                    f"less than {self._config.least_recall}"
+                    f"{recall:.3f} of the {self.k} nearest here, "
+                    f"less than {self.config.least_recall}"
                 )
-                if not searchers.fits("exact", size, dimensions, self._config):
+                if not searchers.fits("exact", size, dimensions, self.config):
                     raise UserError(
-                        f"--config.index.memory_gib={self._config.memory_gib:g}: {reason}, and "
+                        f"--config.index.memory_gib={self.config.memory_gib:g}: {reason}, and "
                         f"exact search takes {searchers.enough_gib(4 * features.size)} GiB; "
                         "allow that, or lower --config.index.least_recall"
                     )
@@ -131,7 +134,7 @@ class FeatureIndex:
             kind=self.method.kind,
             rows=size,
             dimensions=dimensions,
-            k=self._k,
+            k=self.k,
             recall=recall,
             queries=queries,
             reason=reason,
@@ -141,18 +144,18 @@ class FeatureIndex:
 
     def _search_by(self, kind: str, features: np.ndarray) -> None:
         vars(self).pop("method", None)  # first: memory holds one
-        self.method = _SEARCHES[kind](features, self._k, self._config)
+        self.method = _SEARCHES[kind](features, self.k, self.config)
 
     def _recall(self, queries: np.ndarray) -> float:
         """Returns recall@K; a search that can be widened is, until it is enough."""
-        expected = searchers.nearest(self.method.vectors.built, queries, self._k)
+        expected = searchers.nearest(self.method.vectors.built, queries, self.k)
         while True:
             shares = [
-                len(np.intersect1d(self.method.nearest(query, self._k)[0], rows)) / self._k
+                len(np.intersect1d(self.method.nearest(query, self.k)[0], rows)) / self.k
                 for query, rows in zip(queries, expected, strict=True)
             ]
             recall = float(np.mean(shares))
-            if recall >= self._config.least_recall or not self.method.widen():
+            if recall >= self.config.least_recall or not self.method.widen():
                 return recall
 
     def search(self, query: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -195,6 +198,11 @@ class FeatureIndex:
         """
         if self.method.loses_recall():
             self._build(self.method.vectors.at(np.arange(len(self._rows))))
+
+    @property
+    def features(self) -> np.ndarray:
+        """[N, d] float32, as they were when it was built; only to be read."""
+        return self._given
 
     def given(self, rows: np.ndarray) -> np.ndarray:
         """Returns the features [n, d] of rows [n] as they were when it was built."""

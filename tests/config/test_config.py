@@ -372,3 +372,23 @@ def test_networks_beside_a_users_own_are_given_images_as_they_are() -> None:
 def test_names_may_be_parted_by_commas_where_several_are_wanted() -> None:
     found = config.DatasetConfig.from_dict({"name": "", "folder": "photos", "classes": ["cat,dog"]})
     assert found.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("port", 70_000, r"--config.service.port=70000: must be in \[0, 65535\]"),
+        ("name", "a/b", "--config.service.name=a/b: must be letters, digits"),
+        ("host", "", "--config.service.host=: must be an address"),
+        ("queue", 0, "--config.service.queue=0: must be 1 or more"),
+        ("canary_bar", 0.0, "--config.service.canary_bar=0.0: must be in"),
+        ("defence", "none", "--config.service.defence=none: must be one of rmc, rmc_plus"),
+    ],
+)
+def test_a_service_that_cannot_be_is_refused_in_a_line(field: str, value: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        config.ServiceConfig(**{field: value})
+
+
+def test_a_service_listens_on_loopback_alone_unless_it_is_told_otherwise() -> None:
+    assert config.ServiceConfig().host == "127.0.0.1"

@@ -1,0 +1,285 @@
+"""A bundle: everything that a defence is made of, in one folder that can be moved and copied.
+
+  bundle.json    which defence, its settings, class names, the versions that wrote it
+  network.keras  θ₀, the network as it was trained; it takes images in [0, 1]
+  d_prime/       D', shard for shard: hard links to those that PREPARE left, or copies of them
+  features.npy   [N', d] float32, by the static network
+  state.npz      θ*, the optimizer's and the random state; of RMC⁺ also the changed rows
+  held_back.npz  some labelled images that aren't in D', if any: a canary
+  done.json      size and checksum of each of these (`rmc_tf.common.storage`)
+
+Nothing else is needed to open it: no training data, and no work directory.
+"""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from rmc_tf.augmented_set.refreshed_set import RefreshedSet
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, SearchedSet, write_manifest
+from rmc_tf.common import storage
+from rmc_tf.common.errors import ArtefactError, UserError
+from rmc_tf.common.paths import expanded
+from rmc_tf.common.provenance import versions
+from rmc_tf.config import AttackConfig, AugmentedSetConfig, IndexConfig, RefreshConfig, RMCConfig
+from rmc_tf.data.images import check_each, check_labels
+from rmc_tf.defences.base import State, reseeded
+from rmc_tf.defences.rmc import RMC
+from rmc_tf.defences.rmc_plus import RMCPlus
+from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.form import Tell, warn
+from rmc_tf.search import searchers
+from rmc_tf.search.index import FeatureIndex
+
+KIND = "bundle"
+FORMAT = 1
+"""Goes up when a bundle of an older version can't be read any more."""
+_NETWORK, _D_PRIME, _FEATURES = "network.keras", "d_prime", "features.npy"
+_STATE, _HELD_BACK, _SETTINGS = "state.npz", "held_back.npz", "bundle.json"
+
+
+class HeldBack(NamedTuple):
+    """Labelled images that the defence has nowhere seen."""
+
+    images: np.ndarray
+    """[n, H, W, C] float32 in [0, 1]."""
+    labels: np.ndarray
+    """[n] integers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """A defence out of a bundle, in the state in which it was saved."""
+
+    folder: pathlib.Path
+    defence: RMC
+    """RMC, or RMC⁺; it changes as it answers, the folder doesn't."""
+    class_names: tuple[str, ...]
+    """Of the labels 0, 1, …"""
+    held_back: HeldBack | None
+    versions: Mapping[str, str]
+    """Of this package and of the libraries that it was written with."""
+    first_state: State = dataclasses.field(repr=False)
+    """Of a defence that has answered nothing, and isn't primed: θ* are the trained weights."""
+
+    def saved_state(self) -> State:
+        """Returns the state in which it was saved.
+
+        Raises:
+          ArtefactError: the file has been damaged since it was opened.
+        """
+        return storage.read_arrays(self.folder / _STATE)
+
+    def reset(self) -> None:
+        """Takes the defence back to θ*, the trained weights, and D' as PREPARE left it.
+
+        Its next query primes it first, as that of a new defence does.
+        """
+        self.defence.restore(self.first_state)
+
+
+def save_bundle(
+    folder: str | pathlib.Path,
+    defence: RMC,
+    *,
+    class_names: Sequence[str] = (),
+    held_back: tuple[np.ndarray, np.ndarray] | None = None,
+) -> pathlib.Path:
+    """Writes a bundle of a defence in its present state; returns its folder.
+
+    It is there whole, or not at all. The defence goes on as if nothing had happened.
+
+    Args:
+      folder: where it goes; its parents are made.
+      defence: RMC or RMC⁺.
+      class_names: of the labels 0, 1, …; without any they are called by their numbers.
+      held_back: images [n, H, W, C] float32 in [0, 1] and labels [n] that aren't in D'.
+
+    Raises:
+      UserError: there is something at that place, another defence, names that don't fit, or
+        images that are none of the network's.
+      OSError: the disk is full; nothing is left of what was begun.
+    """
+    place = pathlib.Path(expanded(folder))
+    if place.exists():
+        raise UserError(f"{place}: there is something already; choose another place, or delete it")
+    if not isinstance(defence, RMC):
+        raise UserError(
+            f"a bundle is of an RMC or RMCPlus, not of a {type(defence).__name__}; of a network "
+            "alone, export it (--mode=export)"
+        )
+    network = defence.static
+    names = tuple(class_names) or tuple(map(str, range(network.num_classes)))
+    if len(names) != network.num_classes:
+        raise UserError(
+            f"class_names: {len(names)} names, {network.source} has {network.num_classes} "
+            "classes; give one for each"
+        )
+    canary = None if held_back is None else _checked(held_back, network)
+    d_prime, state = _base(defence.augmented_set), defence.snapshot()
+    settings = {
+        "defence": type(defence).__name__,
+        "class_names": names,
+        "feature_layer": network.feature_layer,
+        "xla": network.xla,
+        "rmc": defence.config.to_dict(),
+        "index": defence.index.config.to_dict(),
+        "index_k": defence.index.k,
+        "index_seed": defence.index.seed,
+        "versions": versions("tensorflow", "keras", "scann", "numpy"),
+    }
+    if isinstance(defence, RMCPlus):
+        settings["refresh"] = defence.refresh.to_dict()
+        settings["attacks"] = {n: a.to_dict() for n, a in defence.attack_models.items()}
+        settings["augmented_set"] = defence.made_by.to_dict()
+    made_from = storage.fingerprint(settings, network.weights_checksum(), d_prime.fingerprint)
+    details = {"format": FORMAT}
+    with storage.committing(place, kind=KIND, fingerprint=made_from, details=details) as new:
+        network.save(new / _NETWORK)
+        _bring(d_prime, new / _D_PRIME)
+        _write_features(new / _FEATURES, defence.index.features)
+        storage.write_arrays(new / _STATE, state)
+        if canary is not None:
+            storage.write_arrays(new / _HELD_BACK, canary._asdict())
+        storage.write_json(new / _SETTINGS, settings)
+    storage.flush(place.parent)
+    return place
+
+
+def load_bundle(
+    folder: str | pathlib.Path,
+    *,
+    devices: Literal["one", "all"] = "one",
+    d_prime: Literal["auto", "host", "device"] = "auto",
+    unsafe_deserialization: bool = False,
+    tell: Tell = warn,
+) -> Bundle:
+    """Opens a bundle, wherever it is now; every file of it is verified.
+
+    On the same machine, with the same versions and the same settings of TensorFlow, its answers are
+    to the bit those that the defence that was saved would have given.
+
+    Args:
+      folder: of the bundle.
+      devices: as in `HardwareConfig`, for they are a matter of the machine; so is the next.
+      d_prime: where the rows of D' are held.
+      unsafe_deserialization: whether code in the network may run, as in `Classifier.load`.
+      tell: is told, in a line, where other versions wrote it; a warning by default.
+
+    Raises:
+      ArtefactError: there is none, or it is truncated, altered, or of another format.
+      UserError: the network has layers that aren't known here.
+    """
+    place = pathlib.Path(expanded(folder))
+    if not place.is_dir():
+        raise ArtefactError(
+            f"{place}: no such folder; save_bundle or --mode=bundle writes a bundle"
+        )
+    found = storage.check(place, kind=KIND).get("format")
+    if found != FORMAT:
+        raise ArtefactError(
+            f"{place}: a bundle of format {found}, this version reads {FORMAT}; save it anew with "
+            "this one, or open it with the one that wrote it"
+        )
+    settings = storage.read_json(place / _SETTINGS)
+    wrote, here = settings["versions"], versions("tensorflow", "keras", "scann", "numpy")
+    if others := [f"{name} {wrote[name]}" for name in here if wrote.get(name) != here[name]]:
+        now = ", ".join(f"{name} {here[name]}" for name in here if wrote.get(name) != here[name])
+        tell(
+            f"{place}: written with {', '.join(others)}, here is {now}: answers may differ a little"
+        )
+    network = Classifier.load(
+        place / _NETWORK,
+        settings["feature_layer"],
+        source=f"the network of {place}",
+        xla=settings["xla"],
+        unsafe_deserialization=unsafe_deserialization,
+    )
+    rows, state = AugmentedSet.open(place / _D_PRIME), storage.read_arrays(place / _STATE)
+    index = FeatureIndex(
+        np.load(place / _FEATURES, mmap_mode="r"),
+        IndexConfig.from_dict(settings["index"]),
+        settings["index_k"],
+        seed=settings["index_seed"],
+    )
+    method = RMCConfig.from_dict(settings["rmc"])
+    defence: RMC
+    if settings["defence"] == "RMCPlus":
+        defence = RMCPlus(
+            network,
+            RefreshedSet(rows, index),
+            method,
+            RefreshConfig.from_dict(settings["refresh"]),
+            {name: AttackConfig.from_dict(a) for name, a in settings["attacks"].items()},
+            AugmentedSetConfig.from_dict(settings["augmented_set"]),
+            devices=devices,
+        )
+    else:
+        defence = RMC(network, rows, index, method, devices=devices, d_prime=d_prime)
+    first = reseeded(defence.snapshot(), int(state["random"][0]))
+    defence.restore(state)
+    held_back = place / _HELD_BACK
+    canary = HeldBack(**storage.read_arrays(held_back)) if held_back.exists() else None
+    names = tuple(settings["class_names"])
+    return Bundle(place, defence, names, canary, wrote, first)
+
+
+def _checked(held_back: tuple[np.ndarray, np.ndarray], network: Classifier) -> HeldBack:
+    images = check_each(held_back[0], network.image_shape, "held_back")
+    labels = np.asarray(held_back[1])
+    check_labels(labels, network.num_classes, "held_back")
+    if len(images) != len(labels) or not len(labels):
+        raise UserError(
+            f"held_back: {len(images)} images and {len(labels)} labels; give as many of one as of "
+            "the other, or none at all"
+        )
+    return HeldBack(images, labels)
+
+
+def _base(rows: SearchedSet) -> AugmentedSet:
+    """Returns D' as PREPARE left it; what RMC⁺ has changed is in its state."""
+    base = rows.base if isinstance(rows, RefreshedSet) else rows
+    assert isinstance(base, AugmentedSet)
+    return base
+
+
+def _bring(d_prime: AugmentedSet, folder: pathlib.Path) -> None:
+    """Links the files of a D' into a folder; where the disk is another, copies them."""
+    names = [shard.name for shard in d_prime.shards]
+    for name, shard in zip(names, d_prime.shards, strict=True):
+        (folder / name).mkdir(parents=True)
+        for file in sorted(shard.iterdir()):
+            try:
+                os.link(file, folder / name / file.name)
+            except OSError:
+                shutil.copyfile(file, folder / name / file.name)
+    write_manifest(folder, d_prime.fingerprint, d_prime.source_names, names)
+
+
+def _write_features(path: pathlib.Path, features: np.ndarray) -> None:
+    """Writes features [N', d], which may be a memory map that no memory holds, block by block."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": features.shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for _, rows in searchers.blocks(features):
+            file.write(rows.tobytes())
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """Returns what a bundle is, for a user or a client, as JSON can hold it."""
+    defence = bundle.defence
+    return {
+        "defence": type(defence).__name__,
+        "network": defence.static.model.name,
+        "image_shape": list(defence.static.image_shape),
+        "classes": list(bundle.class_names),
+        "rows": len(defence.augmented_set),
+        "search": str(defence.index.report),
+        "settings": defence.config.to_dict(),
+        "versions": dict(bundle.versions),
+    }

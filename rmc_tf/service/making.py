@@ -1,0 +1,61 @@
+"""A bundle out of a config: `--mode=bundle`, and what `--mode=serve` serves."""
+
+import gc
+import pathlib
+from collections.abc import Callable
+
+from rmc_tf.common import storage
+from rmc_tf.config import ExperimentConfig
+from rmc_tf.defences.rmc import RMC
+from rmc_tf.experiment.cells import Cell
+from rmc_tf.experiment.pipeline import Pipeline
+from rmc_tf.service import bundle
+
+
+def served(config: ExperimentConfig) -> Cell:
+    """Returns the cell whose defence is served: of the experiment's own network and its own D'."""
+    attacks = config.augmented_set.attacks
+    return Cell("target", config.service.defence, attacks, stream="clean", source="")
+
+
+def write(experiment: Pipeline, say: Callable[[str], object]) -> pathlib.Path:
+    """Returns the folder of the bundle of a config, which is made unless it is there.
+
+    It is in `WORKDIR/bundle`, primed, under the fingerprint of all that made it.
+
+    Raises:
+      UserError: the config can't be run.
+    """
+    config, artefacts = experiment.config, experiment.artefacts
+    cell, data = served(config), artefacts.dataset
+    rows = artefacts.rows_to_hold_back(config.service.canary_rows)
+    made_from = storage.fingerprint(
+        [bundle.KIND, bundle.FORMAT, cell.defence, list(data.class_names)],
+        [data.test.fingerprint, rows.tolist()],
+        experiment.sides.made_from(cell),
+    )
+    place = experiment.workdir / "bundle" / f"{cell.defence}-{made_from}"
+    if storage.is_committed(place):
+        say(f"bundle: reused from {place}")
+        return place
+    defence, first_state = experiment.sides.defence(cell)
+    assert isinstance(defence, RMC)
+    defence.restore(first_state)
+    held_back = artefacts.images_of(rows) if len(rows) else None
+    return bundle.save_bundle(place, defence, class_names=data.class_names, held_back=held_back)
+
+
+def serve(folder: pathlib.Path, config: ExperimentConfig, say: Callable[[str], object]) -> None:
+    """Opens a bundle and serves it until it is told to stop; see `rmc_tf.service.server`."""
+    from rmc_tf.service import server  # it needs the extra [serve]
+
+    gc.collect()  # of what made the bundle: a compiled function and what it is of hold each other
+
+    opened = bundle.load_bundle(
+        folder,
+        devices=config.hardware.devices,
+        d_prime=config.hardware.d_prime,
+        unsafe_deserialization=config.model.unsafe_deserialization,
+        tell=say,
+    )
+    server.serve(opened, config.service, say)
