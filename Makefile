@@ -10,13 +10,17 @@ VENV := .venv
 READY := $(VENV)/.ready-$(VERSION)
 FLAGS ?=
 
-.PHONY: run test check format clean
+.PHONY: run test test-all check format clean
 
 run: $(READY)
 	$(VENV)/bin/python -m rmc_tf.main $(FLAGS)
 
 test: check
 	$(VENV)/bin/python -m pytest
+
+# With the tests of whole servers and tools, which take minutes more.
+test-all: check
+	$(VENV)/bin/python -m pytest -m ""
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check .

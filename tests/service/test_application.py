@@ -27,6 +27,8 @@ from rmc_tf.service import extra, tf_serving
 from rmc_tf.service.bundle import Bundle
 from rmc_tf.service.worker import Worker
 
+pytestmark = pytest.mark.slow
+
 LONG = 120.0
 TOKEN = "a token of 24 characters"
 PREDICT = "/v1/models/rmc:predict"

@@ -21,6 +21,8 @@ from rmc_tf.service import server
 from rmc_tf.service.bundle import Bundle
 from rmc_tf.service.worker import Worker
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 LONG = 120.0
 SERVE = """

@@ -18,6 +18,8 @@ from rmc_tf.service.answers import Answer
 from rmc_tf.service.bundle import Bundle
 from rmc_tf.service.worker import QueueFull, Stopping, Worker
 
+pytestmark = pytest.mark.slow
+
 LONG = 120.0
 """Seconds that no test takes."""
 CALM = ServiceConfig(canary_rows=0, deadline_ms=int(1000 * LONG), canary_answers=10**6)

@@ -219,6 +219,7 @@ def deployed(
     return Deployment("tiny", train, *parts)
 
 
+@pytest.mark.slow
 def test_the_tool_runs_from_end_to_end_in_small(
     deployed: Deployment, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:

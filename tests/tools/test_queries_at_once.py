@@ -30,6 +30,7 @@ def measure(data_dir: pathlib.Path, out: pathlib.Path, *flags: str) -> tuple[dic
     return found, done.stdout
 
 
+@pytest.mark.slow
 def test_each_q_answers_the_same_points_in_either_half_and_what_is_stored_isnt_asked_again(
     data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
