@@ -85,11 +85,9 @@ class FoldedConvolution(keras.layers.Layer):
         shift = centre * scale
         if norm.center:
             shift = shift + _exact(norm.beta)
-        kernel, shift = (
-            tf.cast(each, self.compute_dtype)
-            for each in (_exact(convolution.kernel) * scale, shift)
-        )
-        return tf.nn.bias_add(convolution.convolution_op(images, kernel), shift)
+        kernel = tf.cast(_exact(convolution.kernel) * scale, self.compute_dtype)
+        outputs = convolution.convolution_op(images, kernel)
+        return tf.nn.bias_add(outputs, tf.cast(shift, self.compute_dtype))
 
 
 def _exact(variable: keras.Variable) -> tf.Tensor:

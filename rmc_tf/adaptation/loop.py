@@ -143,7 +143,7 @@ class Adaptation:
         )
         self._step = self._device.make_step()
         if self._whole:
-            self._by_xla = tf.function(self._fit, jit_compile=True)
+            self._by_xla = tf.function(self._fit_in_orders, jit_compile=True)
             self._compiled = tf.function(self._fit_as_one_program)
             return
         images = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
@@ -204,24 +204,29 @@ class Adaptation:
             variable.assign(value)
 
     def _fit_as_it_comes(self, given: Inputs) -> tuple[tf.Tensor, ...]:
-        rows = tf.range(tf.shape(given.train[0])[0])
+        return self._fit(given, self._order_of(given))
+
+    def _fit_as_one_program(self, given: Inputs) -> tuple[tf.Tensor, ...]:
+        # XLA has no shuffle, so that all orders are drawn before; they are those of the other way.
+        order_of = self._order_of(given)
+        orders = tf.TensorArray(tf.int32, given.max_epochs)
+        for epoch in tf.range(given.max_epochs):
+            orders = orders.write(epoch, order_of(epoch))
+        fitted: tuple[tf.Tensor, ...] = self._by_xla(given, orders.stack())
+        return fitted
+
+    def _fit_in_orders(self, given: Inputs, orders: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return self._fit(given, lambda epoch: orders[epoch])
+
+    def _order_of(self, given: Inputs) -> Order:
+        rows = tf.range(self._device.number(given.train[0]))
 
         def order(epoch: tf.Tensor) -> tf.Tensor:
             return tf.random.experimental.stateless_shuffle(rows, tf.stack([given.seed, epoch]))
 
-        return self._fit(given, order)
+        return order
 
-    def _fit_as_one_program(self, given: Inputs) -> tuple[tf.Tensor, ...]:
-        # XLA has no shuffle, so that all orders are drawn before; they are those of the other way.
-        rows = tf.range(given.train[0].shape[0])
-        orders = tf.TensorArray(tf.int32, given.max_epochs)
-        for epoch in tf.range(given.max_epochs):
-            seed = tf.stack([given.seed, epoch])
-            orders = orders.write(epoch, tf.random.experimental.stateless_shuffle(rows, seed))
-        fitted: tuple[tf.Tensor, ...] = self._by_xla(given, orders.stack())
-        return fitted
-
-    def _fit(self, given: Inputs, orders: Order | tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def _fit(self, given: Inputs, order_of: Order) -> tuple[tf.Tensor, ...]:
         (images, labels), (validation_images, validation_labels) = given.train, given.validation
         rows = self._device.number(images)
         steps, epoch, without_decrease = tf.constant(0), tf.constant(0), tf.constant(0)
@@ -237,7 +242,7 @@ class Adaptation:
         self._remember()
         # Lines 13 and 18: repeat … until (16, 21) the early-stop condition holds.
         while without_decrease < given.patience and epoch < given.max_epochs and not done:
-            order = orders(epoch) if callable(orders) else orders[epoch]
+            order = order_of(epoch)
             for begin in tf.range(0, rows, self._batch_size):
                 loss = self._step(inputs, labels, order, begin)  # lines 14, 15 and 19, 20
                 train_losses = train_losses.write(steps, loss)

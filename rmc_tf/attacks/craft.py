@@ -64,7 +64,7 @@ class Craft:
 
         pixels = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
         batch = [pixels, tf.TensorSpec([None], tf.int32), pixels]
-        by_xla = classifier.compiled != "none" and attack.by_xla  # starts are drawn as without it
+        by_xla = classifier.jit_compile and attack.by_xla  # starts are drawn as without it
         self._by_xla = by_xla
         self._parts = 1 if by_xla else operations_at_once()
         self._compiled = {1: tf.function(whole, batch, jit_compile=by_xla or None)}

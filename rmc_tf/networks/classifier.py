@@ -149,6 +149,11 @@ class Classifier:
             return self.xla
         return "whole" if tf.config.list_physical_devices("GPU") else "none"
 
+    @property
+    def jit_compile(self) -> bool | None:
+        """What `tf.function` is told of an attack on it."""
+        return self.compiled != "none" or None
+
     def save(self, path: pathlib.Path) -> None:
         """Writes the network to a `.keras` file.
 

@@ -39,9 +39,8 @@ class EnsemblePGD:
         labels = tf.TensorSpec([None], tf.int32)
         self._start = starting(config, classifier.image_shape)
         stacks = [tf.TensorSpec([None, *v.shape], v.dtype) for v in variables(classifier)]
-        by_xla = classifier.compiled != "none" or None
         given = [pixels, labels, pixels, stacks]
-        self._compiled = tf.function(self._perturb, given, jit_compile=by_xla)
+        self._compiled = tf.function(self._perturb, given, jit_compile=classifier.jit_compile)
 
     def __call__(
         self, members: Sequence[Weights], images: np.ndarray, labels: np.ndarray, seed: int

@@ -60,7 +60,7 @@ class PGDNN(BatchThreat):
         pixels = tf.TensorSpec([None, *self._classifier.image_shape], tf.float32)
         given = [pixels, tf.TensorSpec([None], tf.int32), pixels]
         self._start = starting(self._attack, self._classifier.image_shape)
-        by_xla = self._classifier.compiled != "none" or None
+        by_xla = self._classifier.jit_compile
         self._compiled = tf.function(self._perturb, given, jit_compile=by_xla)
 
     def craft_batch(

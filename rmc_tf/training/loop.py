@@ -61,13 +61,11 @@ def train(
             hits: list[tf.Tensor] = []
             regularised = epoch >= config.loss.ordinary_share * config.epochs
             weight = config.loss.weight if regularised else 0.0
-            for first_row, together in trainer.blocks():
-                rows = order[first_row : first_row + together * config.batch_size]
-                begins = range(0, len(rows), config.batch_size)
-                batches_of = [rows[begin : begin + config.batch_size] for begin in begins]
-                x = [augment(images[batch], config.augmentation, random) for batch in batches_of]
-                seeds = [derive_seed(seed, "step", epoch, first_row + begin) for begin in begins]
-                value, hit = trainer.steps(x, [labels[b] for b in batches_of], seeds, weight)
+            for begins in trainer.blocks():
+                block = [order[begin : begin + config.batch_size] for begin in begins]
+                x = [augment(images[batch], config.augmentation, random) for batch in block]
+                seeds = [derive_seed(seed, "step", epoch, begin) for begin in begins]
+                value, hit = trainer.steps(x, [labels[batch] for batch in block], seeds, weight)
                 values.extend(value)
                 hits.extend(hit)
                 advance(len(begins))
@@ -99,14 +97,13 @@ class _Trainer:
     ) -> None:
         strategy = replicas.strategy(devices)
         several = strategy.num_replicas_in_sync > 1
-        each = -(-rows // config.batch_size)
-        steps = config.epochs * each
+        self._begins = range(0, rows, config.batch_size)
+        steps = config.epochs * len(self._begins)
         # As one program, all full batches of an epoch; their rows are on the device then.
         whole = classifier.compiled == "whole" and not several
         pixels = rows * int(np.prod(classifier.image_shape))
         full = rows // config.batch_size
         self._together = full if whole and full > 1 and pixels <= _MOST_PIXELS else 1
-        self._begins = range(0, rows, config.batch_size)
         schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate, steps)
         self._given = classifier
         with strategy.scope():
@@ -126,14 +123,11 @@ class _Trainer:
             jit_compile=whole or None,
         )
 
-    def blocks(self) -> Iterator[tuple[int, int]]:
-        """Yields the first row of each block of an epoch, and how many batches it has at most."""
-        begins = list(self._begins)
-        if self._together > 1:
-            yield 0, self._together
-            begins = begins[self._together :]
-        for begin in begins:
-            yield begin, 1
+    def blocks(self) -> Iterator[range]:
+        """Yields, for the blocks of an epoch that are one program each, where batches begin."""
+        yield self._begins[: self._together]
+        for number in range(self._together, len(self._begins)):
+            yield self._begins[number : number + 1]
 
     def steps(
         self,
