@@ -12,10 +12,8 @@ has changed.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
-import shlex
 import sys
 from collections.abc import Sequence
 
@@ -26,11 +24,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 from absl import app, flags
 
-from rmc_tf.common import console, storage
+from rmc_tf.common import console
 from rmc_tf.config import RMCConfig, with_profile
 from rmc_tf.networks.devices import share_cores
 from tools.performance import groups_page, stored_search
-from tools.performance.measuring import machine
 from tools.performance.profiles import GMSA, STREAMS, SideBySide, experiment
 
 _PARTS = ("choosing", "reported")
@@ -38,30 +35,16 @@ _PARTS = ("choosing", "reported")
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the command line to `values`."""
-
-    def number(name: str, default: int, what: str, least: int = 0) -> None:
-        flags.DEFINE_integer(name, default, what, flag_values=values, lower_bound=least)
-
-    names = ["digits", "fashion_mnist"]
-    flags.DEFINE_enum("dataset", "digits", names, "Which config of configs/.", flag_values=values)
-    flags.DEFINE_string(
-        "workdir", "", "For its artefacts; empty: runs/at-once-DATASET.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "out", None, "JSON file for the figures.", flag_values=values, required=True
-    )
+    stored_search.define_flags(values, "at-once", _PARTS)
     flags.DEFINE_multi_integer(
         "at_once", [1, 2, 4, 8], "The q; 1 is always among them.", flag_values=values, lower_bound=1
     )
     profiles = ["faithful", "fast"]
     flags.DEFINE_enum("profile", "faithful", profiles, "Of RMC.", flag_values=values)
-    flags.DEFINE_list("parts", list(_PARTS), "Which parts.", flag_values=values)
-    number("points", 100, "The first so many choose; as many after them are reported.", 1)
-    number("gmsa_points", 20, "Of either half, under each GMSA; 0: none.")
-    number("primed_rows", RMCConfig().primed_rows, "Before the first query; see RMCConfig.")
-    number("rows", 0, "The first so many rows of D; 0: all.")
-    number("k", 0, "K; 0: that of the config.")
-    number("epochs", 0, "Of training; 0: those of the config.")
+    number, primed = stored_search.number, RMCConfig().primed_rows
+    number(values, "points", 100, "The first so many choose; as many after them are reported.", 1)
+    number(values, "gmsa_points", 20, "Of either half, under each GMSA; 0: none.")
+    number(values, "primed_rows", primed, "Before the first query; see RMCConfig.")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -82,12 +65,8 @@ def main(argv: Sequence[str]) -> None:
         str(q): dataclasses.replace(config.rmc, queries_at_once=q)
         for q in sorted({1, *values.at_once})
     }
-    command = shlex.join(["python", "tools/queries_at_once.py", *sys.argv[1:]])
     about = {
-        "machine": machine(),
-        "fingerprint": fingerprint,
-        "commands": list(dict.fromkeys([*found.get("commands", []), command])),
-        "dataset": values.dataset,
+        **stored_search.about(found, "queries_at_once", values.dataset, fingerprint),
         "profile": values.profile,
         "queries_at_once": [int(q) for q in settings],
     }
@@ -107,13 +86,8 @@ def main(argv: Sequence[str]) -> None:
             continue
         found[part] = {q: found[part][q] for q in settings}  # delays are of those in turn
         console.say(f"{part}: {', '.join(settings)} at once")
-        for stream, made in side_by_side.measure(list(settings.values()), points[part], left):
-            for q, one in zip(settings, made, strict=True):
-                found[part][q]["streams"][stream] = one
-                milliseconds = f"{1e3 * one['seconds']:.0f} ms"
-                console.say(f"  {stream}, {q}: {100 * one['accuracy']:.0f} %, {milliseconds}")
-            text = json.dumps({**found, **about}, indent=1)
-            storage.write_bytes(out, f"{text}\n".encode())
+        measured = side_by_side.measure(list(settings.values()), points[part], left)
+        stored_search.keep(out, found, about, part, settings, measured)
     if all("1" in found[part] for part in _PARTS):
         console.say(f"chosen: {groups_page.chosen(found['choosing'])} at once")
         groups_page.plot({**found, **about}, out.with_name("pareto"))

@@ -12,10 +12,8 @@ changed.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -30,7 +28,6 @@ from rmc_tf.common import console, storage
 from rmc_tf.config import FastConfig, RMCConfig, with_profile
 from rmc_tf.networks.devices import share_cores
 from tools.performance import search_page, stored_search
-from tools.performance.measuring import machine
 from tools.performance.profiles import GMSA, STREAMS, SideBySide, experiment
 
 CANDIDATES: Mapping[str, FastConfig] = {
@@ -63,52 +60,18 @@ _PARTS = ("choosing", "timed", "reported")
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the command line to `values`."""
-    names = ["digits", "fashion_mnist"]
-    flags.DEFINE_enum("dataset", "digits", names, "Which config of configs/.", flag_values=values)
-    flags.DEFINE_string(
-        "workdir", "", "For its artefacts; empty: runs/search-DATASET.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "out", None, "JSON file for the figures.", flag_values=values, required=True
-    )
-    flags.DEFINE_integer(
-        "points", 100, "The first so many choose.", flag_values=values, lower_bound=1
-    )
-    flags.DEFINE_integer(
-        "reported_points", 0, "Those after; 0: as many.", flag_values=values, lower_bound=0
-    )
-    flags.DEFINE_integer(
-        "drawn_points",
-        0,
-        "How many are drawn and attacked, at least. Draw more than are asked now, and more can be "
-        "reported later without a change to what is stored.",
-        flag_values=values,
-        lower_bound=0,
-    )
-    flags.DEFINE_integer(
-        "timed_points",
-        10,
-        "How many of the first, in each stream, all candidates answer in turn, for their delay.",
-        flag_values=values,
-        lower_bound=1,
-    )
-    flags.DEFINE_list("parts", list(_PARTS), "Which parts.", flag_values=values)
-    flags.DEFINE_integer(
-        "gmsa_points",
-        20,
-        "Of the reported, under each GMSA; 0: none.",
-        flag_values=values,
-        lower_bound=0,
-    )
-    flags.DEFINE_integer(
-        "rows", 0, "The first so many rows of D; 0: all.", flag_values=values, lower_bound=0
-    )
-    flags.DEFINE_integer("k", 0, "K; 0: that of the config.", flag_values=values, lower_bound=0)
+    stored_search.define_flags(values, "search", _PARTS)
+    number = stored_search.number
+    number(values, "points", 100, "The first so many choose.", 1)
+    number(values, "reported_points", 0, "Those after; 0: as many.")
+    text = "How many are drawn and attacked, at least. Draw more than are asked now, and more can "
+    text += "be reported later without a change to what is stored."
+    number(values, "drawn_points", 0, text)
+    text = "How many of the first, in each stream, all candidates answer in turn, for their delay."
+    number(values, "timed_points", 10, text, 1)
+    number(values, "gmsa_points", 20, "Of the reported, under each GMSA; 0: none.")
     flags.DEFINE_multi_enum(
         "candidate", None, list(CANDIDATES), "One of them; none: all.", flag_values=values
-    )
-    flags.DEFINE_integer(
-        "epochs", 0, "Of training; 0: those of the config.", flag_values=values, lower_bound=0
     )
 
 
@@ -131,13 +94,7 @@ def main(argv: Sequence[str]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     fingerprint = stored_search.fingerprint_of(config)
     found = stored_search.stored(out, fingerprint, _PARTS)
-    command = shlex.join(["python", "tools/search_profile.py", *sys.argv[1:]])
-    about = {
-        "machine": machine(),
-        "fingerprint": fingerprint,
-        "commands": list(dict.fromkeys([*found.get("commands", []), command])),
-        "dataset": values.dataset,
-    }
+    about = stored_search.about(found, "search_profile", values.dataset, fingerprint)
     workdir = pathlib.Path(values.workdir or f"runs/search-{values.dataset}")
     side_by_side = SideBySide(config, workdir, values.gmsa_points)
     for part, settings in _asked(config.rmc, values.candidate or list(CANDIDATES)):
@@ -152,13 +109,8 @@ def main(argv: Sequence[str]) -> None:
         if part == "timed":  # those of another time can't be put beside these
             found[part] = {name: found[part][name] for name in settings}
         console.say(f"{part}: {', '.join(settings)}")
-        for stream, made in side_by_side.measure(list(settings.values()), points[part], left):
-            for name, one in zip(settings, made, strict=True):
-                found[part][name]["streams"][stream] = one
-                milliseconds = f"{1e3 * one['seconds']:.0f} ms"
-                console.say(f"  {stream}, {name}: {100 * one['accuracy']:.0f} %, {milliseconds}")
-            text = json.dumps({**found, **about}, indent=1)
-            storage.write_bytes(out, f"{text}\n".encode())
+        measured = side_by_side.measure(list(settings.values()), points[part], left)
+        stored_search.keep(out, found, about, part, settings, measured)
     if out.exists() and "faithful" in storage.read_json(out)["timed"]:
         search_page.plot(storage.read_json(out), out.with_name("pareto"))
 

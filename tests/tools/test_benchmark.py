@@ -5,21 +5,17 @@ import json
 import pathlib
 import platform
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from rmc_tf.augmented_set.features import StaticFeatures
-from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import EarlyStopConfig, RMCConfig
-from rmc_tf.data.datasets import Dataset
-from rmc_tf.data.rows import ArraySplit
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.report.page import markdown
-from rmc_tf.search.index import FeatureIndex
 from tools.performance import (
     alone,
     bare,
@@ -44,20 +40,8 @@ ONE_BATCH = RMCConfig(
 
 
 @pytest.fixture
-def deployed(
-    classifier: Classifier,
-    digits: Dataset,
-    d_prime: AugmentedSet,
-    static: StaticFeatures,
-    index: FeatureIndex,
-    test_rows: tuple[np.ndarray, np.ndarray],
-) -> Deployment:
-    rows = digits.train.arrays()
-    train = ArraySplit(rows.images, rows.labels, 10)
-    pgd = deployments.settings()["digits"].attack
-    return Deployment(
-        "tiny", train, test_rows[0], classifier, pgd, d_prime, static, index, ONE_BATCH
-    )
+def deployed(deploy: Callable[[RMCConfig], Deployment]) -> Deployment:
+    return deploy(ONE_BATCH)
 
 
 def test_the_authors_arrangement_ends_at_the_weights_of_ours(

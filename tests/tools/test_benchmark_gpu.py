@@ -2,23 +2,16 @@
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
 from configs import fashion_mnist
-from rmc_tf.augmented_set.features import StaticFeatures
-from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
-from rmc_tf.config import HardwareConfig
-from rmc_tf.data.datasets import Dataset
-from rmc_tf.data.rows import ArraySplit
-from rmc_tf.networks.classifier import Classifier
+from rmc_tf.config import HardwareConfig, RMCConfig
 from rmc_tf.report.page import markdown
-from rmc_tf.search.index import FeatureIndex
 from tools import benchmark_gpu, render_docs, table1_on_gpu
 from tools.performance import alone, deployments, gpu_page
 from tools.performance.deployments import Deployment
@@ -204,19 +197,9 @@ def test_without_a_gpu_one_line_says_so(
 
 
 @pytest.fixture
-def deployed(
-    classifier: Classifier,
-    digits: Dataset,
-    d_prime: AugmentedSet,
-    static: StaticFeatures,
-    index: FeatureIndex,
-    test_rows: tuple[np.ndarray, np.ndarray],
-) -> Deployment:
+def deployed(deploy: Callable[[RMCConfig], Deployment]) -> Deployment:
     """Digits, ready to predict."""
-    rows, setting = digits.train.arrays(), deployments.settings()["digits"]
-    train = ArraySplit(rows.images, rows.labels, 10)
-    parts = (test_rows[0], classifier, setting.attack, d_prime, static, index, setting.rmc)
-    return Deployment("tiny", train, *parts)
+    return deploy(deployments.settings()["digits"].rmc)
 
 
 @pytest.mark.slow

@@ -1,10 +1,7 @@
 """What queries that share one adaptation lose: as it is measured, told and drawn."""
 
-import json
-import os
 import pathlib
-import subprocess
-import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,30 +13,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ["--rows=100", "--epochs=1", "--k=16", "--points=3", "--gmsa_points=1", "--primed_rows=1"]
 
 
-def measure(data_dir: pathlib.Path, out: pathlib.Path, *flags: str) -> tuple[dict[str, Any], str]:
-    command = [sys.executable, "tools/queries_at_once.py", *SMALL, *flags, f"--out={out}"]
-    done = subprocess.run(
-        [*command, f"--workdir={out.parent / 'work'}"],
-        cwd=ROOT,
-        env=os.environ | {"TFDS_DATA_DIR": str(data_dir)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(out.read_text())
-    return found, done.stdout
-
-
 @pytest.mark.slow
 def test_each_q_answers_the_same_points_in_either_half_and_what_is_stored_isnt_asked_again(
-    data_dir: pathlib.Path, tmp_path: pathlib.Path
+    search: Callable[..., tuple[dict[str, Any], str]], tmp_path: pathlib.Path
 ) -> None:
     out = tmp_path / "deeper" / "results.json"
-    flags = ["--at_once=1", "--at_once=2"]
-    chose, said = measure(data_dir, out, *flags, "--parts=choosing")
+    flags = [*SMALL, "--at_once=1", "--at_once=2"]
+    chose, said = search("queries_at_once", out, *flags, "--parts=choosing")
     assert list(chose["choosing"]) == ["1", "2"] and not chose["reported"]
     assert not out.with_name("pareto.png").exists()
-    found, said = measure(data_dir, out, *flags)
+    found, said = search("queries_at_once", out, *flags)
     assert "choosing:" not in said and "reported: 1, 2 at once" in said
     assert found["choosing"] == chose["choosing"]
     for part in ("choosing", "reported"):

@@ -1,10 +1,7 @@
 """The search for the fast profile, as it is run: it goes on, and keeps what is stored."""
 
-import json
-import os
 import pathlib
-import subprocess
-import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -30,25 +27,13 @@ class Search(NamedTuple):
     said: str
 
 
-def search(data_dir: pathlib.Path, out: pathlib.Path, *flags: str) -> tuple[dict[str, Any], str]:
-    command = [sys.executable, "tools/search_profile.py", *SMALL, *flags, f"--out={out}"]
-    done = subprocess.run(
-        [*command, f"--workdir={out.parent / 'work'}"],
-        cwd=ROOT,
-        env=os.environ | {"TFDS_DATA_DIR": str(data_dir)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(out.read_text())
-    return found, done.stdout
-
-
 @pytest.fixture(scope="module")
-def searched(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Search:
+def searched(
+    search: Callable[..., tuple[dict[str, Any], str]], tmp_path_factory: pytest.TempPathFactory
+) -> Search:
     out = tmp_path_factory.mktemp("search") / "deeper" / "results.json"
-    first, _ = search(data_dir, out)
-    second, said = search(data_dir, out, f"--candidate={OTHER}")
+    first, _ = search("search_profile", out, *SMALL)
+    second, said = search("search_profile", out, *SMALL, f"--candidate={OTHER}")
     return Search(first, second, said)
 
 

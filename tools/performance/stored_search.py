@@ -1,11 +1,75 @@
 """What a search has stored, and what is left to measure: a search that was stopped goes on."""
 
+import json
 import pathlib
-from collections.abc import Mapping, Sequence
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rmc_tf.common import storage
+from absl import flags
+
+from rmc_tf.common import console, storage
 from rmc_tf.config import ExperimentConfig, RMCConfig, with_profile
+from tools.performance.measuring import machine
+
+
+def number(values: flags.FlagValues, name: str, default: int, what: str, least: int = 0) -> None:
+    """Adds a flag for a whole number."""
+    flags.DEFINE_integer(name, default, what, flag_values=values, lower_bound=least)
+
+
+def define_flags(values: flags.FlagValues, runs: str, parts: Sequence[str]) -> None:
+    """Adds the flags that all searches have; `runs` names their work directories."""
+    names = ["digits", "fashion_mnist"]
+    flags.DEFINE_enum("dataset", "digits", names, "Which config of configs/.", flag_values=values)
+    text = f"For its artefacts; empty: runs/{runs}-DATASET."
+    flags.DEFINE_string("workdir", "", text, flag_values=values)
+    text = "JSON file for the figures."
+    flags.DEFINE_string("out", None, text, flag_values=values, required=True)
+    flags.DEFINE_list("parts", list(parts), "Which parts.", flag_values=values)
+    number(values, "rows", 0, "The first so many rows of D; 0: all.")
+    number(values, "k", 0, "K; 0: that of the config.")
+    number(values, "epochs", 0, "Of training; 0: those of the config.")
+
+
+def about(found: Mapping[str, Any], tool: str, dataset: str, fingerprint: str) -> dict[str, Any]:
+    """Returns what the file of a search says of it, beside the figures."""
+    command = shlex.join(["python", f"tools/{tool}.py", *sys.argv[1:]])
+    return {
+        "machine": machine(),
+        "fingerprint": fingerprint,
+        "commands": list(dict.fromkeys([*found.get("commands", []), command])),
+        "dataset": dataset,
+    }
+
+
+def keep(
+    out: pathlib.Path,
+    found: dict[str, Any],
+    of: Mapping[str, Any],
+    part: str,
+    names: Iterable[str],
+    measured: Iterable[tuple[str, Sequence[dict[str, Any]]]],
+) -> None:
+    """Stores what is measured, and says it, stream by stream.
+
+    Args:
+      out: the file.
+      found: all figures so far; those of the part are added to.
+      of: as `about` returns it.
+      part: whose figures these are.
+      names: of the settings that answered in turn.
+      measured: streams, and the figures of each of these settings.
+    """
+    settings = list(names)
+    for stream, made in measured:
+        for name, one in zip(settings, made, strict=True):
+            found[part][name]["streams"][stream] = one
+            milliseconds = f"{1e3 * one['seconds']:.0f} ms"
+            console.say(f"  {stream}, {name}: {100 * one['accuracy']:.0f} %, {milliseconds}")
+        text = json.dumps({**found, **of}, indent=1)
+        storage.write_bytes(out, f"{text}\n".encode())
 
 
 def fingerprint_of(config: ExperimentConfig) -> str:
