@@ -170,10 +170,13 @@ class RMC:
                 calibrated = waiting.lap("calibration")
                 group = self._predict(xs[begin : begin + self.config.queries_at_once])
                 seconds = waited + calibrated + waiting.lap("prediction")
-                for answer in group:
-                    own = dataclasses.replace(answer, seconds=seconds / len(group))
-                    own = dataclasses.replace(own, waited=waited / len(group))
-                    answers.append(dataclasses.replace(own, calibrated=calibrated / len(group)))
+                n = len(group)
+                answers += [
+                    dataclasses.replace(
+                        each, seconds=seconds / n, waited=waited / n, calibrated=calibrated / n
+                    )
+                    for each in group
+                ]
         return answers
 
     def _predict(self, xs: np.ndarray) -> list[Prediction]:

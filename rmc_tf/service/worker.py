@@ -455,12 +455,9 @@ def _run_into(done: "concurrent.futures.Future[Any]", command: Callable[[], Any]
         done.set_exception(error)
 
 
-def _norm(network: Classifier, other: Classifier | None = None) -> float:
-    """Returns ‖θ‖ of the weights that adapt, or ‖θ − θ'‖ to those of another."""
+def _norm(network: Classifier) -> float:
+    """Returns ‖θ‖ of the weights that adapt."""
     weights = [np.asarray(each, np.float32) for each in network.model.trainable_variables]
-    if other is not None:
-        others = [np.asarray(each, np.float32) for each in other.model.trainable_variables]
-        weights = [mine - its for mine, its in zip(weights, others, strict=True)]
     return math.sqrt(sum(float(np.square(each).sum()) for each in weights))
 
 
