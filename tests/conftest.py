@@ -31,6 +31,7 @@ import pytest
 import tensorflow as tf
 
 from rmc_tf.augmented_set import features, preparation, rows_on_disk
+from rmc_tf.common import art_settings
 from rmc_tf.common.traces import Traces
 from rmc_tf.config import (
     AttackConfig,
@@ -50,6 +51,7 @@ WEIGHTS = pathlib.Path(__file__).parent / "trained.npz"
 SEED = int(os.environ.get("RMC_TF_TEST_SEED", "0"))
 THREADS = int(os.environ.get("RMC_TF_TEST_THREADS", "1"))
 
+art_settings.settle()  # or else, on a fresh machine, two workers import ART at once
 tf.config.experimental.enable_op_determinism()  # as the program does, before any test
 # Several tests run at once, and their images are small: more threads would wait for each other.
 tf.config.threading.set_intra_op_parallelism_threads(THREADS)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rmc_tf.common import art_settings
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import ThreatConfig
 from rmc_tf.config.section import require
@@ -110,6 +111,7 @@ def check_by_art(config: ThreatConfig, least: int, what_for: str) -> None:
     """Refuses, by a `UserError`, fewer queries than it takes to begin, and to go without ART."""
     rule = f"{config.threat} takes at least {least}, for {what_for}"
     require(config.queries >= least, "threats.*.queries", config.queries, rule)
+    art_settings.settle()
     try:
         import art.attacks.evasion  # noqa: F401
     except ImportError:
