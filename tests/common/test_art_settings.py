@@ -10,7 +10,9 @@ import pytest
 from rmc_tf.common import art_settings
 
 
-def test_a_home_gets_the_settings_once(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_home_gets_the_settings_once(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     art_settings.settle()
     path = tmp_path / ".art" / "config.json"
@@ -22,7 +24,7 @@ def test_a_home_gets_the_settings_once(tmp_path: pathlib.Path, monkeypatch: pyte
 
 def test_a_file_that_another_process_has_just_begun_is_replaced(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     path = tmp_path / ".art" / "config.json"
     path.parent.mkdir()
