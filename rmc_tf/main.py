@@ -185,7 +185,9 @@ def run(arguments: Sequence[str]) -> None:
                 )
     if values.mode == "serve":  # the work directory is free for other runs
         del experiment  # memory is to hold one D'
-        making.serve(bundle, config, console.say)
+        if not making.serve(bundle, config, console.say):
+            sys.stdout.flush()
+            os._exit(0)  # a thread is still in the midst of an attack, and what it made is on disk
 
 
 def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:

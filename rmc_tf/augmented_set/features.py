@@ -39,11 +39,12 @@ class StaticFeatures:
     """Of all that they were made from."""
 
 
-def fingerprint(network: str, feature_layer: str, augmented_set: str) -> str:
-    """Returns what changes with θ* or D' (by their fingerprints), or with the feature layer."""
-    return storage.fingerprint(
-        versions("tensorflow", "keras"), augmented_set, network, feature_layer
-    )
+def fingerprint(network: str, feature_layer: str, rows: str) -> str:
+    """Returns what changes with θ*, with D' or a shard of it, or with the feature layer.
+
+    The first two are given by their fingerprints.
+    """
+    return storage.fingerprint(versions("tensorflow", "keras"), rows, network, feature_layer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +60,15 @@ class _Extraction:
     """How the shards of the features of a D' are made."""
 
     folder: pathlib.Path
-    fingerprint: str
     augmented_set: AugmentedSet
+    kind = _KIND
 
     def maker(self, classifier: Classifier) -> Make[_Work]:
         """Returns what makes a shard by a network."""
 
         def make(work: _Work, folder: pathlib.Path, advance: Advance) -> None:
             shard = folder / work.shard
-            with storage.committing(shard, kind=_KIND, fingerprint=self.fingerprint) as beside:
+            with storage.committing(shard, kind=_KIND, fingerprint=work.recipe) as beside:
                 numbers = np.asarray(work.numbers)
                 features, outputs = of_rows(classifier, self.augmented_set, numbers)
                 np.save(beside / "features.npy", features)
@@ -91,17 +92,19 @@ def extract(
     Raises:
       ArtefactError: a shard is damaged or was made from something else.
     """
-    made_from = fingerprint(
-        classifier.fingerprint(), classifier.feature_layer, augmented_set.fingerprint
-    )
+    network, layer = classifier.fingerprint(), classifier.feature_layer
+    made_from = fingerprint(network, layer, augmented_set.fingerprint)
     folder = pathlib.Path(expanded(folder)) / made_from
-    ranges = enumerate(augmented_set.shard_ranges)
-    plan = [_Work(shard_name(number), len(rows), rows) for number, rows in ranges]
+    parts = zip(augmented_set.shards, augmented_set.shard_ranges, strict=True)
+    plan = [
+        _Work(shard_name(number), len(rows), fingerprint(network, layer, shard.recipe), rows)
+        for number, (shard, rows) in enumerate(parts)
+    ]
     shards = [folder / work.shard for work in plan]
-    job = _Extraction(folder, made_from, augmented_set)
+    job = _Extraction(folder, augmented_set)
     make_missing(job, plan, classifier, engine, "PREPARE: features")
-    for shard in shards:
-        storage.check(shard, kind=_KIND, fingerprint=made_from)
+    for shard, work in zip(shards, plan, strict=True):
+        storage.check(shard, kind=_KIND, fingerprint=work.recipe)
     whole = folder / "whole"
     if not storage.is_committed(whole):
         _join(shards, whole, made_from)

@@ -16,6 +16,11 @@ from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, SearchedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.search.index import FeatureIndex
 
+_OF_THE_INDEX = tuple(
+    (f"index_{which}_rows", (f"index_{which}_features",)) for which in ("built", "moved")
+)
+"""Of a snapshot: the names of row numbers, and of what belongs to these rows."""
+
 
 class RefreshedSet(SearchedSet):
     """The base with its changed rows, read as `AugmentedSet` is.
@@ -108,6 +113,22 @@ class RefreshedSet(SearchedSet):
         self._changed.update(rows, {"images": images, "features": features})
         self._to_index(rows)
 
+    def over_this(
+        self, state: Mapping[str, np.ndarray], numbers: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Returns a snapshot of another set as one of this, where rows have other numbers.
+
+        `numbers` [N'] of the other; −1: the row isn't here.
+        """
+        found: dict[str, np.ndarray] = {}
+        parts = (("rows", ("images", "features")), *_OF_THE_INDEX)
+        for rows, values in parts:
+            here = numbers[state[rows]]
+            order = np.argsort(here, kind="stable")[np.count_nonzero(here < 0) :]
+            found[rows] = here[order]
+            found |= {name: state[name][order] for name in values}
+        return found
+
     def settled(self) -> None:
         """Waits until updates that are being flushed to the disk are there.
 
@@ -173,3 +194,10 @@ class RefreshedSet(SearchedSet):
         """Moves rows in the index to where their features are."""
         if len(rows):
             self.index.update(rows, self._changed.values["features"][rows])
+
+
+def base_of(rows: SearchedSet) -> AugmentedSet:
+    """Returns D' as it was made; what RMC⁺ has changed since is in its state."""
+    base = rows.base if isinstance(rows, RefreshedSet) else rows
+    assert isinstance(base, AugmentedSet)
+    return base

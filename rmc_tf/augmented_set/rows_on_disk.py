@@ -8,10 +8,12 @@ On disk D' is a folder of shards, each an artefact of five memory-mapped arrays:
   origin.npy  [n] int64: the row in D that it was made from (itself, in D)
   target.npy  [n] int32: the class that a targeted attack aimed at, else -1
 
-and `augmented_set.json`, written last, which lists them. Rows are numbered
-through all shards, D first. Any rows are read at random in well under a
-millisecond, and a kill while D' is made costs one shard. ImageNet's D' has thousands
-of shards, more than a process may have files open, so maps are opened when they are read.
+and `augmented_set.json`, written last, which lists them, each with its recipe: the
+fingerprint of all that made this shard, by which another D' that has the same shard takes
+it as it is. Rows are numbered through all shards, D first. Any rows are read at random in
+well under a millisecond, and a kill while D' is made costs one shard. ImageNet's D' has
+thousands of shards, more than a process may have files open, so maps are opened when they
+are read.
 """
 
 import abc
@@ -28,7 +30,8 @@ from rmc_tf.common.errors import ArtefactError
 from rmc_tf.data import images as pixels
 
 _MANIFEST = "augmented_set.json"
-_SHARD = "augmented set shard"
+SHARD = "augmented set shard"
+"""What such an artefact is called."""
 _OPEN_AT_ONCE = 128
 """Shards that a D' keeps mapped, those read last: each map has a file open, of which a process may
 have 1,024 as a rule, and a run has several D'. To map one takes a third of a millisecond."""
@@ -108,15 +111,29 @@ class StoredRows(NamedTuple):
     target: np.ndarray
 
 
+class Shard(NamedTuple):
+    """Where a shard is, and what it was made from."""
+
+    folder: pathlib.Path
+    recipe: str
+    """The fingerprint of all that it was made from."""
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether it is there; opening it says if it is sound."""
+        return storage.is_committed(self.folder)
+
+
 class AugmentedSet(SearchedSet):
     """D', opened for reading.
 
     Attributes:
-      source_names: "benign", then the attacks' names.
+      shards: in order.
+      source_names: "benign", then the attacks' names; "" where all rows of one were taken out.
     """
 
     def __init__(
-        self, shards: Sequence[pathlib.Path], source_names: Sequence[str], fingerprint: str
+        self, shards: Sequence[Shard], source_names: Sequence[str], fingerprint: str
     ) -> None:
         """Opens shards and verifies each; see `open` for a whole D'.
 
@@ -124,15 +141,15 @@ class AugmentedSet(SearchedSet):
           ArtefactError: a shard is truncated, altered, or no shard at all.
         """
         self._details = [
-            storage.check(shard, kind=_SHARD, fingerprint=fingerprint) for shard in shards
+            storage.check(shard.folder, kind=SHARD, fingerprint=shard.recipe) for shard in shards
         ]
-        self._shards = list(shards)
+        self.shards = list(shards)
         self.fingerprint = fingerprint
         self.source_names = tuple(source_names)
         self._load()
 
     def _load(self) -> None:
-        shards = self._shards
+        shards = [shard.folder for shard in self.shards]
         self.folder = shards[0].parent
         keeping = functools.lru_cache(_OPEN_AT_ONCE)
         self._mapped = keeping(lambda shard: np.load(shard / "image.npy", mmap_mode="r"))
@@ -150,7 +167,7 @@ class AugmentedSet(SearchedSet):
         """Pickled without a row of it: as where it is, whatever the reader's own folder."""
         return {
             "_details": self._details,
-            "_shards": [shard.absolute() for shard in self._shards],
+            "shards": [shard._replace(folder=shard.folder.absolute()) for shard in self.shards],
             "fingerprint": self.fingerprint,
             "source_names": self.source_names,
         }
@@ -180,18 +197,14 @@ class AugmentedSet(SearchedSet):
         path = pathlib.Path(folder) / _MANIFEST
         manifest = storage.read_json(path)
         try:
-            shards = [path.with_name(str(name)) for name in manifest["shards"]]
+            listed = manifest["shards"].items()
+            shards = [Shard(path.with_name(name), str(recipe)) for name, recipe in listed]
             sources, made_from = list(map(str, manifest["sources"])), str(manifest["fingerprint"])
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, AttributeError):
             shards = []
         if not shards:
             raise ArtefactError(f"{path}: not a list of shards; delete it and prepare D' again")
         return cls(shards, sources, made_from)
-
-    @property
-    def shards(self) -> list[pathlib.Path]:
-        """The folders of the shards, in order."""
-        return list(self._shards)
 
     @property
     def shard_ranges(self) -> list[range]:
@@ -204,24 +217,24 @@ class AugmentedSet(SearchedSet):
         shard_of = np.searchsorted(self._begins, numbers, side="right") - 1
         for shard in np.unique(shard_of):
             chosen = shard_of == shard
-            mapped = self._mapped(self._shards[shard])
+            mapped = self._mapped(self.shards[shard].folder)
             images[chosen] = mapped[numbers[chosen] - self._begins[shard]]
         return images
 
 
-def write_shard(
-    folder: pathlib.Path, fingerprint: str, rows: StoredRows, details: Mapping[str, Any]
-) -> None:
+def write_shard(shard: Shard, rows: StoredRows, details: Mapping[str, Any]) -> None:
     """Line 6: D' = D' ∪ {(x', y)}, a shard at a time; it is there whole, or not at all."""
-    with storage.committing(folder, kind=_SHARD, fingerprint=fingerprint, details=details) as new:
+    place, recipe = shard
+    with storage.committing(place, kind=SHARD, fingerprint=recipe, details=details) as new:
         for name, array in rows._asdict().items():
             np.save(new / f"{name}.npy", array)
 
 
 def write_manifest(
-    folder: pathlib.Path, fingerprint: str, sources: Sequence[str], shards: Sequence[str]
+    folder: pathlib.Path, fingerprint: str, sources: Sequence[str], shards: Sequence[Shard]
 ) -> None:
     """Writes the list of the shards, in order, unless it is there; without it a folder is no D'."""
     if not (folder / _MANIFEST).exists():
-        listing = {"fingerprint": fingerprint, "sources": list(sources), "shards": list(shards)}
+        recipes = {shard.folder.name: shard.recipe for shard in shards}
+        listing = {"fingerprint": fingerprint, "sources": list(sources), "shards": recipes}
         storage.write_json(folder / _MANIFEST, listing)

@@ -175,6 +175,37 @@ def put_in_place(made: pathlib.Path, path: pathlib.Path) -> None:
         shutil.rmtree(made, ignore_errors=True)
 
 
+def link(made: pathlib.Path, path: pathlib.Path) -> None:
+    """Puts an artefact in a second place, too: by hard links, or by copies on another disk.
+
+    Raises:
+      OSError: the disk is full; nothing is left of what was begun.
+    """
+    beside = path.with_name(f".{path.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        for file in sorted(file for file in made.rglob("*") if file.is_file()):
+            there = beside / file.relative_to(made)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(file, there)
+            except OSError:
+                shutil.copyfile(file, there)
+                flush(there)
+        beside.rename(path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def made_from(path: pathlib.Path) -> str | None:
+    """Returns the fingerprint of what an artefact says it was made from; None: there is none."""
+    try:
+        return str(json.loads((path / _MARKER).read_text(encoding="utf-8"))["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def is_committed(path: pathlib.Path) -> bool:
     """Says whether an artefact was ever committed at `path`; `check` says if it is sound."""
     return (path / _MARKER).exists()

@@ -75,6 +75,7 @@ class RMC:
         self.config = config
         self._static = classifier
         self.augmented_set, self.index = augmented_set, index
+        self._held_by = d_prime
         self._augmented_set = on_device.held(augmented_set, d_prime)
         self._training_set = augmented_set.benign_rows
         self._adaptation = adapting_a_copy(classifier, config, devices)
@@ -304,6 +305,39 @@ class RMC:
                 f"prediction {self.predictions} (λ = {self.config.learning_rate:g}); lower it"
             )
         return probabilities
+
+    def searching(self, augmented_set: SearchedSet, index: FeatureIndex) -> Callable[[], None]:
+        """Prepares to search another D', such as this one with another attack's examples.
+
+        Returns:
+          what does it, at once, between two queries; until it is called nothing changes. Weights
+          and all else stay. States from before are of the other D' (`over_this`).
+
+        Raises:
+          UserError: the parts don't fit, as for a new defence.
+        """
+        check_parts(self._static, augmented_set, index, self.config)
+        held = on_device.held(augmented_set, self._held_by)
+        made_of = MadeOf.parts_of(type(self).__name__, self._static, augmented_set)
+
+        def search() -> None:
+            with self._lock:
+                self.augmented_set, self.index, self._augmented_set = augmented_set, index, held
+                self._training_set = augmented_set.benign_rows
+                self._state.made_of = made_of
+
+        return search
+
+    def over_this(self, state: State, numbers: np.ndarray) -> State:
+        """Returns a state of this defence over another D' as one over the present D'.
+
+        `numbers` [N'] of the other are those that its rows have in this one; −1: it isn't there.
+
+        Raises:
+          UserError: it is no state.
+        """
+        del numbers  # its rows are those of its D'
+        return self._state.over_this(state)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         """Refuses to be pickled or copied, which what is compiled can't be, by a `UserError`."""

@@ -7,14 +7,15 @@ the static θ*, in which D' is indexed.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
 
 from rmc_tf import attacks
-from rmc_tf.augmented_set import preparation
+from rmc_tf.augmented_set import crafting
 from rmc_tf.augmented_set.refreshed_set import RefreshedSet
+from rmc_tf.augmented_set.rows_on_disk import SearchedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed, generator
 from rmc_tf.common.traces import Traces
@@ -24,6 +25,7 @@ from rmc_tf.defences.base import Prediction, State
 from rmc_tf.defences.groups import shared_neighbours
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.networks.classifier import Classifier
+from rmc_tf.search.index import FeatureIndex
 
 _PREFIX = "refreshed_"
 _DUE = "refresh_due"
@@ -67,21 +69,71 @@ class RMCPlus(RMC):
         self.refresh = refresh
         self._set = refreshed_set
         self.attack_models, self.made_by = dict(attack_models), made_by
-        names = refreshed_set.base.source_names
-        missing = [name for name in names[1:] if name not in attack_models]
+        self._craft, self._repeated = self._recomputing(refreshed_set, self.attack_models)
+        self._due = np.empty(0, np.int64)  # rows that are to be recomputed
+
+    def _recomputing(
+        self, rows: RefreshedSet, models: Mapping[str, AttackConfig]
+    ) -> tuple[dict[int, attacks.Craft], np.ndarray]:
+        """Returns the attacks by which rows are made again, and which begin anywhere [N'] bool."""
+        craft: dict[int, attacks.Craft] = {}
+        repeated = np.zeros(len(rows), bool)
+        present = np.unique(rows.sources[rows.sources > 0]).tolist()
+        names = {code: rows.base.source_names[code] for code in present}
+        missing = [name for name in names.values() if name not in models]
         if missing:
             raise UserError(
                 f"--config.attacks: D' holds examples by {', '.join(missing)}, of which no attack "
-                f"model is given; known: {', '.join(attack_models)}"
+                f"model is given; known: {', '.join(models)}"
             )
-        self._craft = {}
-        self._repeated = np.zeros(len(refreshed_set), bool)
-        for code, name in enumerate(names[1:], start=1):
-            model = attack_models[name]
-            self._craft[code] = attacks.build(model, self._adapted)  # on its present weights
-            own = np.flatnonzero(refreshed_set.sources == code)
-            self._repeated[own] = preparation.repeats(refreshed_set.origins[own], model, made_by)
-        self._due = np.empty(0, np.int64)  # rows that are to be recomputed
+        for code, name in names.items():
+            craft[code] = attacks.build(models[name], self._adapted)  # on its present weights
+            own = np.flatnonzero(rows.sources == code)
+            repeated[own] = crafting.repeats(rows.origins[own], models[name], self.made_by)
+        return craft, repeated
+
+    def searching(
+        self,
+        augmented_set: SearchedSet,
+        index: FeatureIndex,
+        attack_models: Mapping[str, AttackConfig] | None = None,
+        numbers: np.ndarray | None = None,
+    ) -> Callable[[], None]:
+        """See `RMC.searching`.
+
+        Args:
+          augmented_set: a `RefreshedSet`, whose own the index is.
+          index: over its rows.
+          attack_models: of those that D' has examples of; None: those that are known.
+          numbers: [N'] of the present D', which number each row has there, −1: none. Rows that have
+            changed stay as they are. None: the same numbers.
+
+        Raises:
+          UserError: as for RMC; or an attack without a model.
+        """
+        assert isinstance(augmented_set, RefreshedSet)
+        refreshed = augmented_set
+        models = dict(self.attack_models if attack_models is None else attack_models)
+        recomputing = self._recomputing(refreshed, models)
+        search = super().searching(refreshed, index)
+        there = np.arange(len(self._set)) if numbers is None else numbers
+
+        def search_refreshed() -> None:
+            with self._lock:
+                self.calibrate()  # what is due is of the present rows
+                refreshed.restore(refreshed.over_this(self._set.snapshot(), there))
+                search()
+                self._set, self.attack_models = refreshed, models
+                self._craft, self._repeated = recomputing
+
+        return search_refreshed
+
+    def over_this(self, state: State, numbers: np.ndarray) -> State:
+        """See `RMC.over_this`; rows that have changed are found again by their numbers."""
+        own = {n.removeprefix(_PREFIX): a for n, a in state.items() if n.startswith(_PREFIX)}
+        moved = {f"{_PREFIX}{n}": a for n, a in self._set.over_this(own, numbers).items()}
+        due = numbers[state[_DUE]]
+        return {**super().over_this(state, numbers), **moved, _DUE: due[due >= 0]}
 
     def _predict(self, xs: np.ndarray) -> list[Prediction]:
         predictions = super()._predict(xs)
@@ -133,7 +185,7 @@ class RMCPlus(RMC):
             for begin in range(0, len(own), self.made_by.batch_size):
                 batch = own[begin : begin + self.made_by.batch_size]
                 numbers = rows[batch]
-                images[batch] = preparation.examples(
+                images[batch] = crafting.examples(
                     craft,
                     base.stored_images(base.origins[numbers]),
                     base.labels[numbers],

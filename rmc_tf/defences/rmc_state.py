@@ -50,6 +50,7 @@ class RMCState:
     Attributes:
       seed: of all that is drawn.
       predictions: how many queries were answered; −n where n rows are left to prime it by.
+      made_of: which defence its states are of.
       steps: of local adaptation, in all of these queries.
       calibration_due: whether the last of them is to be calibrated after.
     """
@@ -58,7 +59,7 @@ class RMCState:
         self, adaptation: Adaptation, seed: int, config: RMCConfig, made_of: MadeOf
     ) -> None:
         self._adaptation = adaptation
-        self._made_of = made_of
+        self.made_of = made_of
         self.seed = seed
         self._primed_rows = config.primed_rows
         self.predictions = -self._primed_rows
@@ -85,7 +86,7 @@ class RMCState:
         """Returns a copy of all of it."""
         variables = {name: np.array(v, _stored(v)) for name, v in self._variables().items()}
         random = [self.seed, self.predictions, self.steps, self.calibration_due]
-        made_of = {"made_of": np.array(self._made_of)}
+        made_of = {"made_of": np.array(self.made_of)}
         return {**variables, **made_of, "random": np.array(random, np.int64)}
 
     def restore(self, state: State) -> None:
@@ -111,22 +112,31 @@ class RMCState:
 
     def check(self, state: object) -> None:
         """Refuses, by a `UserError`, what isn't a state of the same defence, network and D'."""
-        told = None
-        if isinstance(state, Mapping) and all(isinstance(a, np.ndarray) for a in state.values()):
-            told = state.get("made_of")
-        if told is None or told.shape != (len(MadeOf._fields),):
-            raise UserError(
-                f"a {type(state).__name__} that is no state of {self._made_of.defence}; "
-                "snapshot() returns one, and save() writes one"
-            )
-        ours = self._made_of.parts()
-        for what, (there, called) in MadeOf(*map(str, told)).parts().items():
-            here, mine = ours[what]
+        theirs = self._told(state).parts()
+        for what, (here, mine) in self.made_of.parts().items():
+            there, called = theirs[what]
             if there != here:
                 raise UserError(
                     f"this state is of another {what}: {called}, not {mine}; "
                     "give it to a defence that is made of the same"
                 )
+
+    def over_this(self, state: State) -> State:
+        """Returns a state of the same defence over another D' as one over this one."""
+        there = self._told(state)._replace(d_prime=self.made_of.d_prime, folder=self.made_of.folder)
+        return {**state, "made_of": np.array(there)}
+
+    def _told(self, state: object) -> MadeOf:
+        """Returns what a state says that it is of."""
+        told = None
+        if isinstance(state, Mapping) and all(isinstance(a, np.ndarray) for a in state.values()):
+            told = state.get("made_of")
+        if told is None or told.shape != (len(MadeOf._fields),):
+            raise UserError(
+                f"a {type(state).__name__} that is no state of {self.made_of.defence}; "
+                "snapshot() returns one, and save() writes one"
+            )
+        return MadeOf(*map(str, told))
 
     def _variables(self) -> dict[str, keras.Variable]:
         return self._moving() | {f"start_{name}": v for name, v in self._start.items()}

@@ -9,6 +9,7 @@ from rmc_tf.service import extra
 if TYPE_CHECKING:
     import fastapi
 
+    from rmc_tf.augmented_set.engine import Engine
     from rmc_tf.service.bundle import Bundle
 
 
@@ -17,6 +18,7 @@ def app(
     config: ServiceConfig | None = None,
     *,
     token: str | None = None,
+    engine: "Engine | None" = None,
     say: Callable[[str], object] = print,
 ) -> "fastapi.FastAPI":
     """Returns an ASGI app that serves a bundle, which is its own from here on.
@@ -28,6 +30,7 @@ def app(
       bundle: of `rmc_tf.load_bundle`.
       config: see there; host and port are the server's.
       token: for /admin; None: as `config.token_file` says. An empty one: there is no /admin.
+      engine: who crafts the examples of attacks that are added; by default this process.
       say: is told what an operator should know, in lines.
 
     Raises:
@@ -36,4 +39,4 @@ def app(
     extra.need("rmc_tf.service.app")
     from rmc_tf.service import application
 
-    return application.make(bundle, config or ServiceConfig(), token, say)
+    return application.make(bundle, config or ServiceConfig(), token, say, engine)

@@ -12,6 +12,14 @@ import numpy as np
 Why = Literal["adapted", "deadline", "stopping", "error"]
 
 
+class QueueFull(Exception):  # noqa: N818
+    """As many requests wait as may."""
+
+
+class Stopping(Exception):  # noqa: N818
+    """The service takes no more requests."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Answer:
     """The answer to one image."""

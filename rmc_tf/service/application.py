@@ -16,14 +16,16 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import rmc_tf
+from rmc_tf.augmented_set.engine import Engine
 from rmc_tf.common.errors import UserError
-from rmc_tf.config import ServiceConfig
+from rmc_tf.config import AttackConfig, ServiceConfig
 from rmc_tf.service import open_inference, reading, tf_serving, tokens
-from rmc_tf.service.answers import Answer
+from rmc_tf.service.additions import TooMany
+from rmc_tf.service.answers import Answer, QueueFull, Stopping
 from rmc_tf.service.bundle import Bundle, describe
 from rmc_tf.service.metrics import Metrics
 from rmc_tf.service.refused import Refused
-from rmc_tf.service.worker import QueueFull, Stopping, Worker
+from rmc_tf.service.worker import Worker
 
 _LONGEST_MS = 3_600_000
 """Of a deadline that a client asks for. Ours: who waits for an hour has gone."""
@@ -32,14 +34,18 @@ _RETRY_SECONDS = 5.0
 
 
 def make(
-    bundle: Bundle, config: ServiceConfig, token: str | None, say: Callable[[str], object]
+    bundle: Bundle,
+    config: ServiceConfig,
+    token: str | None,
+    say: Callable[[str], object],
+    engine: Engine | None = None,
 ) -> fastapi.FastAPI:
     """Returns the app; see `rmc_tf.service.app`. Its `state.worker` is the thread that adapts."""
     token = tokens.token_of(config) if token is None else token
     if token:
         tokens.checked(token, "the token")
     metrics = Metrics()
-    worker = Worker(bundle, config, say, metrics)
+    worker = Worker(bundle, config, say, metrics, engine)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
@@ -205,15 +211,46 @@ class _Service:
             await self._command(lambda: self._worker.rollback(version))
             return JSONResponse(self._worker.status)
 
+        @router.get("/attacks")
+        async def attacks(request: fastapi.Request) -> Response:
+            tokens.check(request.headers.get("authorization"), token)
+            return JSONResponse({"attacks": self._worker.additions.status})
+
+        @router.post("/attacks")
+        async def add(request: fastapi.Request) -> Response:
+            given = await asked(request, "name", "attack", "rows")
+            name, rows, settings = given.get("name"), given.get("rows"), given.get("attack", {})
+            if not isinstance(name, str) or not isinstance(settings, dict):
+                raise Refused(400, "the request: expected 'name', a string, and 'attack', settings")
+            if rows is not None and (type(rows) is not int or rows < 1):
+                raise Refused(400, "rows: expected a whole number of 1 or more")
+
+            def add_it() -> Any:
+                attack = AttackConfig.from_dict(settings)
+                return self._worker.additions.add(name, attack, rows)
+
+            return JSONResponse(await self._command(add_it), 202)
+
+        @router.delete("/attacks/{name}")
+        async def remove(request: fastapi.Request, name: str) -> Response:
+            tokens.check(request.headers.get("authorization"), token)
+            told = await self._command(lambda: self._worker.additions.remove(name))
+            return JSONResponse(told, 202)
+
         return router
 
-    async def _command(self, command: Callable[[], object]) -> None:
+    async def _command(self, command: Callable[[], Any]) -> Any:
         try:
-            await asyncio.to_thread(command)
+            return await asyncio.to_thread(command)
         except UserError as error:
             raise Refused(400, str(error)) from None
         except Stopping:
             raise Refused(503, "the service stops", _RETRY_SECONDS) from None
+        except TooMany:
+            many = "much is to be added or taken out already; ask again later"
+            raise Refused(429, many, _RETRY_SECONDS) from None
+        except OSError as error:
+            raise Refused(507, f"the folder of states: {error.strerror}; make room") from None
 
     def _check_model(self, name: str, version: str) -> None:
         own = self._config.name

@@ -12,16 +12,14 @@ Nothing else is needed to open it: no training data, and no work directory.
 """
 
 import dataclasses
-import os
 import pathlib
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rmc_tf.augmented_set.refreshed_set import RefreshedSet
-from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, SearchedSet, write_manifest
+from rmc_tf.augmented_set.refreshed_set import RefreshedSet, base_of
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, Shard, write_manifest
 from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError, UserError
 from rmc_tf.common.paths import expanded
@@ -37,7 +35,7 @@ from rmc_tf.search import searchers
 from rmc_tf.search.index import FeatureIndex
 
 KIND = "bundle"
-FORMAT = 1
+FORMAT = 2
 """Goes up when a bundle of an older version can't be read any more."""
 _NETWORK, _D_PRIME, _FEATURES = "network.keras", "d_prime", "features.npy"
 _STATE, _HELD_BACK, _SETTINGS = "state.npz", "held_back.npz", "bundle.json"
@@ -121,7 +119,7 @@ def save_bundle(
             "classes; give one for each"
         )
     canary = None if held_back is None else _checked(held_back, network)
-    d_prime, state = _base(defence.augmented_set), defence.snapshot()
+    d_prime, state = base_of(defence.augmented_set), defence.snapshot()
     settings = {
         "defence": type(defence).__name__,
         "class_names": names,
@@ -241,24 +239,13 @@ def _checked(held_back: tuple[np.ndarray, np.ndarray], network: Classifier) -> H
     return HeldBack(images, labels)
 
 
-def _base(rows: SearchedSet) -> AugmentedSet:
-    """Returns D' as PREPARE left it; what RMC⁺ has changed is in its state."""
-    base = rows.base if isinstance(rows, RefreshedSet) else rows
-    assert isinstance(base, AugmentedSet)
-    return base
-
-
 def _bring(d_prime: AugmentedSet, folder: pathlib.Path) -> None:
-    """Links the files of a D' into a folder; where the disk is another, copies them."""
-    names = [shard.name for shard in d_prime.shards]
-    for name, shard in zip(names, d_prime.shards, strict=True):
-        (folder / name).mkdir(parents=True)
-        for file in sorted(shard.iterdir()):
-            try:
-                os.link(file, folder / name / file.name)
-            except OSError:
-                shutil.copyfile(file, folder / name / file.name)
-    write_manifest(folder, d_prime.fingerprint, d_prime.source_names, names)
+    """Links the shards of a D' into a folder; where the disk is another, copies them."""
+    shards = [Shard(folder / each.folder.name, each.recipe) for each in d_prime.shards]
+    folder.mkdir()
+    for shard, made in zip(shards, d_prime.shards, strict=True):
+        storage.link(made.folder, shard.folder)
+    write_manifest(folder, d_prime.fingerprint, d_prime.source_names, shards)
 
 
 def _write_features(path: pathlib.Path, features: np.ndarray) -> None:

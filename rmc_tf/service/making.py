@@ -4,6 +4,7 @@ import gc
 import pathlib
 from collections.abc import Callable
 
+from rmc_tf.augmented_set import distributed
 from rmc_tf.common import storage
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.defences.rmc import RMC
@@ -45,17 +46,19 @@ def write(experiment: Pipeline, say: Callable[[str], object]) -> pathlib.Path:
     return bundle.save_bundle(place, defence, class_names=data.class_names, held_back=held_back)
 
 
-def serve(folder: pathlib.Path, config: ExperimentConfig, say: Callable[[str], object]) -> None:
+def serve(folder: pathlib.Path, config: ExperimentConfig, say: Callable[[str], object]) -> bool:
     """Opens a bundle and serves it until it is told to stop; see `rmc_tf.service.server`."""
     from rmc_tf.service import server  # it needs the extra [serve]
 
     gc.collect()  # of what made the bundle: a compiled function and what it is of hold each other
 
+    hardware = config.hardware
     opened = bundle.load_bundle(
         folder,
-        devices=config.hardware.devices,
-        d_prime=config.hardware.d_prime,
+        devices=hardware.devices,
+        d_prime=hardware.d_prime,
         unsafe_deserialization=config.model.unsafe_deserialization,
         tell=say,
     )
-    server.serve(opened, config.service, say)
+    engine = distributed.engine(hardware, config.deterministic, config.model.imports)
+    return server.serve(opened, config.service, say, engine)

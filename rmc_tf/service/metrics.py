@@ -1,5 +1,7 @@
 """What Prometheus is told. A registry a service: two in one process don't share a number."""
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from rmc_tf.service.answers import Answer
@@ -43,6 +45,8 @@ class Metrics(Watch):
         self._failures = Counter("rmc_state_write_failures", text, registry=own)
         text = "Earlier states that came back, by reason."
         self._back = Counter("rmc_states_brought_back", text, ["reason"], registry=own)
+        text = "Rows of D' by source: benign, or an attack."
+        self._rows = Gauge("rmc_d_prime_rows", text, ["source"], registry=own)
         text = "Accuracy on the held-back rows, the last time that all were asked."
         self._canary = Gauge("rmc_canary_accuracy", text, registry=own)
 
@@ -94,6 +98,12 @@ class Metrics(Watch):
     def canary(self, accuracy: float) -> None:
         """See `Watch`."""
         self._canary.set(accuracy)
+
+    def searched(self, rows: Mapping[str, int]) -> None:
+        """See `Watch`."""
+        self._rows.clear()
+        for source, number in rows.items():
+            self._rows.labels(source).set(number)
 
     def state(self, version: int, frozen: bool) -> None:
         """See `Watch`."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
+from rmc_tf.augmented_set.engine import Engine
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import ServiceConfig
 from rmc_tf.service import application
@@ -23,17 +24,26 @@ _LAST_SECONDS = 5
 """After the drain, until connections that are still open are closed. Ours."""
 
 
-def serve(bundle: Bundle, config: ServiceConfig, say: Callable[[str], object]) -> None:
+def serve(
+    bundle: Bundle,
+    config: ServiceConfig,
+    say: Callable[[str], object],
+    engine: Engine | None = None,
+) -> bool:
     """Serves a bundle until SIGTERM or Ctrl-C.
 
     Then it is not ready any more and listens no more, answers who waits, and writes the state.
+
+    Returns:
+      whether its threads have ended. One that crafts an attack's examples may still be at work;
+      then the process is to end without waiting for it.
 
     Raises:
       UserError: the address is taken or can't be, or as for `rmc_tf.service.app`.
     """
     listening = _listen(config)
     try:
-        app = application.make(bundle, config, None, say)
+        app = application.make(bundle, config, None, say, engine)
         host, port = listening.getsockname()[:2]
         place = f"[{host}]" if ":" in host else host
         say(f"serve: http://{place}:{port}/v1/models/{config.name}:predict")
@@ -56,6 +66,7 @@ def serve(bundle: Bundle, config: ServiceConfig, say: Callable[[str], object]) -
     finally:
         listening.close()
     say("serve: stopped; the state is written")
+    return bool(app.state.worker.ended)
 
 
 def _listen(config: ServiceConfig) -> socket.socket:

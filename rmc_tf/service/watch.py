@@ -1,5 +1,7 @@
 """Who is told what happens in the worker: metrics, or nobody."""
 
+from collections.abc import Mapping
+
 from rmc_tf.service.answers import Answer
 
 
@@ -26,6 +28,9 @@ class Watch:
 
     def canary(self, accuracy: float) -> None:
         """All rows of the canary were asked."""
+
+    def searched(self, rows: Mapping[str, int]) -> None:
+        """D' has so many rows of each source from now on."""
 
     def state(self, version: int, frozen: bool) -> None:
         """The present state is of this version."""

@@ -16,25 +16,26 @@ from typing import Any
 
 import numpy as np
 
+from rmc_tf.augmented_set import appended
+from rmc_tf.augmented_set.engine import Engine
+from rmc_tf.augmented_set.refreshed_set import base_of
 from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.config import ServiceConfig
-from rmc_tf.defences.base import State
 from rmc_tf.networks.classifier import Classifier, softmax
-from rmc_tf.service.answers import Answer, Job, Why
+from rmc_tf.service.additions import Additions
+from rmc_tf.service.answers import Answer, Job, QueueFull, Stopping, Why
 from rmc_tf.service.bundle import Bundle
+from rmc_tf.service.canary import Canary
+from rmc_tf.service.generations import Generations, searching
+from rmc_tf.service.keeping import Keeping
 from rmc_tf.service.states import States
 from rmc_tf.service.watch import Watch
 
+_LAST_SECONDS = 5.0
+"""For which an attack that is being added is waited for at the end. Ours: with the 20 s of
+`ServiceConfig.drain_seconds` less than the 30 after which Kubernetes kills."""
 _SMOOTHING = 0.2
 """The weight of the last group in the expected seconds of the next. Ours: five groups count."""
-
-
-class QueueFull(Exception):  # noqa: N818
-    """As many requests wait as may."""
-
-
-class Stopping(Exception):  # noqa: N818
-    """The service takes no more requests."""
 
 
 class Worker:
@@ -42,8 +43,10 @@ class Worker:
 
     Attributes:
       bundle: what it serves; its defence is this worker's own from here on.
+      additions: what adds attacks to its D', and takes them out.
       ready: whether the defence is primed and answers.
       failed: whether the thread has ended by an error of ours; only a new process helps.
+      ended: whether `stop` has seen all threads end.
     """
 
     def __init__(
@@ -52,8 +55,11 @@ class Worker:
         config: ServiceConfig,
         say: Callable[[str], object],
         watch: Watch | None = None,
+        engine: Engine | None = None,
     ) -> None:
-        """Opens the states, and goes on from the newest; `start` starts the thread.
+        """Opens the states, and goes on from the newest; `start` starts the threads.
+
+        The engine crafts the examples of attacks that are added; by default this process does.
 
         Raises:
           UserError: the folder of states can't be opened, or holds those of another bundle.
@@ -64,26 +70,27 @@ class Worker:
         folder = pathlib.Path(config.states or f"{bundle.folder}-states")
         self._states = States(folder, config.versions_kept, bundle.saved_state, say)
         try:
-            self._version, state = self._states.newest()
-            self._defence.restore(state)
+            self._generations = Generations(folder, self._defence)
+            self._search_present()
+            self._kept = Keeping(
+                self._defence, self._states, self._generations, config, self._watch, say
+            )
         except UserError as error:
             self._states.close()
             raise UserError(f"{folder}: {error}") from None
         self._radius = config.trust * _norm(bundle.defence.static)
-        self._bar = config.canary_bar * _known(bundle)
+        self._canary = Canary(bundle.held_back, self._defence, config)
+        self.additions = Additions(
+            self._generations, self._defence, engine or Engine(), self._change_over, say
+        )
         self._changed = threading.Condition()  # guards the next five
         self._jobs: collections.deque[Job] = collections.deque()
         self._commands: collections.deque[tuple[Callable[[], Any], concurrent.futures.Future[Any]]]
         self._commands = collections.deque()
         self._stop_at: float | None = None
-        self.ready = self.failed = False
+        self.ready = self.failed = self.ended = False
         self._expected = 0.0  # seconds of the next group
-        self._unwritten, self._unwritten_since = 0, 0.0
-        self._write_not_before = 0.0
-        self._frozen: State | None = None
         self._distance = 0.0  # ‖θ' − θ₀‖ of the last answer
-        self._asked: list[bool] = []  # of the canary, in this pass
-        self._since_canary: float = math.inf
         self._primed: Classifier | None = None
         self._primed_version = 0
         self._thread = threading.Thread(target=self._run, name="adaptation", daemon=True)
@@ -91,7 +98,7 @@ class Worker:
     # What other threads call.
 
     def start(self) -> None:
-        """Starts the thread, which primes the defence first, unless it is primed."""
+        """Starts the threads; the defence is primed first, unless it is."""
         self._thread.start()
 
     def submit(self, images: np.ndarray, deadline: float) -> Job:
@@ -145,13 +152,13 @@ class Worker:
         """What an operator wants to know, as JSON can hold it."""
         return {
             "ready": self.ready,
-            "state_version": self._version,
-            "last_good_version": self._states.good,
-            "versions": self._states.versions(),
-            "frozen": self._frozen is not None,
+            **self._kept.status,
             "answers": self._defence.predictions,
-            "unwritten_answers": self._unwritten,
             "queue": len(self._jobs),
+            "rows": len(self._defence.augmented_set),
+            "indexed_rows": self._defence.index.report.rows,
+            "features": len(self._defence.index.features),
+            "generation": self._generations.present.number,
         }
 
     def freeze(self, frozen: bool) -> None:
@@ -159,7 +166,7 @@ class Worker:
 
         While it is frozen, each query is adapted to from the same state, which comes back after it.
         """
-        self._do(lambda: self._freeze(frozen))
+        self._do(lambda: self._kept.freeze(frozen))
 
     def rollback(self, version: int | None = None) -> int:
         """Brings a written state back; returns the number that it has now.
@@ -169,11 +176,13 @@ class Worker:
         Raises:
           UserError: there is none of that number, or it can't be read.
         """
-        wanted = self._states.good if version is None else version
-        known = [0, *self._states.versions()]
-        if wanted not in known:
-            raise UserError(f"version {wanted}: no such state; there are {known}")
-        return int(self._do(lambda: self._go_back(wanted, "asked for")))
+        wanted = self._kept.known(version)
+
+        def go_back() -> int:
+            self._canary.begin_anew()
+            return self._kept.go_back(wanted, "asked for")
+
+        return int(self._do(go_back))
 
     def drain(self, seconds: float | None = None) -> None:
         """Takes no more requests, and answers those that wait; returns at once.
@@ -188,11 +197,13 @@ class Worker:
             self._changed.notify()
 
     def stop(self, drain_seconds: float | None = None) -> None:
-        """Drains; then writes the state, and ends the thread."""
+        """Drains; then writes the state, and ends the threads."""
         self.drain(drain_seconds)
+        self.additions.stop(0.0)  # it ends while others are answered
         if self._thread.is_alive():
             self._thread.join()
         self.ready = False
+        self.ended = self.additions.stop(_LAST_SECONDS)
         self._states.close()
 
     def _do(self, command: Callable[[], Any]) -> Any:
@@ -224,7 +235,7 @@ class Worker:
             self._begin()
             while (task := self._next()) is not None:
                 task()
-            self._write()
+            self._kept.write()
         except BaseException as error:
             self.failed = True
             self._say(f"the adaptation has ended: {first_line(error)}; start the service again")
@@ -244,8 +255,8 @@ class Worker:
     def _begin(self) -> None:
         """Primes the defence, and writes that; one that is primed compiles what a query needs."""
         if self._defence.prime() is not None:
-            self._unwritten = 1
-            self._write()
+            self._kept.moved(1)
+            self._kept.write()
         else:
             state, rows = self._defence.snapshot(), self._defence.augmented_set
             self._defence.predict(rows.rows(np.zeros(1, np.int64)).images[0])
@@ -253,10 +264,12 @@ class Worker:
             self._defence.restore(state)
         self._defence.calibrate()  # of the last answer before
         self._primed = self._defence.network.clone()
-        self._primed_version = self._version
+        self._primed_version = self._kept.version
         self._primed.forward(np.zeros((1, *self._primed.image_shape), np.float32))  # is compiled
-        self._watch.state(self._version, False)
+        self._watch.state(self._kept.version, False)
+        self._watch.searched(self._counts())
         self.ready = True
+        self.additions.start()
 
     def _next(self) -> Callable[[], object] | None:
         """Waits for something to do; returns it, or None at the end."""
@@ -271,13 +284,13 @@ class Worker:
                     return lambda: self._answer(job)
                 if self._stop_at is not None:
                     return None
-                if time.monotonic() >= self._write_due_at():
-                    return self._write
-                if self._canary_is_due():
+                due = self._kept.due_at
+                if time.monotonic() >= due:
+                    return self._kept.write
+                if self._canary.is_due and not self._kept.frozen:
                     return self._ask_canary
-                until = self._write_due_at()
-                wait = until - time.monotonic()
-                self._changed.wait(None if until == math.inf else max(0.0, wait))
+                wait = due - time.monotonic()
+                self._changed.wait(None if due == math.inf else max(0.0, wait))
 
     def _answer(self, job: Job) -> None:
         """Answers a request, a group at a time, as far as its deadline goes; then calibrates."""
@@ -302,14 +315,14 @@ class Worker:
             except Exception as error:  # what diverges, or runs out of memory
                 self._say(f"a query failed: {first_line(error)}")
                 ended = "error"
-                self._recover(self._version, "a query failed")
+                self._recover("a query failed")
                 break
             if more:  # `predict_many` would, before the next group
                 self._settle()
         job.end(ended)
         self._settle()
-        if time.monotonic() >= self._write_due_at():
-            self._write()
+        if time.monotonic() >= self._kept.due_at:
+            self._kept.write()
 
     def _adapted(self, images: np.ndarray, job: Job, queued: float) -> list[Answer]:
         begun = time.monotonic()
@@ -317,18 +330,16 @@ class Worker:
         now = time.monotonic()
         took, self._distance = now - begun, predictions[-1].distance or 0.0
         self._expected += (_SMOOTHING if self._expected else 1.0) * (took - self._expected)
-        if self._frozen is None:
-            if not self._unwritten:
-                self._unwritten_since = now
-            self._unwritten += len(images)
-            self._since_canary += len(images)
+        if not self._kept.frozen:
+            self._kept.moved(len(images))
+            self._canary.answered(len(images))
         whole = {"queued": queued, "total": now - job.arrived}
         return [
             Answer(
                 each.label,
                 each.probabilities,
                 "adapted",
-                self._version,
+                self._kept.version,
                 {
                     **whole,
                     "calibrated": each.calibrated,
@@ -346,106 +357,61 @@ class Worker:
 
     def _settle(self) -> None:
         """What is due after an answer: a frozen state comes back; another is calibrated."""
-        if self._frozen is not None:
-            self._defence.restore(self._frozen)
+        if self._kept.hold_still():
             return
         try:
             seconds = self._defence.calibrate()
         except Exception as error:
             self._say(f"a calibration failed: {first_line(error)}")
-            self._recover(self._version, "a calibration failed")
+            self._recover("a calibration failed")
             return
         if seconds is not None:
             self._watch.calibrated(seconds)
         if self._radius and self._distance > self._radius:
             self._say(f"‖θ − θ₀‖ is {self._distance:.3g}, service.trust allows {self._radius:.3g}")
-            self._recover(self._states.good, "drift")
+            self._recover("drift", good=True)
 
-    def _write_due_at(self) -> float:
-        """Returns when the state is to be written, by `time.monotonic`."""
-        if not self._unwritten or self._frozen is not None:
-            return math.inf
-        due = self._unwritten_since
-        if self._unwritten < self._config.save_answers:
-            due += self._config.save_seconds
-        return max(due, self._write_not_before)
-
-    def _write(self) -> bool:
-        """Writes the state if it has moved; returns whether the present one is on disk."""
-        if not self._unwritten:
-            return True
-        begun = time.monotonic()
-        try:
-            self._version = self._states.write(self._defence.snapshot())
-        except OSError as error:
-            self._write_not_before = time.monotonic() + self._config.save_seconds
-            self._watch.write_failed()
-            folder = self._states.folder
-            self._say(f"{folder}: {error.strerror}; the state isn't written; make room")
-            return False
-        self._unwritten = 0
-        self._watch.wrote(self._version, time.monotonic() - begun)
-        self._watch.state(self._version, self._frozen is not None)
-        return True
-
-    def _go_back(self, version: int, reason: str) -> int:
-        """Restores a written state, which gets the next number, so that a restart begins there."""
-        state = self._states.read(version)
-        self._defence.restore(state)
-        if self._frozen is not None:
-            self._frozen = state
-        self._asked, self._unwritten, self._unwritten_since = [], 1, 0.0
-        self._version = version
-        self._write()
-        self._say(f"state {version} is back, as {self._version}: {reason}")
-        self._watch.went_back(self._version, reason)
-        self._watch.state(self._version, self._frozen is not None)
-        return self._version
-
-    def _recover(self, version: int, reason: str) -> None:
-        """Goes back by itself; where that state can't be read, to the newest that can."""
-        try:
-            self._go_back(version, reason)
-        except UserError as error:
-            self._say(str(error))
-            self._go_back(self._states.newest()[0], reason)
-
-    def _freeze(self, frozen: bool) -> None:
-        if frozen == (self._frozen is not None):
-            return
-        self._write()
-        self._frozen = self._defence.snapshot() if frozen else None
-        self._say(f"state {self._version} {'stays as it is' if frozen else 'goes on'}")
-        self._watch.state(self._version, frozen)
-
-    def _canary_is_due(self) -> bool:
-        if self.bundle.held_back is None or self._frozen is not None:
-            return False
-        return bool(self._asked) or self._since_canary >= self._config.canary_answers
+    def _recover(self, reason: str, good: bool = False) -> None:
+        """Goes back by itself, to the last written state or the last good one."""
+        self._canary.begin_anew()
+        self._kept.recover(reason, good)
 
     def _ask_canary(self) -> None:
         """Asks the next of the rows that were held back; the state then is as before."""
-        rows = self.bundle.held_back
-        assert rows is not None
-        number, state = len(self._asked), self._defence.snapshot()
-        try:
-            label = self._defence.predict(rows.images[number]).label
-        except UserError:  # it diverges
-            label = -1
-        self._defence.restore(state)
-        self._asked.append(label == rows.labels[number])
-        if len(self._asked) < len(rows.labels):
+        accuracy = self._canary.ask(self._defence)
+        if accuracy is None:
             return
-        accuracy, self._asked, self._since_canary = float(np.mean(self._asked)), [], 0
         self._watch.canary(accuracy)
-        if accuracy < self._bar:
-            self._say(f"canary: {accuracy:.3f} of the held-back rows, below {self._bar:.3f}")
-            self._recover(self._states.good, "canary")
-        elif self._write() and self._version:
-            try:
-                self._states.mark_good(self._version)
-            except OSError:
-                self._watch.write_failed()
+        if accuracy < self._canary.bar:
+            self._say(f"canary: {accuracy:.3f} of the held-back rows, below {self._canary.bar:.3f}")
+            self._recover("canary", good=True)
+        else:
+            self._kept.mark_good()
+
+    def _change_over(self, search: Callable[[], None]) -> None:
+        """Has another D' searched, between two queries, and writes the state that is over it."""
+
+        def change() -> None:
+            search()
+            self._canary.begin_anew()
+            self._kept.is_over_another()
+            self._watch.searched(self._counts())
+
+        self._do(change)
+
+    def _search_present(self) -> None:
+        """Has the defence search the generation of D' that the folder of states names."""
+        present = self._generations.present
+        if present.number:
+            before = appended.layout(base_of(self._defence.augmented_set))
+            numbers = appended.renumbered(before, appended.layout(present.rows))
+            searching(self._defence, present, numbers)()
+
+    def _counts(self) -> dict[str, int]:
+        """Returns how many rows of D' are of each source."""
+        rows = self._generations.present.rows
+        counts = np.bincount(rows.sources, minlength=len(rows.source_names)).tolist()
+        return {name: n for name, n in zip(rows.source_names, counts, strict=True) if n}
 
 
 def _run_into(done: "concurrent.futures.Future[Any]", command: Callable[[], Any]) -> None:
@@ -459,11 +425,3 @@ def _norm(network: Classifier) -> float:
     """Returns ‖θ‖ of the weights that adapt."""
     weights = [np.asarray(each, np.float32) for each in network.model.trainable_variables]
     return math.sqrt(sum(float(np.square(each).sum()) for each in weights))
-
-
-def _known(bundle: Bundle) -> float:
-    """Returns the bare network's accuracy on the rows that were held back; 0 without any."""
-    if bundle.held_back is None:
-        return 0.0
-    _, logits = bundle.defence.static.forward(bundle.held_back.images)
-    return float((logits.argmax(axis=1) == bundle.held_back.labels).mean())

@@ -77,6 +77,10 @@ class Gated:
     def folder(self) -> Path:
         return Path(self.job.folder)
 
+    @property
+    def kind(self) -> str:
+        return str(self.job.kind)
+
     def maker(self, classifier: Classifier) -> Any:
         make = self.job.maker(classifier)
 
@@ -225,6 +229,7 @@ class Files:
     """A job that needs no network: shards of a file each."""
 
     folder: Path
+    kind = "file"
 
     def maker(self, classifier: Classifier) -> Any:
         def make(work: Work, folder: Path, advance: Advance) -> None:
@@ -248,6 +253,7 @@ class Failing:
     """A job whose every shard meets an error."""
 
     folder: Path
+    kind = "file"
     error: str
 
     def maker(self, classifier: Classifier) -> Any:
@@ -263,7 +269,7 @@ def task_of(folder: Path, network: Path, fingerprint: str = "") -> Task:
 
 
 def shard(name: str) -> dict[str, bytes]:
-    return {"work": pickle.dumps(Work(name, 3))}
+    return {"work": pickle.dumps(Work(name, 3, ""))}
 
 
 def test_a_node_that_does_not_see_the_work_directory_says_so(tmp_path: Path) -> None:

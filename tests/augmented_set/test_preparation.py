@@ -169,9 +169,10 @@ def test_a_d_prime_of_more_shards_than_files_may_be_open_is_read(
     undisturbed: AugmentedSet, tmp_path: pathlib.Path, few_files: Callable[[int], None]
 ) -> None:
     size = len(undisturbed.shard_ranges[0])
-    shards = [tmp_path / f"shard-{number}" for number in range(250)]
+    first = undisturbed.shards[0]
+    shards = [first._replace(folder=tmp_path / f"shard-{number}") for number in range(250)]
     for shard in shards:
-        shard.symlink_to(undisturbed.folder / "shard-00000")
+        shard.folder.symlink_to(first.folder)
     numbers = np.random.default_rng(0).permutation(250 * size)
     few_files(200)
     images = AugmentedSet(shards, ("benign",), undisturbed.fingerprint).stored_images(numbers)
@@ -206,6 +207,38 @@ def test_a_killed_prepare_goes_on_to_the_very_bytes_of_an_undisturbed_one(
     assert prepare().folder == folder
     assert contents(folder) == contents(undisturbed.folder)
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
+
+
+def test_one_more_attack_costs_its_own_examples_alone(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = prepare()
+    crafted: list[float] = []
+
+    class Counted(attacks.Craft):
+        def crafted(self, *args: Any, **options: Any) -> attacks.Crafted:
+            crafted.append(self.config.epsilon)
+            return super().crafted(*args, **options)
+
+    weak = dataclasses.replace(FGSM, epsilon=0.05)
+    twice = dataclasses.replace(SMALL, attacks=("pgd", "fgsm"), adversarial_per_row=3)
+    monkeypatch.setattr(attacks, "Craft", Counted)
+    after = prepare(config=twice, attack_models={"pgd": PGD, "fgsm": weak})
+    assert set(crafted) == {weak.epsilon}
+    n = len(before)
+    assert len(after) == n + 150 and (after.sources[n:] == 2).all()
+    np.testing.assert_array_equal(after.stored_images(np.arange(n)), everything(before).stored)
+    for shard, own in zip(before.shards, after.shards, strict=False):
+        assert (own.folder / "image.npy").samefile(shard.folder / "image.npy")
+
+
+def test_a_neighbours_damaged_shard_is_made_anew(prepare: Prepare) -> None:
+    before = prepare()
+    (before.shards[4].folder / "image.npy").write_bytes(b"")
+    after = prepare(config=dataclasses.replace(SMALL, adversarial_per_row=1.8))
+    assert AugmentedSet.open(after.folder).shards == after.shards
+    assert (after.shards[3].folder / "image.npy").samefile(before.shards[3].folder / "image.npy")
+    assert (after.shards[4].folder / "image.npy").stat().st_size
 
 
 def test_a_prepare_killed_while_it_copies_d_goes_on(

@@ -151,7 +151,7 @@ def test_a_bundle_names_classes_and_keeps_rows_that_were_held_back(
 def test_d_prime_is_linked_and_what_it_was_linked_from_may_go(
     defence: RMC, d_prime: rows_on_disk.AugmentedSet, saved: pathlib.Path
 ) -> None:
-    shard = d_prime.shards[0]
+    shard = d_prime.shards[0].folder
     linked = saved / "d_prime" / shard.name / "image.npy"
     assert linked.samefile(shard / "image.npy")
     assert not list(saved.rglob("*.partial"))
@@ -205,7 +205,7 @@ def test_what_is_no_bundle_or_of_another_format_is_told(
     with pytest.raises(ArtefactError, match="not a finished bundle"):
         rmc_tf.load_bundle(tmp_path / "empty")
     with pytest.raises(ArtefactError, match="expected a bundle, found a 'augmented set shard'"):
-        rmc_tf.load_bundle(d_prime.shards[0])
+        rmc_tf.load_bundle(d_prime.shards[0].folder)
     marker = storage.read_json(saved / "done.json")
     marker["details"]["format"] = 2
     storage.write_json(saved / "done.json", marker)

@@ -14,9 +14,9 @@ from rmc_tf.common.errors import UserError
 from rmc_tf.config import ServiceConfig
 from rmc_tf.defences.base import Prediction
 from rmc_tf.networks.classifier import softmax
-from rmc_tf.service.answers import Answer
+from rmc_tf.service.answers import Answer, QueueFull, Stopping
 from rmc_tf.service.bundle import Bundle
-from rmc_tf.service.worker import QueueFull, Stopping, Worker
+from rmc_tf.service.worker import Worker
 
 pytestmark = pytest.mark.slow
 
@@ -324,7 +324,7 @@ def test_the_canary_leaves_the_state_as_it_is_and_marks_it_good(
     bundle.defence.restore(bundle.saved_state())
     expected = bundle.defence.predict_many(images[:2])
     worker = make(canary=True, canary_answers=1)
-    until(lambda: worker._since_canary == 0)
+    until(lambda: not worker._canary.is_due)
     first = ask(worker, images[:1])[0]
     until(lambda: worker.status["last_good_version"] == 1)
     second = ask(worker, images[1:2])[0]

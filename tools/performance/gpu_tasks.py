@@ -17,7 +17,13 @@ import numpy as np
 import tensorflow as tf
 
 from rmc_tf import attacks
-from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, StoredRows, write_manifest, write_shard
+from rmc_tf.augmented_set.rows_on_disk import (
+    AugmentedSet,
+    Shard,
+    StoredRows,
+    write_manifest,
+    write_shard,
+)
 from rmc_tf.config import AttackConfig, HardwareConfig, IndexConfig, ModelConfig, RMCConfig
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.networks import architectures, devices
@@ -71,8 +77,9 @@ class Making:
         sources, none = (numbers >= self.rows // 5).astype(np.uint8), np.full(self.rows, -1)
         stored = StoredRows(images, labels, sources, numbers, none.astype(np.int32))
         d_prime.mkdir(parents=True)
-        write_shard(d_prime / "shard-00000", "random", stored, {})
-        write_manifest(d_prime, "random", ("benign", "fgsm"), ["shard-00000"])
+        shard = Shard(d_prime / "shard-00000", "random")
+        write_shard(shard, stored, {})
+        write_manifest(d_prime, "random", ("benign", "fgsm"), [shard])
         parts = [
             network.forward(images[begin : begin + 256].astype(np.float32) / 255)[0]
             for begin in range(0, self.rows, 256)

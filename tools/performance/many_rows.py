@@ -10,7 +10,13 @@ import pathlib
 import keras
 import numpy as np
 
-from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, StoredRows, write_manifest, write_shard
+from rmc_tf.augmented_set.rows_on_disk import (
+    AugmentedSet,
+    Shard,
+    StoredRows,
+    write_manifest,
+    write_shard,
+)
 from rmc_tf.common.seeding import generator
 from rmc_tf.config import ModelConfig
 from rmc_tf.data.images import to_float
@@ -74,7 +80,7 @@ def make(given: Digits, rows: int, folder: pathlib.Path) -> Made:
         folder / "features.npy", "w+", np.float32, (rows, given.features.shape[1])
     )
     spread = 0.1 * given.features.std(axis=0)
-    fingerprint, names = f"{rows} rows", list[str]()
+    fingerprint, shards = f"{rows} rows", list[Shard]()
     for begin in range(0, rows, _SHARD_ROWS):
         random = generator(0, "many rows", begin)
         numbers = np.arange(begin, min(begin + _SHARD_ROWS, rows))
@@ -87,12 +93,12 @@ def make(given: Digits, rows: int, folder: pathlib.Path) -> Made:
             origins,
             np.full(len(numbers), -1, np.int32),
         )
-        names.append(f"shard-{len(names):05d}")
-        write_shard(folder / names[-1], fingerprint, stored, {})
+        shards.append(Shard(folder / f"shard-{len(shards):05d}", fingerprint))
+        write_shard(shards[-1], stored, {})
         moved = random.standard_normal((len(numbers), len(spread)), np.float32) * spread
         whole[numbers] = given.features[origins] + moved
     whole.flush()
-    write_manifest(folder, fingerprint, ("benign", "fgsm"), names)
+    write_manifest(folder, fingerprint, ("benign", "fgsm"), shards)
     return Made(AugmentedSet.open(folder), folder / "features.npy")
 
 
