@@ -18,7 +18,7 @@ def settle() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as own:  # others may write it, too
             beside = pathlib.Path(own) / path.name
-            beside.write_text(json.dumps({"ART_DATA_PATH": str(path.with_name("data"))}))
+            beside.write_text(json.dumps({"ART_DATA_PATH": str(path.with_name("data"))}), "utf-8")
             beside.replace(path)
     except OSError:
         pass  # ART takes another place then, and says so

@@ -6,6 +6,7 @@ those by which the paper's text refers to the lines.
 """
 
 import dataclasses
+import itertools
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -27,10 +28,10 @@ from rmc_tf.config import EarlyStopConfig, RMCConfig, with_profile
 from rmc_tf.data.augmentation import augment
 from rmc_tf.data.images import check_each, check_images
 from rmc_tf.defences.base import Prediction, State, tracing
-from rmc_tf.defences.groups import shared_neighbours
 from rmc_tf.defences.rmc_checks import check_parts
 from rmc_tf.defences.rmc_state import MadeOf, RMCState, write
 from rmc_tf.defences.rmc_traces import Clock, distance_between, trace_fit, trace_prediction
+from rmc_tf.defences.seeking import Seeker
 from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.networks.memory import of_a_fit
 from rmc_tf.search.index import FeatureIndex
@@ -77,6 +78,7 @@ class RMC:
         self.augmented_set, self.index = augmented_set, index
         self._held_by = d_prime
         self._augmented_set = on_device.held(augmented_set, d_prime)
+        self._seeker = Seeker(classifier, self._augmented_set, index, config.k)
         self._training_set = augmented_set.benign_rows
         self._adaptation = adapting_a_copy(classifier, config, devices)
         self._adapted = self._adaptation.classifier  # θ* of Algorithm 1, which moves
@@ -163,13 +165,15 @@ class RMC:
     def _in_groups(self, xs: np.ndarray, waiting: Clock) -> list[Prediction]:
         """Answers [n, H, W, C], `queries_at_once` at a time; the clock began with the call."""
         answers: list[Prediction] = []
+        at_once = self.config.queries_at_once
+        groups = [xs[begin : begin + at_once] for begin in range(0, len(xs), at_once)]
         with self._lock:
-            for begin in range(0, len(xs), self.config.queries_at_once):
+            for own, following in itertools.zip_longest(groups, groups[1:]):
                 waited = waiting.lap("lock")
                 self.prime()  # where this is the first query
                 self.calibrate()  # of the query before, where it is still due
                 calibrated = waiting.lap("calibration")
-                group = self._predict(xs[begin : begin + self.config.queries_at_once])
+                group = self._predict(own, following)
                 seconds = waited + calibrated + waiting.lap("prediction")
                 n = len(group)
                 answers += [
@@ -180,8 +184,22 @@ class RMC:
                 ]
         return answers
 
-    def _predict(self, xs: np.ndarray) -> list[Prediction]:
-        """Lines 12–17 and the answer of line 22 for queries [q, H, W, C] that adapt together."""
+    def look_ahead(self, images: np.ndarray) -> None:
+        """Begins to search for the queries [n, H, W, C] that are asked next, in another thread.
+
+        Only the first `queries_at_once` of them. Answers are the same as without it.
+        """
+        with self._lock:
+            self._look_ahead(images[: self.config.queries_at_once])
+
+    def _look_ahead(self, xs: np.ndarray) -> None:
+        self._seeker.look_ahead(xs)
+
+    def _predict(self, xs: np.ndarray, following: np.ndarray | None = None) -> list[Prediction]:
+        """Lines 12–17 and the answer of line 22 for queries [q, H, W, C] that adapt together.
+
+        Those that follow are searched for while these are adapted to.
+        """
         state, traced = self._state, self.traces.enabled
         confidences_before = self._probabilities(xs).max(axis=1) if traced else ()
         clock = Clock()
@@ -189,11 +207,10 @@ class RMC:
             state.start_over()
 
         # Line 12: search D' to get N'(x̂) of size K; of several queries, K rows for all.
-        features, _ = self._static.forward(xs)
-        found = [self.index.search(each, self.config.k)[0] for each in features]
+        found, rows = self._seeker.sought(xs)
         clock.lap("search")
-        rows = self._augmented_set.rows(shared_neighbours(found, self.config.k))
-        clock.lap("fetch")
+        if following is not None:
+            self._look_ahead(following)
 
         # Lines 13–16: local adaptation.
         fit = self._local_adaptation(rows)
@@ -209,7 +226,7 @@ class RMC:
                 label=int(each.argmax()),
                 probabilities=each,
                 steps=fit.steps,
-                searched=shares["search"] + shares["fetch"],
+                searched=shares["search"],
                 adapted=shares["adaptation"],
                 answered=shares["answer"],
                 neighbours=neighbours,
@@ -318,11 +335,13 @@ class RMC:
         """
         check_parts(self._static, augmented_set, index, self.config)
         held = on_device.held(augmented_set, self._held_by)
+        seeker = Seeker(self._static, held, index, self.config.k)
         made_of = MadeOf.parts_of(type(self).__name__, self._static, augmented_set)
 
         def search() -> None:
             with self._lock:
                 self.augmented_set, self.index, self._augmented_set = augmented_set, index, held
+                self._seeker = seeker
                 self._training_set = augmented_set.benign_rows
                 self._state.made_of = made_of
 

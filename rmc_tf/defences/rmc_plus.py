@@ -135,8 +135,11 @@ class RMCPlus(RMC):
         due = numbers[state[_DUE]]
         return {**super().over_this(state, numbers), **moved, _DUE: due[due >= 0]}
 
-    def _predict(self, xs: np.ndarray) -> list[Prediction]:
-        predictions = super()._predict(xs)
+    def _look_ahead(self, xs: np.ndarray) -> None:
+        """Does nothing: D' changes before they are asked."""
+
+    def _predict(self, xs: np.ndarray, following: np.ndarray | None = None) -> list[Prediction]:
+        predictions = super()._predict(xs, following)
         found = [prediction.neighbours for prediction in predictions]
         self._due = self._chosen(shared_neighbours(found, self.config.k))
         return predictions

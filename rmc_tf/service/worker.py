@@ -310,6 +310,9 @@ class Worker:
                 if left > 0:  # or else one slow group would be the last that is ever tried
                     self._expected *= 1 - _SMOOTHING
                 break
+            following = self._following(job, begin + at_once)
+            if len(following):
+                self._defence.look_ahead(following)
             try:
                 more = job.give(self._adapted(images, job, queued))
             except Exception as error:  # what diverges, or runs out of memory
@@ -323,6 +326,13 @@ class Worker:
         self._settle()
         if time.monotonic() >= self._kept.due_at:
             self._kept.write()
+
+    def _following(self, job: Job, begin: int) -> np.ndarray:
+        """Returns the images that come after those before `begin`, of this request or the next."""
+        with self._changed:
+            following = next(iter(self._jobs)) if begin >= len(job.images) and self._jobs else job
+        own = following.images[begin if following is job else 0 :]
+        return own[: self._defence.queries_at_once]
 
     def _adapted(self, images: np.ndarray, job: Job, queued: float) -> list[Answer]:
         begun = time.monotonic()

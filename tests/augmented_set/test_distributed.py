@@ -163,6 +163,7 @@ def _ray_processes(before: set[int]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_midway_changes_no_byte_and_what_is_there_is_not_made_again(
     sixty: rows.ArraySplit,
     network: Classifier,

@@ -49,7 +49,7 @@ def config(trained: tuple[pathlib.Path, str], data_dir: pathlib.Path) -> Experim
         attacks={"pgd": AttackConfig(epsilon=0.1, step_size=0.02, iterations=2)},
         threats={"pgd_nn": ThreatConfig(threat="pgd_nn", attack="pgd")},
         augmented_set=AugmentedSetConfig(attacks=("pgd",), adversarial_per_row=0.5),
-        rmc=RMCConfig(k=64),
+        rmc=RMCConfig(k=64, primed_rows=1),
         evaluation=EvaluationConfig(points=2, streams=("clean", "pgd")),
         traces=TracesConfig(enabled=False),
         table=TableConfig(

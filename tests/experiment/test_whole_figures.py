@@ -22,7 +22,10 @@ def get_config(dataset="digits"):
         attacks={**base.attacks, "pgd": pgd},
         augmented_set=config.AugmentedSetConfig(adversarial_per_row=0.2),
         rmc=config.RMCConfig(
-            k=32, early_stop=short, calibration=config.CalibrationConfig(early_stop=short)
+            k=32,
+            primed_rows=1,
+            early_stop=short,
+            calibration=config.CalibrationConfig(early_stop=short),
         ),
         traces=config.TracesConfig(enabled=False),
     ))

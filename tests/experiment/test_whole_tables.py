@@ -35,7 +35,10 @@ def get_config(dataset="digits"):
         },
         augmented_set=config.AugmentedSetConfig(adversarial_per_row=0.2),
         rmc=config.RMCConfig(
-            k=32, early_stop=short, calibration=config.CalibrationConfig(early_stop=short)
+            k=32,
+            primed_rows=1,
+            early_stop=short,
+            calibration=config.CalibrationConfig(early_stop=short),
         ),
         evaluation=config.EvaluationConfig(points=4),
         traces=config.TracesConfig(enabled=False),
@@ -111,6 +114,7 @@ def test_shared_work_is_done_once(finished: pathlib.Path) -> None:
     assert len(list(finished.glob("evaluate/*/done.json"))) == CELLS
 
 
+@pytest.mark.slow  # test_main and test_skip_cells kill smaller runs
 def test_a_killed_table_goes_on_cell_by_cell_to_the_same_numbers(
     config: pathlib.Path,
     data_dir: pathlib.Path,

@@ -3,8 +3,11 @@
 import pathlib
 
 import nbformat
+import pytest
 
 from tools import run_notebook
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).parents[2]
 
