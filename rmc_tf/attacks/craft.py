@@ -127,7 +127,7 @@ class Craft:
             traced = self._traced(1 if len(images) < self._parts else self._parts)
             batch = x, tf.constant(aims, tf.int32), starts
             if self._by_xla:
-                batch = _filled(batch)
+                batch = filled(batch)
             adversarial = traced(*batch).numpy()[: len(images)]
         furthest = float(distance(adversarial, images, self.config.norm).max(initial=0))
         inside = furthest <= self.radius + 1e-5
@@ -172,7 +172,7 @@ class Craft:
             )
 
 
-def _filled(batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
+def filled(batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
     """Returns a batch filled up by its first row to a power of two: XLA compiles for each size."""
     rows = int(batch[0].shape[0])
     more = (1 << max(0, rows - 1).bit_length()) - rows

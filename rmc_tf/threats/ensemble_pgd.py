@@ -12,6 +12,7 @@ import tensorflow as tf
 from rmc_tf.attacks import losses
 from rmc_tf.attacks.ascent import ascend, highest
 from rmc_tf.attacks.base import Batch, starting
+from rmc_tf.attacks.craft import filled
 from rmc_tf.config import AttackConfig
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import Weights, variables
@@ -50,8 +51,10 @@ class EnsemblePGD:
         There is at least one set of weights; y is [B] int32, and the seed that of the start.
         """
         stacks = [np.stack(values) for values in zip(*members, strict=True)]
-        starts = self._start(images, [seed, 0])
-        return np.asarray(self._compiled(images, labels, starts, stacks).numpy())
+        batch = images, labels, self._start(images, [seed, 0])
+        if self._classifier.jit_compile:
+            batch = filled(tuple(map(tf.convert_to_tensor, batch)))
+        return np.asarray(self._compiled(*batch, stacks).numpy()[: len(images)])
 
     def _perturb(
         self, images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor, stacks: list

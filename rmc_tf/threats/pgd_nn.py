@@ -25,6 +25,7 @@ import tensorflow as tf
 from rmc_tf.attacks import losses
 from rmc_tf.attacks.ascent import ascend, highest
 from rmc_tf.attacks.base import Batch, starting
+from rmc_tf.attacks.craft import filled
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ThreatConfig
@@ -73,8 +74,10 @@ class PGDNN(BatchThreat):
         for begin in range(0, len(images), _BATCH):
             batch = slice(begin, begin + _BATCH)
             draw = [derive_seed(seed, "pgd_nn", begin), 0]
-            starts = self._start(images[batch], draw)
-            parts.append(self._compiled(images[batch], labels[batch], starts).numpy())
+            x, y = tf.constant(images[batch]), tf.constant(labels[batch], tf.int32)
+            given = x, y, self._start(x, draw)
+            made = self._compiled(*(filled(given) if self._classifier.jit_compile else given))
+            parts.append(made.numpy()[: len(x)])
         return np.concatenate(parts)
 
     def _perturb(self, images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
