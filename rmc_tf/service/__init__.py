@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from rmc_tf.config import ServiceConfig
 from rmc_tf.service import extra
+from rmc_tf.service.client import Client as Client
+from rmc_tf.service.client import NotAnswered as NotAnswered
 
 if TYPE_CHECKING:
     import fastapi

@@ -54,7 +54,12 @@ def make(
         await asyncio.to_thread(worker.stop)
 
     app = fastapi.FastAPI(
-        title="rmc_tf", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+        title="rmc_tf",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,  # to an address that the client's own header Host makes up
     )
     app.state.worker = worker
     service = _Service(bundle, config, worker, metrics)

@@ -266,6 +266,8 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "image_shape": list(defence.static.image_shape),
         "classes": list(bundle.class_names),
         "rows": len(defence.augmented_set),
+        "features": len(defence.index.features),
+        "indexed": defence.index.report.rows,
         "search": str(defence.index.report),
         "settings": defence.config.to_dict(),
         "versions": dict(bundle.versions),
