@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import rmc_tf
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import ServiceConfig
-from rmc_tf.service import open_inference, reading, tf_serving, tokens
+from rmc_tf.service import demo, open_inference, reading, tf_serving, tokens
 from rmc_tf.service.answers import Answer
 from rmc_tf.service.bundle import Bundle, describe
 from rmc_tf.service.metrics import Metrics
@@ -55,6 +55,8 @@ def make(
     app.include_router(service.tf_serving())
     app.include_router(service.open_inference())
     app.include_router(service.for_operators())
+    if config.page:
+        app.include_router(demo.router(worker, config, service._body))
     if token:
         app.include_router(service.admin(token))
     app.add_middleware(_Counted, metrics=metrics)
