@@ -3,24 +3,25 @@
 import { metrics } from "./server.js";
 
 const EVERY = 2000; // milliseconds from one question to the next
-const WINDOW = 300; // seconds that a chart shows
+const SHORTEST = 60; // seconds that a chart shows at least
+const LONGEST = 300; // and at most
 const RECENT = 60; // seconds that "the last minute" is
 
 const WIDTH = 280;
 const HEIGHT = 96;
-const LEFT = 34;
+const LEFT = 42;
 const TOP = 8;
 const BOTTOM = 18;
 
 const number = (digits) => (value) => value.toLocaleString("en", { maximumFractionDigits: digits });
-const percent = (value) => `${Math.round(100 * value)} %`;
+const percent = (value) => `${Math.round(100 * value)}\u00a0%`;
 
 const CHARTS = [
   { name: "Answers in the last minute", of: (now, then) => now.answers - then.answers, text: number(0), least: 5 },
   { name: "Seconds an answer, mean", of: mean("seconds", "timed"), text: number(2), least: 0.1 },
   { name: "Requests that wait", of: (now) => now.queue, text: number(0), least: 5 },
-  { name: "How far the weights have moved (‖θ − θ₀‖)", of: (now) => now.distance, text: number(2), least: 0.1 },
-  { name: "Attacked images among those looked up", of: mean("share", "shares"), text: percent, least: 1 },
+  { name: "How far the weights have moved", of: (now) => now.distance, text: number(2), least: 0.1 },
+  { name: "Attacked images looked up", of: mean("share", "shares"), text: percent, least: 1 },
 ];
 
 /** The mean in the last minute, of two counters; null where nothing was counted. */
@@ -70,7 +71,7 @@ function add(points, found) {
   const before = points.findLast((each) => each.time <= now - RECENT) ?? points[0] ?? point;
   point.values = CHARTS.map((chart) => chart.of(point, before));
   points.push(point);
-  while (points[0].time < now - WINDOW) points.shift();
+  while (points[0].time < now - LONGEST) points.shift();
 }
 
 function words(point) {
@@ -104,13 +105,16 @@ class Chart {
     const last = values.at(-1) ?? null;
     const most = nice(Math.max(this.least, ...known));
     const floor = HEIGHT - BOTTOM;
-    const x = (time) => WIDTH - 6 - ((points.at(-1).time - time) / WINDOW) * (WIDTH - 6 - LEFT);
+    const now = points.at(-1)?.time ?? 0;
+    const span = Math.max(SHORTEST, now - (points[0]?.time ?? 0));
+    const ago = span < 2 * SHORTEST ? `${Math.round(span)} s ago` : `${Math.round(span / 60)} min ago`;
+    const x = (time) => WIDTH - 6 - ((now - time) / span) * (WIDTH - 6 - LEFT);
     const y = (value) => floor - (value / most) * (floor - TOP);
     const parts = [
       svg("path", { class: "frame", d: `M${LEFT} ${TOP}H${WIDTH - 6}M${LEFT} ${floor}H${WIDTH - 6}` }),
       label(LEFT - 5, TOP + 4, this.text(most), "end"),
       label(LEFT - 5, floor + 4, this.text(0), "end"),
-      label(LEFT, HEIGHT - 4, `${WINDOW / 60} minutes ago`, "start"),
+      label(LEFT, HEIGHT - 4, ago, "start"),
       label(WIDTH - 6, HEIGHT - 4, "now", "end"),
     ];
     let path = "";

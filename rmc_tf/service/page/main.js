@@ -56,6 +56,7 @@ async function run(about, image, progress) {
     classes: about.classes,
     label: made.label,
     known: label !== null,
+    moved: made.moved,
     clean: { image, bare: bareClean, defended: null },
     attacked: { image: attacked, bare: bareAttacked, defended: null },
   };

@@ -5,7 +5,8 @@ import { difference, fromEightBits, furthest, painted } from "./pixels.js";
 const MOST_BARS = 10; // of a network of more classes, the likeliest
 const byId = (id) => document.getElementById(id);
 const decimals = (value, digits = 2) => value.toLocaleString("en", { maximumFractionDigits: digits });
-const percent = (value) => (value > 0 && value < 0.005 ? "< 1 %" : `${Math.round(100 * value)} %`);
+const seconds = (value) => (value > 0 && value < 0.001 ? "<\u00a00.001" : decimals(value, 3));
+const percent = (value) => (value > 0 && value < 0.005 ? "<\u00a01\u00a0%" : `${Math.round(100 * value)}\u00a0%`);
 
 const WHY = {
   adapted: "yes",
@@ -32,8 +33,8 @@ function element(name, className, ...children) {
 }
 
 /**
- * Shows what is there of a result: {shape, classes, label, known, clean, attacked}; the last two are
- * {image, bare, defended}, where an answer that isn't there yet is null.
+ * Shows what is there of a result: {shape, classes, label, known, moved, clean, attacked}; the last
+ * two are {image, bare, defended}, where an answer that isn't there yet is null.
  */
 export function show(result) {
   byId("results").hidden = false;
@@ -45,6 +46,8 @@ export function show(result) {
     }
   }
   byId("answers").replaceChildren(...panels);
+  byId("answers").classList.toggle("long", result.classes.some((name) => name.length > 3));
+  byId("stuck").hidden = result.moved;
   byId("verdict").replaceChildren(...verdict(result));
   details(result);
 }
@@ -58,7 +61,7 @@ function pictures({ clean, attacked, shape }) {
     figure(attacked.image, "Attacked"),
     figure(
       difference(clean.image, attacked.image),
-      `The difference, magnified: grey is no change, black and white are ${decimals(most, 3)}`,
+      `Difference: grey is none, white +${decimals(most, 3)}, black −${decimals(most, 3)}`,
     ),
   );
 }
@@ -84,14 +87,13 @@ function panel(title, answer, result, id) {
   if (classes.length > MOST_BARS) {
     classes.sort((one, other) => other.probability - one.probability).splice(MOST_BARS);
   }
-  const long = classes.some(({ label }) => result.classes[label].length > 3);
   const bars = classes.map(({ probability, label }) => {
     const top = label === answer.label;
     const fill = element("div", "fill");
     fill.style.width = `${100 * probability}%`;
     const track = element("div", "track", fill);
     track.setAttribute("aria-hidden", "true");
-    return element("li", `${long ? "long" : ""} ${top ? `top ${right ? "right" : "wrong"}` : ""}`.trim(),
+    return element("li", top ? `top ${right ? "right" : "wrong"}` : "",
       element("span", "", result.classes[label]), track, element("span", "share", percent(probability)));
   });
   box.append(element("ul", "bars", ...bars));
@@ -112,19 +114,23 @@ function verdict(result) {
 function details(result) {
   const sides = ["clean", "attacked"];
   const answers = sides.map((side) => result[side].defended);
-  const loss = (answer) => (answer ? decimals(-Math.log(Math.max(answer.probabilities[result.label], 1e-30))) : "…");
+  const loss = (answer) => {
+    if (!answer) return "…";
+    const value = -Math.log(Math.max(answer.probabilities[result.label], 1e-30));
+    return value < 0.005 ? "<\u00a00.01" : decimals(value);
+  };
   const row = (title, of) => {
     const head = element("th", "", title);
     head.scope = "row";
     return element("tr", "", head, ...answers.map((answer) => element("td", "", answer ? of(answer) : "…")));
   };
-  const seconds = PARTS.filter(([part]) => answers.some((answer) => answer && part in answer.seconds));
+  const parts = PARTS.filter(([part]) => answers.some((answer) => answer && part in answer.seconds));
   const rows = [
     row("Has it adapted?", (answer) => WHY[answer.why] ?? answer.why),
     row("Training steps", (answer) => String(answer.steps)),
     row("Loss of the defended network", loss),
-    ...seconds.map(([part, text]) =>
-      row(`Seconds ${text}`, (answer) => (part in answer.seconds ? decimals(answer.seconds[part], 3) : "–"))),
+    ...parts.map(([part, text]) =>
+      row(`Seconds ${text}`, (answer) => (part in answer.seconds ? seconds(answer.seconds[part]) : "–"))),
     row("State of the weights (its number)", (answer) => String(answer.state_version)),
   ];
   const bare = element("tr", "", element("th", "", "Loss of the bare network"),
