@@ -21,7 +21,7 @@ setup(
     classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)],
     packages=[*find_packages(include=["rmc_tf", "rmc_tf.*"]), "rmc_tf.configs"],
     package_dir={"rmc_tf.configs": "configs"},
-    package_data={"rmc_tf": ["py.typed", "**/*.json", "**/*.css"]},
+    package_data={"rmc_tf": ["py.typed", "**/*.json", "**/*.css", "service/page/*"]},
     entry_points={"console_scripts": ["rmc_tf=rmc_tf.main:main"]},
     install_requires=[
         "tensorflow>=2.20,<2.21",  # scann 1.4.2 is built against it

@@ -65,6 +65,9 @@ class ServiceConfig(Section):
     drain_seconds: float = 20.0
     """How long, after SIGTERM, waiting requests are still adapted to; then they are answered
     without. With the write of the state that is less than the 30 s after which Kubernetes kills."""
+    page: bool = True
+    """Whether there is a page at /, by which a visitor asks, and attacks the static network: one
+    attack at a time, and none that moves a weight."""
     token_file: str = ""
     """A file whose first line is the token for /admin. Empty: RMC_TF_ADMIN_TOKEN of the
     environment; without either there is no /admin."""

@@ -19,7 +19,7 @@ import rmc_tf
 from rmc_tf.augmented_set.engine import Engine
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, ServiceConfig
-from rmc_tf.service import open_inference, reading, tf_serving, tokens
+from rmc_tf.service import demo, open_inference, reading, tf_serving, tokens
 from rmc_tf.service.additions import TooMany
 from rmc_tf.service.answers import Answer, QueueFull, Stopping
 from rmc_tf.service.bundle import Bundle, describe
@@ -66,6 +66,8 @@ def make(
     app.include_router(service.tf_serving())
     app.include_router(service.open_inference())
     app.include_router(service.for_operators())
+    if config.page:
+        app.include_router(demo.router(worker, config, service._body))
     if token:
         app.include_router(service.admin(token))
     app.add_middleware(_Counted, metrics=metrics)

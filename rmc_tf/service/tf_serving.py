@@ -71,5 +71,6 @@ def _row(answer: Answer, class_names: Sequence[str], neighbours: bool) -> dict[s
         "why": answer.why,
         "state_version": answer.state_version,
         "seconds": {part: round(seconds, 6) for part, seconds in answer.seconds.items()},
+        "steps": answer.steps,
     }
     return row | ({"neighbours": answer.neighbours.tolist()} if neighbours else {})
