@@ -7,6 +7,8 @@
   python -m rmc_tf.main --config=configs/table1.py --dataset=mnist  a table of the paper
   python -m rmc_tf.main --mode=audit             what the defences withstand, on a page
   python -m rmc_tf.main --mode=serve             the defended network, over HTTP
+  python -m rmc_tf.main --mode=add_attack --url=http://127.0.0.1:8501 --attack=fgsm
+                                                 has that service learn another attack
   python -m rmc_tf.main --mode=reproduce         every table and figure of the paper, on a page
 
 What is valid of an earlier run in the same work directory is used again; a run
@@ -43,12 +45,15 @@ from rmc_tf.config.network import check_model_file
 from rmc_tf.data import image_folder
 from rmc_tf.networks import program_cache
 from rmc_tf.reproduction import plan
-from rmc_tf.service import extra
+from rmc_tf.service import adding, extra
 
-_FLAGS = ("dataset", "config", "mode", "only", "import", "workdir", "data_dir", "seed", "help")
+_FLAGS = (
+    *("dataset", "config", "mode", "only", "url", "attack", "rows"),
+    *("import", "workdir", "data_dir", "seed", "help"),
+)
 _MODES = (
     *("train", "prepare", "evaluate", "report", "export", "audit", "reproduce"),
-    *("bundle", "serve", "all"),
+    *("bundle", "serve", "add_attack", "all"),
 )
 
 
@@ -112,6 +117,10 @@ def run(arguments: Sequence[str]) -> None:
     workdir = pathlib.Path(expanded(values.workdir or f"runs/{name}"))
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])
     only = _asked_for(values)
+    _check_added(values)
+    if values.mode == "add_attack":  # by the service, so that nothing is computed here
+        adding.add(values.url, values.attack, values.rows, config, print)
+        return
     if values.mode == "reproduce":
         given = config_flags.get_override_values(values["config"])
         points = given.get("evaluation.points")
@@ -205,6 +214,12 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, str]:
     flags.DEFINE_enum("mode", "all", _MODES, "Which stage to run.", flag_values=values)
     text = "In --mode=reproduce: only these, as in table1,figure3."
     flags.DEFINE_list("only", None, text, flag_values=values)
+    text = "In --mode=add_attack: the address of the service."
+    flags.DEFINE_string("url", "", text, flag_values=values)
+    text = "In --mode=add_attack: the name of one of --config.attacks, whose settings are there."
+    flags.DEFINE_string("attack", "", text, flag_values=values)
+    text = "In --mode=add_attack: how many examples; by default as many as D has rows."
+    flags.DEFINE_integer("rows", None, text, lower_bound=1, flag_values=values)
     text = "Modules, or FILE.py, with layers of your own, imported before a model is loaded."
     flags.DEFINE_list("import", None, text, flag_values=values)
     flags.DEFINE_bool("help", False, "Shows this help.", short_name="h", flag_values=values)
@@ -248,6 +263,16 @@ def _asked_for(values: flags.FlagValues) -> Sequence[str]:
             f"--mode={values.mode}, or leave --only out"
         )
     return list(values.only)
+
+
+def _check_added(values: flags.FlagValues) -> None:
+    """Refuses what only --mode=add_attack reads in another mode."""
+    given = [name for name in ("url", "attack", "rows") if not values[name].using_default_value]
+    if given and values.mode != "add_attack":
+        raise UserError(
+            f"--{given[0]}={values[given[0]].value}: only --mode=add_attack reads it; give that "
+            f"instead of --mode={values.mode}, or leave it out"
+        )
 
 
 def _help(values: flags.FlagValues, run: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rmc_tf.common.errors import UserError
+from rmc_tf.config import AttackConfig
 from rmc_tf.service.answers import Answer
 
 
@@ -152,6 +153,39 @@ class Client:
         sent = {} if version is None else {"version": version}
         return self._ask("POST", "/admin/rollback", sent, self._token)
 
+    def attacks(self) -> list[dict[str, Any]]:
+        """Returns the attacks that D' has examples of, and those that are being added or taken out.
+
+        Of each its name, its state ("searched", "waiting", "crafting", "removed", "cancelled" or
+        "failed") and its rows; it needs the token.
+
+        Raises:
+          NotAnswered: as for `status`.
+        """
+        return list(self._ask("GET", "/admin/attacks", headers=self._token)["attacks"])
+
+    def add_attack(
+        self, name: str, attack: AttackConfig, rows: int | None = None
+    ) -> dict[str, Any]:
+        """Has so many examples of an attack added to D', None: as many as D has rows.
+
+        It returns at once, what `attacks` says of it; queries go on meanwhile. It needs the token.
+
+        Raises:
+          NotAnswered: as for `status`; or the name is taken, or there is no such attack.
+        """
+        sent = {"name": name, "attack": attack.to_dict(), "rows": rows}
+        return self._ask("POST", "/admin/attacks", sent, self._token)
+
+    def remove_attack(self, name: str) -> dict[str, Any]:
+        """Has the examples of an attack taken out of D'; returns at once. It needs the token.
+
+        Raises:
+          NotAnswered: as for `status`; or there is no such attack.
+        """
+        path = f"/admin/attacks/{urllib.parse.quote(name, safe='')}"
+        return self._ask("DELETE", path, headers=self._token)
+
     def _ask(
         self,
         method: str,
@@ -183,7 +217,7 @@ class Client:
             raise NotAnswered(f"{where}: {said}; is the service running there?") from None
         finally:
             connection.close()
-        if response.status == 200:
+        if response.status in (200, 202):
             return content
         after = response.getheader("Retry-After")
         seconds = float(after) if after and after.isdecimal() else None
