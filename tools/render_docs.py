@@ -32,6 +32,7 @@ from tools.performance import (
     sizes_page,
     step_page,
 )
+from tools.serving import window_page
 
 _PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 _FIGURE = "growth"
@@ -88,6 +89,11 @@ def of_results(place: str) -> list[Block]:
     if (folder / "performance.json").exists():
         return of_benchmark(storage.read_json(folder / "performance.json"), name)
     values = storage.read_json(folder / "results.json")
+    if "trained" in values:
+        picture = Picture(
+            f"/docs/results/{name}/window.png", "Accuracy over time, around the request"
+        )
+        return [*window_page.tables(values), picture]
     if "queries_at_once" in values:
         return of_groups(values, folder)
     if "choosing" in values:

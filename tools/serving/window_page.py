@@ -48,36 +48,34 @@ def lines(found: Mapping[str, Any]) -> list[str]:
 
 
 def tables(found: Mapping[str, Any]) -> list[Block]:
-    """Returns the table of a stored run."""
-    seconds, last = found["seconds"], found["trained"][-1]
-    n = found["points"]
-    rows = [
-        (
-            "bare network",
-            "",
-            _share(found["bare"], n),
-            "",
-        )
-    ]
+    """Returns the table and the figure's caption of a stored run."""
+    seconds, points = found["seconds"], found["points"]
+    attack = found["attack"]["attack"].upper().replace("_", "-")
+    rows = [["the bare network", "", _share(found["bare"], points), ""]]
     names = {"before": "RMC, D' by FGSM", "while": "RMC, meanwhile", "after": "RMC, searched"}
     times = {"before": "0", "while": "", "after": f"{seconds['searched']:.1f}"}
     for phase, name in names.items():
         clean = _of(found, phase, "clean")
         attacked = _cell(_of(found, phase, "attacked"))
-        rows.append((name, times[phase], attacked, _cell(clean) if clean else ""))
-    for epoch in {0, len(found["trained"]) // 2, len(found["trained"]) - 1}:
-        each = found["trained"][epoch]
+        rows.append([name, times[phase], attacked, _cell(clean) if clean else ""])
+    epochs = found["trained"]
+    for each in (epochs[0], epochs[len(epochs) // 2], epochs[-1]):
         spent = f"{seconds['crafted'] + each['seconds']:.1f}"
-        name = f"the network, trained on the same rows, {each['epoch']} epochs"
-        rows.append((name, spent, _share(each["attacked"], n), _share(each["clean"], n)))
-    del last
-    head = ("", "seconds after the request", f"under {found['attack']['attack']}", "clean")
+        name = f"the network trained on the same rows, {each['epoch']} epochs"
+        rows.append([name, spent, _share(each["attacked"], points), _share(each["clean"], points)])
+    head = [
+        "",
+        "seconds after the request",
+        f"right under {attack} (95 %)",
+        "right on clean (95 %)",
+    ]
+    rest = seconds["searched"] - seconds["crafted"]
     text = (
-        f"{found['rows']:,} examples were crafted while the service answered; what isn't crafting "
-        f"of the {seconds['searched']:.1f} s is features, index and change-over: "
-        f"{seconds['searched'] - seconds['crafted']:.1f} s."
+        f"{found['rows']:,} examples were made while the service answered. Making them took "
+        f"{seconds['crafted']:.1f} s; features, index and the change-over {max(0.0, rest):.1f} s."
     )
-    return [Grid(head, rows), Paragraph(text), Paragraph(f"*Made by `{found['command']}`.*")]
+    made = f"*Made by `{found['command']}`.*"
+    return [Grid(head, {"": rows}), Paragraph(text), Paragraph(made)]
 
 
 def _share(share: float, points: int) -> str:
@@ -105,5 +103,5 @@ def draw(found: Mapping[str, Any], stem: pathlib.Path) -> None:
             panel.axvline(when, color="0.5", linewidth=0.8)
             panel.annotate(what, (when, 2), rotation=90, ha="right", va="bottom", fontsize=8)
         panel.set(xlabel="seconds", ylabel=f"accuracy, % (mean of {_RUNNING})", ylim=(0, 102))
-        panel.legend(loc="lower right", frameon=False)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
         plots.save(figure, stem)
