@@ -26,6 +26,7 @@ from rmc_tf.reproduction import page as reproduction_page
 from tools.performance import (
     gpu_page,
     groups_page,
+    history_page,
     plots,
     scale_page,
     search_page,
@@ -94,6 +95,10 @@ def of_results(place: str) -> list[Block]:
             f"/docs/results/{name}/window.png", "Accuracy over time, around the request"
         )
         return [*window_page.tables(values), picture]
+    if "histories" in values:
+        file = f"/docs/results/{name}/history.png"
+        picture = Picture(file, "Accuracy and steps of clean queries after an attacker's")
+        return [*history_page.tables(values), picture]
     if "queries_at_once" in values:
         return of_groups(values, folder)
     if "choosing" in values:
