@@ -11,7 +11,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import httpx
@@ -21,6 +21,7 @@ import PIL.Image
 import pytest
 import uvicorn
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -388,10 +389,10 @@ def test_only_so_many_attacks_stay_compiled(
 
     monkeypatch.setattr(attacks, "build", build)
     attacker = demo_attack.Attacker(bundle)
-    for epsilon in (0.1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.1):
+    for epsilon in (0.1, 0.2, 0.1, 0.3, 0.4, 0.5, 0.1, 0.2):
         image = images[0].tolist()
         attacker.attacked({"image": image, "epsilon": epsilon, "iterations": 1})
-    assert built == [0.1, 0.2, 0.3, 0.4, 0.5, 0.1]
+    assert built == [0.1, 0.2, 0.3, 0.4, 0.5, 0.2]
 
 
 def test_without_the_page_there_is_nothing_at_its_place(
@@ -462,20 +463,27 @@ class Page:
 
     def until(self, selector: str) -> WebElement:
         """Waits until something is there and visible."""
-        WebDriverWait(self.browser, LONG, 0.1).until(
-            lambda _: any(each.is_displayed() for each in self.all(selector)), selector
-        )
+        self.wait(lambda: any(each.is_displayed() for each in self.all(selector)), selector)
         return self.one(selector)
+
+    def wait(self, holds: Callable[[], bool], what: str) -> None:
+        """Waits until something holds; the page may replace meanwhile what is looked at."""
+        replaced = [StaleElementReferenceException]
+        waiting = WebDriverWait(self.browser, LONG, 0.1, ignored_exceptions=replaced)
+        waiting.until(lambda _: holds(), what)
 
     def press_attack(self) -> None:
         self.one("#attack").click()
         self.until("#clean-defended .bars li")
-        WebDriverWait(self.browser, LONG, 0.1).until(
-            lambda _: self.one("#attack").is_enabled(), "the end"
-        )
+        self.wait(lambda: self.one("#attack").is_enabled(), "the end")
 
     def script(self, code: str) -> Any:
         return self.browser.execute_script(f"return {code}")
+
+    def bars(self, panel: str) -> np.ndarray:
+        """How long the bars of an answer are, in percent: its probabilities."""
+        code = f"[...document.querySelectorAll('#{panel} .fill')].map((each) => each.style.width)"
+        return np.array([float(width.rstrip("%")) for width in self.script(code)])
 
     def chosen(self, height: int, width: int) -> np.ndarray:
         """The pixels of the image that is chosen, [H, W, 3]."""
@@ -526,6 +534,17 @@ def test_a_visitor_attacks_a_sample_and_sees_what_both_networks_say(
         assert len(page.all(f"#attacked-{network} .bars li")) == 10
         right = page.all(f"#attacked-{network} .says .right")
         assert bool(right) == (said == label)
+    held_back = serving.bundle.held_back
+    assert held_back is not None
+    order = np.argsort(held_back.labels, kind="stable")  # no two are alike
+    image = np.rint(held_back.images[order[1]] * 255).astype(np.float32) / np.float32(255)
+    made = attacked(serving, image, label=int(label), epsilon=0.149)
+    moved = pixels_of(made["image"], (8, 8, 1), "<f4")
+    expected = 100 * softmax(serving.bundle.defence.static.forward(np.stack([image, moved]))[1])
+    np.testing.assert_allclose(page.bars("clean-bare"), expected[0], atol=1e-3)
+    np.testing.assert_allclose(page.bars("attacked-bare"), expected[1], atol=1e-3)
+    assert np.abs(page.bars("clean-defended") - expected[0]).max() > 1e-3
+    assert np.abs(page.bars("attacked-defended") - expected[1]).max() > 1e-3
     assert len(page.all("#pictures canvas")) == 3
     details = page.one("#details").text
     assert re.search(r"Has it adapted\? yes yes", details)
@@ -535,9 +554,7 @@ def test_a_visitor_attacks_a_sample_and_sees_what_both_networks_say(
     neighbours = page.all("#neighbours li")
     assert len(neighbours) == 12
     assert all(re.fullmatch(r"\d\n(original|made by pgd)", each.text) for each in neighbours)
-    WebDriverWait(browser, LONG, 0.1).until(
-        lambda _: int(page.all("#charts .now")[0].text) >= 2, "two answers in the last minute"
-    )
+    page.wait(lambda: int(page.all("#charts .now")[0].text) >= 2, "two answers in the last minute")
     page.check_form()
 
 
@@ -616,9 +633,7 @@ def test_a_colour_network_takes_a_picture_of_the_visitors(
         page.one("#upload").send_keys(str(tmp_path / "broken.png"))
         assert page.until("#error").text.startswith("broken.png: no picture that this browser")
         page.one("#upload").send_keys(str(tmp_path / "mine.png"))
-        WebDriverWait(browser, LONG, 0.1).until(
-            lambda _: page.one("#chosen-name").text == "mine.png", "the picture"
-        )
+        page.wait(lambda: page.one("#chosen-name").text == "mine.png", "the picture")
         assert page.chosen(6, 4).tolist() == np.full((6, 4, 3), (0, 255, 128)).tolist()
         page.press_attack()
         assert page.one("#attacked-bare .bars li > span").text == "a long name of a class"
