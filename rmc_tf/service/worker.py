@@ -8,7 +8,6 @@ with which the service began, which never move.
 import collections
 import concurrent.futures
 import math
-import pathlib
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from rmc_tf.defences.base import State
 from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.service.answers import Answer, Job, Why
 from rmc_tf.service.bundle import Bundle
-from rmc_tf.service.states import States
+from rmc_tf.service.states import States, folder_of
 from rmc_tf.service.watch import Watch
 
 _SMOOTHING = 0.2
@@ -61,7 +60,7 @@ class Worker:
         self.bundle, self._config, self._say = bundle, config, say
         self._watch = watch or Watch()
         self._defence = bundle.defence
-        folder = pathlib.Path(config.states or f"{bundle.folder}-states")
+        folder = folder_of(config.states, bundle.folder)
         self._states = States(folder, config.versions_kept, bundle.saved_state, say)
         try:
             self._version, state = self._states.newest()
