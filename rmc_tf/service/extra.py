@@ -29,6 +29,7 @@ def ray_serve(what: str) -> Any:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # or else of two replicas one is heard
     try:
         from ray import serve
     except ImportError as error:

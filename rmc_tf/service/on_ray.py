@@ -200,7 +200,7 @@ def serve(folder: pathlib.Path, experiment: ExperimentConfig, say: Callable[[str
         with _until_told():
             pass
         written = _stopped(handle, _patience(config))
-        serving.shutdown()
+        serving.delete(NAME)  # once the last answer is out
     finally:
         ray.shutdown()
     say(f"serve: stopped; the states of {written} of {config.replicas} replicas are written")

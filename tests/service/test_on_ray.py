@@ -122,11 +122,13 @@ def until(holds: Callable[[], bool]) -> None:
 class Load:
     """Clients that ask one request after another."""
 
-    def __init__(self, address: str, sent: dict[str, Any], once: bool = False) -> None:
+    def __init__(
+        self, address: str, sent: dict[str, Any], clients: int = CLIENTS, once: bool = False
+    ) -> None:
         self.answered: list[Answered] = []
         self._address, self._sent, self._once = address, sent, once
         self._enough = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(CLIENTS)]
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
 
     def __enter__(self) -> "Load":
         for thread in self._threads:
@@ -200,6 +202,18 @@ def test_each_replica_has_weights_and_states_of_its_own_and_operators_reach_both
     assert not any(each["frozen"] for each in thawed.json()["replicas"].values())
 
 
+def test_too_many_at_once_are_told_so_and_then_there_is_room_again(
+    two: Served, http: httpx.Client, sent: dict[str, Any]
+) -> None:
+    with Load(two.address, {"instances": sent["instances"] * 8}, clients=48, once=True) as load:
+        pass
+    told = {each.status: each.body for each in load.answered}
+    assert len(load.answered) == 48 and told.keys() <= {200, 429, 503}
+    assert told[429] == '{"error":"the queue is full; ask again later"}'
+    assert len(told[200]["predictions"]) == 8
+    assert http.post(PREDICT, json=sent).status_code == 200
+
+
 def test_a_replica_that_is_killed_loses_what_is_in_its_hands_alone_and_comes_back_as_it_was_written(
     two: Served, http: httpx.Client, sent: dict[str, Any]
 ) -> None:
@@ -239,6 +253,7 @@ def test_an_end_answers_who_waits_and_writes_the_states(
     with Load(two.address, {"instances": sent["instances"] * 32}, once=True) as load:
         until(lambda: in_sum("queue") == CLIENTS - 2)  # and one in the hands of each
         serve.delete("default")
+    assert [each.status for each in load.answered] == [200] * CLIENTS
     answers = [each for answer in load.answered for each in answer.body["predictions"]]
     assert [each["adapted"] for each in answers] == [True] * 32 * CLIENTS
     after = sum(answers_in(bundle, two.states, number) for number in (0, 1))
