@@ -143,7 +143,7 @@ class Load:
     def _ask(self) -> None:
         with httpx.Client(base_url=self._address, timeout=LONG) as client:
             more = True
-            while more and not self._enough.is_set():
+            while more and (self._once or not self._enough.is_set()):
                 more = not self._once
                 begun = time.monotonic()
                 try:
