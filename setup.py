@@ -45,13 +45,14 @@ setup(
     ],
     extras_require={
         "audit": ["adversarial-robustness-toolbox>=1.20,<2"],  # the black boxes of rmc_tf.threats
-        "distributed": ["ray[data]>=2.50,<3"],  # --config.hardware.engine=ray
+        "distributed": ["ray[data,serve]>=2.60,<3"],  # hardware.engine=ray, service.replicas
         "serve": ["fastapi>=0.115,<1", "uvicorn>=0.34,<1", "prometheus-client>=0.21,<1"],
         "test": [
             "pytest>=8",
             "adversarial-robustness-toolbox>=1.20,<2",  # our attacks are compared with theirs
             "foolbox>=3.3.4,<4",
-            "ray[data]>=2.50,<3",
+            "ray[data,serve]>=2.60,<3",
+            "selenium>=4.20,<5",  # the page in a real browser
             "fastapi>=0.115,<1",
             "uvicorn>=0.34,<1",
             "prometheus-client>=0.21,<1",

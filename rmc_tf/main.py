@@ -128,6 +128,8 @@ def run(arguments: Sequence[str]) -> None:
 
     if values.mode == "serve":
         extra.need("--mode=serve")
+        if config.service.replicas > 1:
+            extra.ray_serve(f"--config.service.replicas={config.service.replicas}")
     keras_settings.need_tensorflow()
     if config.model.path:
         check_model_file(config.model.path, f"--config.model.path={config.model.path}")

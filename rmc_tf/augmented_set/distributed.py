@@ -157,25 +157,42 @@ class Distributed(Engine):
 
     def _connect(self) -> None:
         ray = self._ray
-        if not ray.is_initialized():
-            where: dict[str, Any] = {"address": self._address or "local"}
-            if not self._address:
-                where["include_dashboard"] = False
-            before = signal.getsignal(signal.SIGTERM)
-            try:
-                ray.init(**where, logging_level="ERROR", log_to_driver=False)
-            except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-                raise UserError(
-                    f"--config.hardware.ray_address={self._address}: no Ray cluster to be had "
-                    f"there ({first_line(error)}); start one by ray start --head, or leave it empty"
-                ) from error
-            finally:  # Ray takes SIGTERM over, by which a run is to end as by Ctrl-C
-                if before is not None and threading.current_thread() is threading.main_thread():
-                    signal.signal(signal.SIGTERM, before)
+        connect(self._address)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         context.execution_no_progress_timeout_s = -1  # a shard takes as long as it takes
+
+
+def connect(address: str = "", show: bool = False) -> Any:
+    """Joins a Ray cluster, or starts one on this machine, unless that is done; returns `ray`.
+
+    Args:
+      address: as `HardwareConfig.ray_address`.
+      show: whether what the workers print is printed here, too.
+
+    Raises:
+      UserError: there is no cluster at the address, or none can be started.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return ray
+    where: dict[str, Any] = {"address": address or "local"}
+    if not address:
+        where["include_dashboard"] = False
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**where, logging_level="ERROR", log_to_driver=show)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"--config.hardware.ray_address={address}: no Ray cluster to be had "
+            f"there ({first_line(error)}); start one by ray start --head, or leave it empty"
+        ) from error
+    finally:  # Ray takes SIGTERM over, by which a run is to end as by Ctrl-C
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+    return ray
 
 
 def _workers(

@@ -24,6 +24,9 @@ class ServiceConfig(Section):
     Another is a decision, and is said in a line when the service begins."""
     port: int = 8501
     """That of TensorFlow Serving's REST, which clients expect. 0: a free one, which is said."""
+    replicas: int = 1
+    """How many processes of one bundle answer side by side, by Ray Serve, each with weights and
+    states of its own (docs/serving.md says what that means). 1: this process, without Ray."""
     queue: int = 64
     """Requests that may wait; one more gets 429. At half a second each, who is last waits as long
     as the deadline."""
@@ -48,7 +51,8 @@ class ServiceConfig(Section):
     """How many written states stay, for a rollback; with Adam's moments each is three times the
     weights. The last good one stays in any case."""
     states: str = ""
-    """The folder of the written states. Empty: beside the bundle, with -states after its name."""
+    """The folder of the written states. Empty: beside the bundle, with -states after its name. On
+    Ray Serve each replica has one of its own in it: replica-0, replica-1, …"""
     trust: float = 1.0
     """The most that ‖θ − θ₀‖ may be, as a share of ‖θ₀‖, before the last good state comes back:
     further from the trained weights than these are from nothing, it is another network. A net
@@ -79,7 +83,14 @@ class ServiceConfig(Section):
         rule = "must be letters, digits, -, _ and ., since it is part of an address"
         self._require(plain.isascii() and plain.isalnum(), "name", rule)
         self._require(0 <= self.port <= 65_535, "port", "must be in [0, 65535]")
-        counts = "queue", "max_instances", "save_answers", "versions_kept", "canary_answers"
+        counts = (
+            "queue",
+            "replicas",
+            "max_instances",
+            "save_answers",
+            "versions_kept",
+            "canary_answers",
+        )
         self._within("[1, ∞)", *counts, "max_body_bytes", "deadline_ms")
         self._within("(0, ∞)", "body_seconds", "save_seconds")
         self._within("[0, ∞)", "trust", "canary_rows", "drain_seconds", "reserve_ms")

@@ -120,6 +120,13 @@ class _Service:
             own = {"version": open_inference.VERSION, "state": state, "status": ok}
             return JSONResponse({"model_version_status": [own]})
 
+        @router.get("/{name}/metadata")
+        @router.get("/{name}/versions/{version}/metadata")
+        async def metadata(name: str, version: str = open_inference.VERSION) -> Response:
+            self._check_model(name, version)
+            own = tf_serving.metadata(self._config.name, version, self._shape, self._classes)
+            return JSONResponse(own)
+
         return router
 
     def open_inference(self) -> fastapi.APIRouter:

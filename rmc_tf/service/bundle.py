@@ -173,17 +173,7 @@ def load_bundle(
       ArtefactError: there is none, or it is truncated, altered, or of another format.
       UserError: the network has layers that aren't known here.
     """
-    place = pathlib.Path(expanded(folder))
-    if not place.is_dir():
-        raise ArtefactError(
-            f"{place}: no such folder; save_bundle or --mode=bundle writes a bundle"
-        )
-    found = storage.check(place, kind=KIND).get("format")
-    if found != FORMAT:
-        raise ArtefactError(
-            f"{place}: a bundle of format {found}, this version reads {FORMAT}; save it anew with "
-            "this one, or open it with the one that wrote it"
-        )
+    place = verified(folder)
     settings = storage.read_json(place / _SETTINGS)
     wrote, here = settings["versions"], versions("tensorflow", "keras", "scann", "numpy")
     if others := [f"{name} {wrote[name]}" for name in here if wrote.get(name) != here[name]]:
@@ -225,6 +215,26 @@ def load_bundle(
     canary = HeldBack(**storage.read_arrays(held_back)) if held_back.exists() else None
     names = tuple(settings["class_names"])
     return Bundle(place, defence, names, canary, wrote, first)
+
+
+def verified(folder: str | pathlib.Path) -> pathlib.Path:
+    """Returns the folder of a bundle, every file of which is as it was written.
+
+    Raises:
+      ArtefactError: there is none, or it is truncated, altered, or of another format.
+    """
+    place = pathlib.Path(expanded(folder))
+    if not place.is_dir():
+        raise ArtefactError(
+            f"{place}: no such folder; save_bundle or --mode=bundle writes a bundle"
+        )
+    found = storage.check(place, kind=KIND).get("format")
+    if found != FORMAT:
+        raise ArtefactError(
+            f"{place}: a bundle of format {found}, this version reads {FORMAT}; save it anew with "
+            "this one, or open it with the one that wrote it"
+        )
+    return place
 
 
 def _checked(held_back: tuple[np.ndarray, np.ndarray], network: Classifier) -> HeldBack:

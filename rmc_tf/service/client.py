@@ -37,7 +37,15 @@ class Client:
       url: of the service, without a slash at its end.
     """
 
-    def __init__(self, url: str, *, name: str = "rmc", token: str = "", timeout: float = 60.0):
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "rmc",
+        token: str = "",
+        timeout: float = 60.0,
+        replica: int | None = None,
+    ) -> None:
         """Connects to nothing yet.
 
         Args:
@@ -45,6 +53,7 @@ class Client:
           name: of the model, `service.name` there.
           token: for what operators may do; "": none.
           timeout: seconds until a service that says nothing is given up.
+          replica: of several (`service.replicas`), the one that an operator asks.
 
         Raises:
           UserError: that is no address.
@@ -62,6 +71,7 @@ class Client:
         self._prefix, self._name, self._timeout = parts.path, name, timeout
         self._headers = {"Content-Type": "application/json"}
         self._token = {"Authorization": f"Bearer {token}"} if token else {}
+        self._replica = "" if replica is None else f"?replica={replica}"
 
     def predict(
         self, image: np.ndarray, *, deadline_ms: float | None = None, neighbours: bool = False
@@ -117,7 +127,7 @@ class Client:
         Raises:
           NotAnswered: as for `predict_many`; or the token isn't the service's.
         """
-        return self._ask("GET", "/admin/status", headers=self._token)
+        return self._operate("GET", "/admin/status")
 
     def freeze(self, frozen: bool = True) -> dict[str, Any]:
         """Has the state stay as it is, or go on; returns the status. It needs the token.
@@ -127,7 +137,7 @@ class Client:
         Raises:
           NotAnswered: as for `status`.
         """
-        return self._ask("POST", "/admin/freeze", {"frozen": frozen}, self._token)
+        return self._operate("POST", "/admin/freeze", {"frozen": frozen})
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[int]:
@@ -151,7 +161,7 @@ class Client:
           NotAnswered: as for `status`; or there is no such state.
         """
         sent = {} if version is None else {"version": version}
-        return self._ask("POST", "/admin/rollback", sent, self._token)
+        return self._operate("POST", "/admin/rollback", sent)
 
     def attacks(self) -> list[dict[str, Any]]:
         """Returns the attacks that D' has examples of, and those that are being added or taken out.
@@ -162,7 +172,7 @@ class Client:
         Raises:
           NotAnswered: as for `status`.
         """
-        return list(self._ask("GET", "/admin/attacks", headers=self._token)["attacks"])
+        return list(self._operate("GET", "/admin/attacks")["attacks"])
 
     def add_attack(
         self, name: str, attack: AttackConfig, rows: int | None = None
@@ -175,7 +185,7 @@ class Client:
           NotAnswered: as for `status`; or the name is taken, or there is no such attack.
         """
         sent = {"name": name, "attack": attack.to_dict(), "rows": rows}
-        return self._ask("POST", "/admin/attacks", sent, self._token)
+        return self._operate("POST", "/admin/attacks", sent)
 
     def remove_attack(self, name: str) -> dict[str, Any]:
         """Has the examples of an attack taken out of D'; returns at once. It needs the token.
@@ -184,7 +194,20 @@ class Client:
           NotAnswered: as for `status`; or there is no such attack.
         """
         path = f"/admin/attacks/{urllib.parse.quote(name, safe='')}"
-        return self._ask("DELETE", path, headers=self._token)
+        return self._operate("DELETE", path)
+
+    def _operate(
+        self, method: str, path: str, sent: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Does what needs the token, of one service."""
+        found = self._ask(method, path + self._replica, sent, self._token)
+        if "replicas" in found:
+            numbers = ", ".join(found["replicas"])
+            raise NotAnswered(
+                f"{self.url}{path}: done by replicas {numbers}; to hear of one of them, make a "
+                "Client(…, replica=0)"
+            )
+        return found
 
     def _ask(
         self,

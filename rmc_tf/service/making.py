@@ -47,10 +47,17 @@ def write(experiment: Pipeline, say: Callable[[str], object]) -> pathlib.Path:
 
 
 def serve(folder: pathlib.Path, config: ExperimentConfig, say: Callable[[str], object]) -> bool:
-    """Opens a bundle and serves it until it is told to stop; see `rmc_tf.service.server`."""
-    from rmc_tf.service import server  # it needs the extra [serve]
+    """Opens a bundle and serves it until it is told to stop; see `rmc_tf.service.server`.
 
+    Several replicas open it themselves; see `rmc_tf.service.on_ray`.
+    """
     gc.collect()  # of what made the bundle: a compiled function and what it is of hold each other
+    if config.service.replicas > 1:
+        from rmc_tf.service import on_ray  # it needs the extras [serve] and [distributed]
+
+        on_ray.serve(folder, config, say)
+        return True
+    from rmc_tf.service import server  # it needs the extra [serve]
 
     hardware = config.hardware
     opened = bundle.load_bundle(

@@ -41,15 +41,11 @@ def serve(
     Raises:
       UserError: the address is taken or can't be, or as for `rmc_tf.service.app`.
     """
-    listening = _listen(config)
+    listening = listen(config)
     try:
         app = application.make(bundle, config, None, say, engine)
         host, port = listening.getsockname()[:2]
-        place = f"[{host}]" if ":" in host else host
-        say(f"serve: http://{place}:{port}/v1/models/{config.name}:predict")
-        if not _is_loopback(host):
-            line = "others than this machine can ask, and every query moves the weights"
-            say(f"--config.service.host={config.host}: {line}")
+        say_where(config, host, port, say)
         settings = uvicorn.Config(
             app,
             http="h11",
@@ -69,7 +65,12 @@ def serve(
     return bool(app.state.worker.ended)
 
 
-def _listen(config: ServiceConfig) -> socket.socket:
+def listen(config: ServiceConfig) -> socket.socket:
+    """Returns a socket that listens where a config says.
+
+    Raises:
+      UserError: the address is taken or can't be.
+    """
     where = f"--config.service.host={config.host} --config.service.port={config.port}"
     try:
         family, *_, address = socket.getaddrinfo(
@@ -89,8 +90,13 @@ def _listen(config: ServiceConfig) -> socket.socket:
     return listening
 
 
-def _is_loopback(host: str) -> bool:
-    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+def say_where(config: ServiceConfig, host: str, port: int, say: Callable[[str], object]) -> None:
+    """Says where clients can ask; and where others than this machine's can, that they can."""
+    place = f"[{host}]" if ":" in host else host
+    say(f"serve: http://{place}:{port}/v1/models/{config.name}:predict")
+    if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+        line = "others than this machine can ask, and every query moves the weights"
+        say(f"--config.service.host={config.host}: {line}")
 
 
 class _Server(uvicorn.Server):

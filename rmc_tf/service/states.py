@@ -16,6 +16,15 @@ from rmc_tf.defences.base import State
 _GOOD = "good.json"
 
 
+class InUse(UserError):  # noqa: N818
+    """Another process has the folder open."""
+
+
+def folder_of(states: str, bundle: pathlib.Path) -> pathlib.Path:
+    """Returns where the states of a bundle are kept, by `ServiceConfig.states`."""
+    return pathlib.Path(states or f"{bundle}-states")
+
+
 class States:
     """The folder of one service's states, which no other process may have open."""
 
@@ -35,7 +44,8 @@ class States:
           say: is told, in a line, of a file that can't be read.
 
         Raises:
-          UserError: another process has it open, or it can't be made.
+          InUse: another process has it open.
+          UserError: it can't be made.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -48,7 +58,7 @@ class States:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise UserError(
+            raise InUse(
                 f"{folder}: another service keeps its states there; stop it, or choose another "
                 "place by --config.service.states"
             ) from None

@@ -1,4 +1,4 @@
-"""TensorFlow Serving's REST: what a request to :predict says, and how its answers are written.
+"""TensorFlow Serving's REST: requests to :predict, their answers, and the model's metadata.
 
 https://www.tensorflow.org/tfx/serving/api_rest has the form. Each prediction is an object, as of a
 model of several outputs there.
@@ -15,6 +15,39 @@ from rmc_tf.service.refused import Refused
 
 INPUT = "images"
 _SIGNATURE = "serving_default"
+_METHOD = "tensorflow/serving/predict"
+
+
+def metadata(name: str, version: str, image_shape: tuple[int, int, int], classes: int) -> Any:
+    """Returns what a model takes and gives, as their GetModelMetadataResponse is in JSON.
+
+    Of an answer it names what is a tensor: not the seconds, which are named by their parts, nor the
+    neighbours, which are there only where they are asked for.
+    """
+    outputs = {
+        "label": _tensor("label", "DT_INT64"),
+        "class": _tensor("class", "DT_STRING"),
+        "probabilities": _tensor("probabilities", "DT_FLOAT", classes),
+        "adapted": _tensor("adapted", "DT_BOOL"),
+        "why": _tensor("why", "DT_STRING"),
+        "state_version": _tensor("state_version", "DT_INT64"),
+    }
+    signature = {
+        "inputs": {INPUT: _tensor(INPUT, "DT_FLOAT", *image_shape)},
+        "outputs": outputs,
+        "method_name": _METHOD,
+    }
+    return {
+        "model_spec": {"name": name, "signature_name": "", "version": version},
+        "metadata": {"signature_def": {"signature_def": {_SIGNATURE: signature}}},
+    }
+
+
+def _tensor(name: str, dtype: str, *shape: int) -> dict[str, Any]:
+    """Returns a tensor of n such, in the form of their TensorInfo, whose sizes are text."""
+    dim = [{"size": str(size), "name": ""} for size in (-1, *shape)]
+    shaped = {"dim": dim, "unknown_rank": False}
+    return {"dtype": dtype, "tensor_shape": shaped, "name": f"{name}:0"}
 
 
 def read(

@@ -8,7 +8,6 @@ with which the service began, which never move.
 import collections
 import concurrent.futures
 import math
-import pathlib
 import threading
 import time
 from collections.abc import Callable
@@ -28,7 +27,7 @@ from rmc_tf.service.bundle import Bundle
 from rmc_tf.service.canary import Canary
 from rmc_tf.service.generations import Generations, searching
 from rmc_tf.service.keeping import Keeping
-from rmc_tf.service.states import States
+from rmc_tf.service.states import States, folder_of
 from rmc_tf.service.watch import Watch
 
 _LAST_SECONDS = 5.0
@@ -67,7 +66,7 @@ class Worker:
         self.bundle, self._config, self._say = bundle, config, say
         self._watch = watch or Watch()
         self._defence = bundle.defence
-        folder = pathlib.Path(config.states or f"{bundle.folder}-states")
+        folder = folder_of(config.states, bundle.folder)
         self._states = States(folder, config.versions_kept, bundle.saved_state, say)
         try:
             self._generations = Generations(folder, self._defence)

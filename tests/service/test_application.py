@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 import httpx
 import numpy as np
 import pytest
+import tensorflow as tf
 import tritonclient.http
 import uvicorn
+from google.protobuf import json_format
 from prometheus_client.parser import text_string_to_metric_families
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 from tritonclient.utils import InferenceServerException
 
 from rmc_tf import service
@@ -142,6 +145,36 @@ def test_tf_serving_says_what_is_served(serve: Serve) -> None:
         (version,) = serving.http.get(path).json()["model_version_status"]
         assert (version["version"], version["state"]) == ("1", "AVAILABLE")
         assert version["status"] == {"error_code": "OK", "error_message": ""}
+
+
+def test_tf_servings_metadata_is_read_by_tensorflows_own_protobuf_and_is_that_of_an_answer(
+    serve: Serve, images: np.ndarray
+) -> None:
+    serving = serve()
+    answer = serving.http.post(PREDICT, json={"instances": images[:1].tolist()}).json()
+    (row,) = answer["predictions"]
+    for path in ("/v1/models/rmc/metadata", "/v1/models/rmc/versions/1/metadata"):
+        said = serving.http.get(path).json()
+        assert said["model_spec"] == {"name": "rmc", "signature_name": "", "version": "1"}
+        (name, form), *others = said["metadata"]["signature_def"]["signature_def"].items()
+        assert name == "serving_default" and not others
+        signature = json_format.ParseDict(form, SignatureDef())
+        assert signature.method_name == "tensorflow/serving/predict"
+        (taken,) = signature.inputs.items()
+        assert shape_of(taken[1]) == [-1, *images.shape[1:]] and taken[1].dtype == tf.float32
+        assert signature.outputs.keys() == row.keys() - {"seconds"}
+        for output, info in signature.outputs.items():
+            value = tf.constant([row[output]])
+            assert shape_of(info) == [-1, *value.shape[1:]]
+            assert tf.as_dtype(info.dtype).is_integer == value.dtype.is_integer
+            assert info.dtype == value.dtype or value.dtype.is_integer
+    assert serving.http.get("/v1/models/other/metadata").status_code == 404
+    assert serving.http.get("/v1/models/rmc/versions/2/metadata").status_code == 404
+
+
+def shape_of(info: Any) -> list[int]:
+    assert not info.tensor_shape.unknown_rank
+    return [dim.size for dim in info.tensor_shape.dim]
 
 
 @pytest.mark.parametrize("binary", [True, False])
