@@ -78,6 +78,12 @@ class Job:
         """Whether somebody still waits for more answers."""
         return self.give([])
 
+    @property
+    def complete(self) -> bool:
+        """Whether each image has its answer."""
+        with self._lock:
+            return len(self._answers) == len(self.images)
+
     def end(self, why: Why) -> None:
         """Says that no more answers will come, and why; the first reason counts."""
         with self._lock:

@@ -59,12 +59,8 @@ server.serve(bundle, config, lambda line: print(line, flush=True))
 Start = Callable[..., Service]
 
 
-@pytest.fixture(scope="module")
-def start(bundle: Bundle) -> Iterator[Start]:
-    """Starts services in processes of their own, without a canary, and waits until each is ready.
-
-    Each is told the folder of its states, some code that it runs first, and its settings.
-    """
+@contextlib.contextmanager
+def _starting(bundle: Bundle) -> Iterator[Start]:
     with contextlib.ExitStack() as stack:
 
         def of(states: pathlib.Path, first: str = "", **settings: object) -> Service:
@@ -72,4 +68,21 @@ def start(bundle: Bundle) -> Iterator[Start]:
             command = [sys.executable, "-c", SERVE, str(bundle.folder), config, first]
             return stack.enter_context(Service(command))
 
+        yield of
+
+
+@pytest.fixture
+def start(bundle: Bundle) -> Iterator[Start]:
+    """Starts services in processes of their own, without a canary, and waits until each is ready.
+
+    Each is told the folder of its states, some code that it runs first, and its settings.
+    """
+    with _starting(bundle) as of:
+        yield of
+
+
+@pytest.fixture(scope="module")
+def start_for_all(bundle: Bundle) -> Iterator[Start]:
+    """Starts services that last until all tests of a file have ended; see `start`."""
+    with _starting(bundle) as of:
         yield of

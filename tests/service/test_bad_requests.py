@@ -255,11 +255,13 @@ GARBAGE: list[tuple[str, bytes]] = [
 
 
 @pytest.fixture(scope="module")
-def running(start: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory) -> Service:
+def running(
+    start_for_all: Callable[..., Service], tmp_path_factory: pytest.TempPathFactory
+) -> Service:
     """One server, in a process of its own, for all requests that it doesn't answer."""
     states = tmp_path_factory.mktemp("states")
     settings = {"max_instances": 8, "max_body_bytes": 100_000, "body_seconds": 1.0}
-    service = start(states, **settings)
+    service = start_for_all(states, **settings)
     assert service.client.predict(np.zeros((8, 8, 1))).adapted
     service.client.freeze(False)  # until here nothing is due any more
     return service

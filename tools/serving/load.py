@@ -35,11 +35,10 @@ class Answered(NamedTuple):
 
 
 def plan(images: int, requests: int, most: int, seed: int) -> list[np.ndarray]:
-    """Returns the rows that each request asks: one of two has one, others up to `most`."""
+    """Returns the rows that each request asks: four of five have one, others two up to `most`."""
     random = generator(seed, "requests")
-    sizes = np.where(
-        random.random(requests) < 0.5, 1, random.integers(1, most, requests, endpoint=True)
-    )
+    several = random.integers(min(2, most), most, requests, endpoint=True)
+    sizes = np.where(random.random(requests) < 0.8, 1, several)
     return [random.choice(images, size, replace=False) for size in sizes]
 
 
