@@ -31,6 +31,7 @@ def metadata(name: str, version: str, image_shape: tuple[int, int, int], classes
         "adapted": _tensor("adapted", "DT_BOOL"),
         "why": _tensor("why", "DT_STRING"),
         "state_version": _tensor("state_version", "DT_INT64"),
+        "steps": _tensor("steps", "DT_INT64"),
     }
     signature = {
         "inputs": {INPUT: _tensor(INPUT, "DT_FLOAT", *image_shape)},

@@ -291,7 +291,7 @@ def test_a_full_queue_is_429_and_has_room_again(
 def test_without_a_token_there_is_no_admin(serve: Serve) -> None:
     http = serve().http
     for method, path in (("GET", "status"), ("POST", "freeze"), ("POST", "rollback")):
-        headers = {"Authorization": "Bearer "}
+        headers = {"Authorization": "Bearer"}
         response = http.request(method, f"/admin/{path}", headers=headers)
         assert response.status_code == 404 and "not found" in response.json()["error"]
 

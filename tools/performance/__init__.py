@@ -28,6 +28,7 @@ Makes what is measured:
   bare               compiled steps and passes with nothing around them
 
 Writes:
+  history_page       tables and figure of tools/history_attack.py
   figures            the file of the figures
   plots              the plots of the series
   search_page        the tables and the plot of the search for the fast profile
