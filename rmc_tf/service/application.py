@@ -392,4 +392,6 @@ async def _no_such_route(request: fastapi.Request, error: Exception) -> Response
 
 
 async def _failed(request: fastapi.Request, error: Exception) -> Response:
-    return JSONResponse({"error": f"an error of ours: {type(error).__name__}"}, 500)
+    told = {"error": f"an error of ours: {type(error).__name__}"}
+    # The server closes the connection after it, and a client that isn't told so uses it again.
+    return JSONResponse(told, 500, {"Connection": "close"})
