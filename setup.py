@@ -52,6 +52,7 @@ setup(
             "adversarial-robustness-toolbox>=1.20,<2",  # our attacks are compared with theirs
             "foolbox>=3.3.4,<4",
             "ray[data,serve]>=2.60,<3",
+            "psutil>=5.9",
             "selenium>=4.20,<5",  # the page in a real browser
             "fastapi>=0.115,<1",
             "uvicorn>=0.34,<1",

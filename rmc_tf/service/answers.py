@@ -56,12 +56,14 @@ class Job:
       deadline: by `time.monotonic`.
       arrived: likewise.
       done: ends when the worker is through with it; it holds nothing.
+      out: is set when its answers have been sent.
     """
 
     def __init__(self, images: np.ndarray, deadline: float) -> None:
         self.images, self.deadline = images, deadline
         self.arrived = time.monotonic()
         self.done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self.out = threading.Event()
         self._answers: list[Answer] = []
         self._taken: Why | None = None
         self._lock = threading.Lock()

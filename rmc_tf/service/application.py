@@ -29,6 +29,8 @@ from rmc_tf.service.worker import Worker
 
 _LONGEST_MS = 3_600_000
 """Of a deadline that a client asks for. Ours: who waits for an hour has gone."""
+_JOB = "rmc_tf.job"
+"""The key of a request's job in the scope of ASGI."""
 _RETRY_SECONDS = 5.0
 """After which one may ask again who was told that the service isn't ready. Ours."""
 
@@ -105,7 +107,7 @@ class _Service:
             deadline, content = self._deadline(request), await self._body(request)
             most = self._config.max_instances
             images, by_row, neighbours = await _read(tf_serving.read, content, self._shape, most)
-            answers = await self._answers(images, deadline)
+            answers = await self._answers(request, images, deadline)
             names = self._bundle.class_names
             return JSONResponse(tf_serving.written(answers, names, by_row, neighbours))
 
@@ -175,7 +177,7 @@ class _Service:
             deadline, content = self._deadline(request), await self._body(request)
             head, most = request.headers.get(open_inference.HEAD), self._config.max_instances
             wanted = await _read(open_inference.read, content, head, self._shape, most)
-            answers = await self._answers(wanted.images, deadline)
+            answers = await self._answers(request, wanted.images, deadline)
             body, length = open_inference.written(self._config.name, answers, wanted)
             if length is None:
                 return Response(body, media_type="application/json")
@@ -319,7 +321,9 @@ class _Service:
             raise too_large
         return b"".join(parts)
 
-    async def _answers(self, images: Any, deadline: float) -> list[Answer]:
+    async def _answers(
+        self, request: fastapi.Request, images: Any, deadline: float
+    ) -> list[Answer]:
         """Returns an answer to each image, at the deadline at the latest."""
         try:
             job = self._worker.submit(images, deadline)
@@ -331,6 +335,7 @@ class _Service:
             self._metrics.refused("not ready")
             raise Refused(503, "not ready; ask again later", _RETRY_SECONDS) from None
         left = deadline - self._config.reserve_ms / 1000 - time.monotonic()
+        request.scope[_JOB] = job
         await asyncio.wait([asyncio.wrap_future(job.done)], timeout=max(0.0, left))
         if job.complete:
             return self._worker.finish(job)  # the network isn't asked: no other thread is needed
@@ -345,7 +350,7 @@ async def _read(read: Callable[..., _Read], content: bytes, *given: object) -> _
 
 
 class _Counted:
-    """Tells the metrics of each response, by the route's own form."""
+    """Tells the metrics of each response, by the route's own form; and a job that it is out."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -363,6 +368,9 @@ class _Counted:
             if message["type"] == "http.response.start":
                 count(message["status"])
             await send(message)
+            whole = message["type"] == "http.response.body" and not message.get("more_body")
+            if whole and _JOB in scope:
+                scope[_JOB].out.set()
 
         try:
             await self._app(scope, receive, sending if scope["type"] == "http" else send)

@@ -7,20 +7,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import numpy as np
 
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError
+from rmc_tf.config import AttackConfig
 from rmc_tf.service.bundle import KIND, Bundle
 from rmc_tf.service.client import Client, NotAnswered
 from rmc_tf.service.states import States
-from tools.serving import process
 from tools.serving.process import Service
 
 MOST_IMAGES = 3
 """Of one request."""
-_HEADERS = {"Authorization": f"Bearer {process.TOKEN}"}
 
 
 @dataclasses.dataclass
@@ -87,23 +85,9 @@ def load_and_kill(
     return seen
 
 
-def add_attack(name: str, attack: dict[str, Any], rows: int) -> Callable[[Client], object]:
+def add_attack(name: str, attack: AttackConfig, rows: int) -> Callable[[Client], object]:
     """Returns what asks a service to learn an attack, in the background."""
-
-    def add(client: Client) -> object:
-        sent = {"name": name, "attack": attack, "rows": rows}
-        response = httpx.post(
-            f"{client.url}/admin/attacks", json=sent, headers=_HEADERS, timeout=60.0
-        )
-        return response.raise_for_status()
-
-    return add
-
-
-def attacks_of(client: Client) -> Any:
-    """Returns what a service says of the attacks that it has learnt or learns."""
-    response = httpx.get(f"{client.url}/admin/attacks", headers=_HEADERS, timeout=60.0)
-    return response.raise_for_status().json()
+    return lambda client: client.add_attack(name, attack, rows)
 
 
 def newest(states: pathlib.Path, bundle: Bundle) -> tuple[int, dict[str, np.ndarray]]:
