@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rmc_tf.report.page import markdown
 from tools import fault_service, load_service
-from tools.serving import load
+from tools.serving import load, window_page
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = (
@@ -22,6 +23,7 @@ SMALL = (
     "--config.rmc.k=64",
     "--config.rmc.primed_rows=1",
 )
+WINDOW = ("--attack=pgd", "--points=4", "--rows=20", "--epochs=1")
 Run = Callable[..., tuple[dict[str, Any], int, str]]
 
 
@@ -50,7 +52,7 @@ def run(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> Run
 def test_the_load_is_answered_whole_in_order_and_compared(run: Run) -> None:
     sizes = ["--requests=40", "--clients=4", "--level_from=10", "--burst=90", "--blocks=2"]
     found, status, said = run("load_service", *sizes, "--block=3")
-    assert found["different_neighbours"] == found["test_images"] == 360
+    assert found["different_neighbours"] == found["test_images"] == 400
     measured = found["overhead"]
     assert measured["answers_the_same_to_the_bit"] == measured["answers"] == 9
     assert measured["compared"] == 6
@@ -169,3 +171,19 @@ def test_what_a_kill_may_not_do_is_missed() -> None:
         ("bundle_unchanged", False),
     ):
         assert fault_service.missed({**well, name: wrong}, 5), name
+
+
+@pytest.mark.slow
+def test_the_window_is_that_of_one_attack_before_while_and_after(run: Run) -> None:
+    found, status, said = run("vulnerable_window", *WINDOW)
+    assert status == 0 and "searched " in said
+    phases = [(each["phase"], each["stream"]) for each in found["answers"]]
+    assert phases.count(("before", "attacked")) == phases.count(("after", "attacked")) == 4
+    assert phases.count(("before", "clean")) == 1 and ("while", "attacked") in phases
+    seconds = [each["seconds"] for each in found["answers"]]
+    assert seconds == sorted(seconds)
+    assert 0 < found["seconds"]["searched"] <= seconds[-1]
+    assert found["rows_of_d_prime"] == 5 * 200 + 20
+    assert [each["epoch"] for each in found["trained"]] == [1]
+    blocks = window_page.tables(found)
+    assert "20 examples were made while the service answered" in markdown(*blocks)
