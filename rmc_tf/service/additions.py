@@ -27,8 +27,11 @@ from rmc_tf.service.generations import Generation, Generations, Wanted, searchin
 
 _AT_ONCE = 64
 """Images that are attacked at once, at most. Ours: between two such batches it can be stopped."""
+_SHARDS = 16
+"""Into which the examples of an attack are cut. Ours: a kill costs the shard in work, and D' is to
+have no more files than it needs; so there are more shards where they would be large."""
 _SHARD_ROWS = 512
-"""Rows of a shard, at most. Ours: a kill costs the shard in work."""
+"""Rows of a shard, at most."""
 _MOST_WANTED = 16
 """Ours: who asks for more at a time has made a mistake."""
 
@@ -146,9 +149,9 @@ class Additions:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,39}", name, re.ASCII):
             rule = "expected up to 40 letters, digits, -, _ and ."
             raise UserError(f"name: {name[:80]!r}, {rule}")
-        crafting.check_model(name, attack, self._settings())
-        d = len(self._generations.present.rows.benign_rows)
-        wanted = Wanted("add", name, d if rows is None else rows, attack.to_dict())
+        wanted_rows = rows or len(self._generations.present.rows.benign_rows)
+        crafting.check_model(name, attack, self._settings(wanted_rows))
+        wanted = Wanted("add", name, wanted_rows, attack.to_dict())
         return self._ask(wanted, taken=True)
 
     def remove(self, name: str) -> dict[str, Any]:
@@ -201,15 +204,15 @@ class Additions:
             self._changed.notify()
             return progress.to_dict()
 
-    def _settings(self) -> AugmentedSetConfig:
-        """How examples are made: as RMC⁺ makes them again, or by the package's defaults."""
+    def _settings(self, rows: int) -> AugmentedSetConfig:
+        """How so many examples are made: as RMC⁺ makes them again, or by the defaults."""
         own = self._defence.made_by if isinstance(self._defence, RMCPlus) else AugmentedSetConfig()
         stored = base_of(self._defence.augmented_set).pixel_type
         return dataclasses.replace(
             own,
             pixels="uint8" if stored == np.uint8 else "float32",
             batch_size=min(own.batch_size, _AT_ONCE),
-            shard_rows=min(own.shard_rows, _SHARD_ROWS),
+            shard_rows=min(own.shard_rows, _SHARD_ROWS, max(_AT_ONCE, rows // _SHARDS)),
         )
 
     def _run(self) -> None:
@@ -276,7 +279,7 @@ class Additions:
             self._defence.static,
             wanted.name,
             AttackConfig.from_dict(wanted.attack),
-            self._settings(),
+            self._settings(wanted.rows),
             rows=wanted.rows,
             seed=derive_seed(index.seed, "added attack", wanted.name),
             folder=self._generations.crafting(wanted.name),
