@@ -61,7 +61,8 @@ def tables(found: Mapping[str, Any]) -> list[Block]:
     epochs = found["trained"]
     for each in (epochs[0], epochs[len(epochs) // 2], epochs[-1]):
         spent = f"{seconds['crafted'] + each['seconds']:.1f}"
-        name = f"the network trained on the same rows, {each['epoch']} epochs"
+        epochs_of = f"{each['epoch']} epoch{'s' if each['epoch'] > 1 else ''}"
+        name = f"the network trained on the same rows, {epochs_of}"
         rows.append([name, spent, _share(each["attacked"], points), _share(each["clean"], points)])
     head = [
         "",
