@@ -33,6 +33,7 @@ from tools.performance import (
     sizes_page,
     step_page,
 )
+from tools.serving import page as service_page
 from tools.serving import window_page
 
 _PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
@@ -95,6 +96,8 @@ def of_results(place: str) -> list[Block]:
             f"/docs/results/{name}/window.png", "Accuracy over time, around the request"
         )
         return [*window_page.tables(values), picture]
+    if service_page.is_of_a_service(values):
+        return service_page.tables(values)
     if "histories" in values:
         file = f"/docs/results/{name}/history.png"
         picture = Picture(file, "Accuracy and steps of clean queries after an attacker's")
