@@ -15,8 +15,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def running(start: Start, tmp_path_factory: pytest.TempPathFactory) -> Service:
-    return start(tmp_path_factory.mktemp("added") / "states")
+def running(start_for_all: Start, tmp_path_factory: pytest.TempPathFactory) -> Service:
+    return start_for_all(tmp_path_factory.mktemp("added") / "states")
 
 
 @pytest.fixture(autouse=True)
