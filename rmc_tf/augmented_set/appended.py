@@ -5,6 +5,7 @@ changes only where rows before it are taken out (`renumbered`).
 """
 
 import pathlib
+import shutil
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,6 +63,9 @@ def craft(
     plan = crafting.plan_of({name: origins}, {name: model}, config, seed, made_from, 0, code)
     folder.mkdir(parents=True, exist_ok=True)
     shards = [work.place(folder) for work in plan]
+    for shard in shards:  # of the same name by other settings, or by other versions
+        if shard.is_committed and storage.made_from(shard.folder) != shard.recipe:
+            shutil.rmtree(shard.folder)
     todo = [work for work, shard in zip(plan, shards, strict=True) if not shard.is_committed]
     advance(rows - sum(work.rows for work in todo))
     if todo:

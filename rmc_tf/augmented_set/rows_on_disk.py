@@ -30,6 +30,8 @@ from rmc_tf.common.errors import ArtefactError
 from rmc_tf.data import images as pixels
 
 _MANIFEST = "augmented_set.json"
+BENIGN = "benign"
+"""The source of the rows of D."""
 SHARD = "augmented set shard"
 """What such an artefact is called."""
 _OPEN_AT_ONCE = 128

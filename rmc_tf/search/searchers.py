@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,6 +20,7 @@ from rmc_tf.common.errors import UserError
 from rmc_tf.config import IndexConfig
 
 GIB = 2**30
+_ONE_AT_A_TIME = threading.Lock()
 _AT_ONCE = 1 << 24
 """Numbers that are read at once: 64 MB in float32."""
 _MEASURED = 1 << 25
@@ -184,7 +186,15 @@ def leaves_of(rows: int) -> int:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Keeps ScaNN's build messages, which no log level stops, from standard error."""
+    """Keeps ScaNN's build messages, which no log level stops, from standard error.
+
+    One thread at a time: the second would take what the first has put there for the real one.
+    """
+    with _ONE_AT_A_TIME:
+        yield from _silent()
+
+
+def _silent() -> Iterator[None]:
     sys.stderr.flush()
     kept = os.dup(2)
     with pathlib.Path(os.devnull).open("wb") as nowhere:

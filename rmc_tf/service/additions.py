@@ -17,6 +17,7 @@ import numpy as np
 from rmc_tf.augmented_set import appended, crafting
 from rmc_tf.augmented_set.engine import Engine
 from rmc_tf.augmented_set.refreshed_set import base_of
+from rmc_tf.augmented_set.rows_on_disk import BENIGN
 from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import AttackConfig, AugmentedSetConfig
@@ -32,6 +33,8 @@ _SHARDS = 16
 have no more files than it needs; so there are more shards where they would be large."""
 _SHARD_ROWS = 512
 """Rows of a shard, at most."""
+_MOST_ROWS = 100
+"""Examples of one attack, at most, as a multiple of D. Ours: more is a slip of the finger."""
 _MOST_WANTED = 16
 """Ours: who asks for more at a time has made a mistake."""
 
@@ -149,7 +152,13 @@ class Additions:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,39}", name, re.ASCII):
             rule = "expected up to 40 letters, digits, -, _ and ."
             raise UserError(f"name: {name[:80]!r}, {rule}")
-        wanted_rows = rows or len(self._generations.present.rows.benign_rows)
+        if name == BENIGN:
+            raise UserError(f"name: {name!r} are the rows of D themselves; choose another name")
+        rows_of_d = len(self._generations.present.rows.benign_rows)
+        wanted_rows = rows or rows_of_d
+        if wanted_rows > _MOST_ROWS * rows_of_d:
+            rule = f"expected at most {_MOST_ROWS} for each of the {rows_of_d:,} rows of D"
+            raise UserError(f"rows: {wanted_rows}, {rule}")
         crafting.check_model(name, attack, self._settings(wanted_rows))
         wanted = Wanted("add", name, wanted_rows, attack.to_dict())
         return self._ask(wanted, taken=True)
@@ -161,7 +170,7 @@ class Additions:
           what `status` says of it.
 
         Raises:
-          UserError: there is no such attack, or all that D' has is D and this one.
+          UserError: there is no such attack.
           TooMany: much is to be done already.
           OSError: the disk refuses.
         """
@@ -184,7 +193,7 @@ class Additions:
     def _ask(self, wanted: Wanted, taken: bool) -> dict[str, Any]:
         with self._changed:
             rows = self._generations.present.rows
-            names = set(rows.source_names[1:]) - {""}
+            names = set(rows.source_names[1:]) - {""}  # D itself is none of them
             pending = [each for each in self._all if each.state in ("waiting", "crafting")]
             for each in pending:
                 change = names.add if each.wanted.what == "add" else names.discard
@@ -193,6 +202,8 @@ class Additions:
                 known = ", ".join(sorted(names)) or "none"
                 remedy = "take it out first, or choose another name" if taken else f"known: {known}"
                 state = "is in D' already" if taken else "no such attack in D'"
+                if taken and any(each.wanted.name == wanted.name for each in pending):
+                    state, remedy = "is being added", "wait for it, or call it off"
                 raise UserError(f"{wanted.name}: {state}; {remedy}")
             if len(pending) >= _MOST_WANTED:
                 raise TooMany
@@ -220,7 +231,8 @@ class Additions:
             try:
                 self._do(progress)
             except (_Cancelled, Stopping):
-                pass
+                if progress.state == "cancelled":
+                    self._generations.tidy()
             except Exception as error:
                 self._fail(progress, error)
 
@@ -299,3 +311,4 @@ class Additions:
             self._generations.drop(progress.wanted)
         except OSError as full:
             self._say(f"{self._generations.folder}: {full.strerror}; it is tried again at a start")
+        self._generations.tidy()

@@ -5,7 +5,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Any, TypeVar
 
 import fastapi
@@ -25,6 +25,7 @@ from rmc_tf.service.answers import Answer, QueueFull, Stopping
 from rmc_tf.service.bundle import Bundle, describe
 from rmc_tf.service.metrics import Metrics
 from rmc_tf.service.refused import Refused
+from rmc_tf.service.same_site import SameSite
 from rmc_tf.service.worker import Worker
 
 _LONGEST_MS = 3_600_000
@@ -45,8 +46,12 @@ def make(
     token: str | None,
     say: Callable[[str], object],
     engine: Engine | None = None,
+    names: Collection[str] = (),
 ) -> fastapi.FastAPI:
-    """Returns the app; see `rmc_tf.service.app`. Its `state.worker` is the thread that adapts."""
+    """Returns the app; see `rmc_tf.service.app`. Its `state.worker` is the thread that adapts.
+
+    Where there are names, it is asked by one of these alone.
+    """
     token = tokens.token_of(config) if token is None else token
     if token:
         tokens.checked(token, "the token")
@@ -76,6 +81,7 @@ def make(
         app.include_router(demo.router(worker, config, service._body))
     if token:
         app.include_router(service.admin(token))
+    app.add_middleware(SameSite, names=names)
     app.add_middleware(_Counted, metrics=metrics)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(starlette.exceptions.HTTPException, _no_such_route)
@@ -120,8 +126,11 @@ class _Service:
             state = "AVAILABLE" if self._worker.accepting else "LOADING"
             if self._worker.ready and not self._worker.accepting:
                 state = "UNLOADING"
-            ok = {"error_code": "OK", "error_message": ""}
-            own = {"version": open_inference.VERSION, "state": state, "status": ok}
+            told = {"error_code": "OK", "error_message": ""}
+            if self._worker.failed:
+                state = "END"
+                told = {"error_code": "INTERNAL", "error_message": "start the service again"}
+            own = {"version": open_inference.VERSION, "state": state, "status": told}
             return JSONResponse({"model_version_status": [own]})
 
         @router.get("/{name}/metadata")
@@ -237,7 +246,7 @@ class _Service:
         @router.post("/attacks")
         async def add(request: fastapi.Request) -> Response:
             given = await asked(request, "name", "attack", "rows")
-            name, rows, settings = given.get("name"), given.get("rows"), given.get("attack", {})
+            name, rows, settings = given.get("name"), given.get("rows"), given.get("attack")
             if not isinstance(name, str) or not isinstance(settings, dict):
                 raise Refused(400, "the request: expected 'name', a string, and 'attack', settings")
             if rows is not None and (type(rows) is not int or rows < 1):

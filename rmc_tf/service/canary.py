@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 
-from rmc_tf.common.errors import UserError
 from rmc_tf.config import ServiceConfig
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.service.bundle import HeldBack
@@ -49,7 +48,7 @@ class Canary:
         number, state = len(self._asked), defence.snapshot()
         try:
             label = defence.predict(self._rows.images[number]).label
-        except UserError:  # it diverges
+        except Exception:  # it diverges, or runs out of memory: as in a query
             label = -1
         defence.restore(state)
         self._asked.append(bool(label == self._rows.labels[number]))

@@ -70,7 +70,7 @@ class Client:
         self._kind, self._host, self._port = kinds[parts.scheme], address[0], address[1]
         self._prefix, self._name, self._timeout = parts.path, name, timeout
         self._headers = {"Content-Type": "application/json"}
-        self._token = {"Authorization": f"Bearer {token}"} if token else {}
+        self._token = {"Authorization": f"Bearer {token.strip()}"} if token else {}
         self._replica = "" if replica is None else f"?replica={replica}"
 
     def predict(
@@ -128,6 +128,17 @@ class Client:
           NotAnswered: as for `predict_many`; or the token isn't the service's.
         """
         return self._operate("GET", "/admin/status")
+
+    def replicas(self) -> list[int]:
+        """Returns the numbers of the replicas that answer there; none: it is one service.
+
+        Each has a state and a D' of its own, and is asked by a `Client(…, replica=number)`.
+
+        Raises:
+          NotAnswered: as for `status`.
+        """
+        found = self._ask("GET", f"/admin/status{self._replica}", headers=self._token)
+        return [int(number) for number in found.get("replicas", {})]
 
     def freeze(self, frozen: bool = True) -> dict[str, Any]:
         """Has the state stay as it is, or go on; returns the status. It needs the token.
@@ -235,7 +246,7 @@ class Client:
             connection.request(method, self._prefix + path, body, self._headers | headers)
             response = connection.getresponse()
             content: bytes = response.read()
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             said = getattr(error, "strerror", None) or type(error).__name__
             raise NotAnswered(f"{where}: {said}; is the service running there?") from None
         finally:
@@ -244,7 +255,10 @@ class Client:
             return content
         after = response.getheader("Retry-After")
         seconds = float(after) if after and after.isdecimal() else None
-        raise NotAnswered(f"{where}: {_told(content)}", response.status, seconds)
+        told = _told(content)
+        if response.status == 404 and path.startswith("/admin"):
+            told += "; start the service with a token"
+        raise NotAnswered(f"{where}: {told}", response.status, seconds)
 
 
 def _told(content: bytes) -> str:

@@ -110,6 +110,8 @@ class Generations:
         if number:
             rows = AugmentedSet.open(self._d_prime(number))
             self.present = Generation(number, rows, self._index(number, rows), models)
+        there = set(self.present.rows.source_names)
+        self._wanted = tuple(w for w in wanted if w.what != "add" or w.name not in there)
         self.tidy()
 
     @property
@@ -124,7 +126,8 @@ class Generations:
           OSError: the disk refuses.
         """
         with self._lock:
-            self._write(self.present, (*self._wanted, wanted))
+            others = (w for w in self._wanted if (w.what, w.name) != (wanted.what, wanted.name))
+            self._write(self.present, (*others, wanted))  # one that failed may still be there
 
     def drop(self, wanted: Wanted) -> None:
         """Takes something out of what is to be done.
@@ -189,6 +192,8 @@ class Generations:
                 number = place.name.rpartition("-")[2]
                 if number.isdecimal() and int(number) not in kept:
                     shutil.rmtree(place, ignore_errors=True)
+            for place in self.folder.glob(f".{what}-*.partial"):
+                shutil.rmtree(place, ignore_errors=True)
         names = {wanted.name for wanted in self._wanted}
         for place in self.folder.glob("crafting/*"):
             if place.name not in names:

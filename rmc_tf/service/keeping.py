@@ -29,14 +29,18 @@ class Keeping:
         config: ServiceConfig,
         watch: Watch,
         say: Callable[[str], object],
+        first: State,
     ) -> None:
         """Has the defence go on from the newest state that can be read.
+
+        Where no state can be read later, it goes on from the first one.
 
         Raises:
           UserError: it is that of another bundle.
         """
         self._defence, self._states, self._generations = defence, states, generations
         self._config, self._watch, self._say = config, watch, say
+        self._first = first
         self._unwritten, self._unwritten_since = 0, 0.0
         self._not_before = 0.0
         self._frozen: State | None = None
@@ -124,7 +128,7 @@ class Keeping:
                 self._watch.write_failed()
 
     def go_back(self, version: int, reason: str) -> int:
-        """Restores a written state, which gets the next number, so that a restart begins there.
+        """Restores a written state, which a restart then begins with: the newest, or a new copy.
 
         Weights and optimizer are those of then; D' stays as it is, with the attacks it has now.
 
@@ -135,9 +139,12 @@ class Keeping:
         self._defence.restore(state)
         if self._frozen is not None:
             self._frozen = state
-        self._unwritten, self._unwritten_since = 1, 0.0
         self.version = version
-        self.write()
+        if version == max(self._states.versions(), default=0):
+            self._unwritten = 0  # a restart begins there as it is
+        else:
+            self._unwritten, self._unwritten_since = 1, 0.0
+            self.write()
         self._say(f"state {version} is back, as {self.version}: {reason}")
         self._watch.went_back(self.version, reason)
         self._watch.state(self.version, self.frozen)
@@ -149,7 +156,12 @@ class Keeping:
             self.go_back(self._states.good if good else self.version, reason)
         except UserError as error:
             self._say(str(error))
-            self.go_back(self._states.newest()[0], reason)
+            try:
+                self.go_back(self._states.newest()[0], reason)
+            except UserError as other:  # nothing can be read any more: the bundle has gone, too
+                self._say(f"{other}; it goes on from the trained weights")
+                self._defence.restore(self._over_present(self._first))
+                self.moved(1)
 
     def known(self, version: int | None) -> int:
         """Returns the number of a state to go back to; of None that of the last good one.

@@ -15,11 +15,14 @@ from rmc_tf.common.errors import UserError
 from rmc_tf.config import ServiceConfig
 from rmc_tf.service import application
 from rmc_tf.service.bundle import Bundle
+from rmc_tf.service.same_site import LOOPBACK
 from rmc_tf.service.worker import Worker
 
 _WAITING = 128
 """Connections that the system holds before they are accepted: twice the queue, so that a full queue
 is told by 429 and not by a connection that is refused. Ours."""
+_CONNECTIONS = 512
+"""At a time; more are told 503. Ours: a process may have 1,024 files open, as a rule."""
 _LAST_SECONDS = 5
 """After the drain, until connections that are still open are closed. Ours."""
 
@@ -39,12 +42,14 @@ def serve(
       then the process is to end without waiting for it.
 
     Raises:
-      UserError: the address is taken or can't be, or as for `rmc_tf.service.app`.
+      UserError: the address is taken or can't be, the last state couldn't be written, or as for
+        `rmc_tf.service.app`.
     """
     listening = listen(config)
     try:
-        app = application.make(bundle, config, None, say, engine)
         host, port = listening.getsockname()[:2]
+        names = (*LOOPBACK, config.host.lower()) if _is_loopback(host) else ()
+        app = application.make(bundle, config, None, say, engine, names)
         say_where(config, host, port, say)
         settings = uvicorn.Config(
             app,
@@ -56,11 +61,17 @@ def serve(
             access_log=False,
             server_header=False,
             backlog=_WAITING,
+            limit_concurrency=_CONNECTIONS,
             timeout_graceful_shutdown=round(config.drain_seconds) + _LAST_SECONDS,
         )
         _Server(settings, app.state.worker).run(sockets=[listening])
     finally:
         listening.close()
+    if not app.state.worker.written:
+        raise UserError(
+            "serve: stopped, and the last state isn't written; what was answered since is lost: "
+            "make room in the folder of states, and start again"
+        )
     say("serve: stopped; the state is written")
     return bool(app.state.worker.ended)
 
@@ -94,9 +105,13 @@ def say_where(config: ServiceConfig, host: str, port: int, say: Callable[[str], 
     """Says where clients can ask; and where others than this machine's can, that they can."""
     place = f"[{host}]" if ":" in host else host
     say(f"serve: http://{place}:{port}/v1/models/{config.name}:predict")
-    if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+    if not _is_loopback(host):
         line = "others than this machine can ask, and every query moves the weights"
         say(f"--config.service.host={config.host}: {line}")
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
 class _Server(uvicorn.Server):

@@ -2,7 +2,7 @@
 
 A state is `state-00000012.npz`, written beside its place, flushed and renamed, so a kill at any
 moment leaves the one before. Numbers only rise, whatever the clock says. Number 0 is the state in
-the bundle. `good.json` names the last one that the canary found well.
+the bundle. `good.json` names the last one that the canary found well, `bundle.json` the bundle.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError, UserError
 from rmc_tf.defences.base import State
 
-_GOOD = "good.json"
+_GOOD, _BUNDLE = "good.json", "bundle.json"
 
 
 class InUse(UserError):  # noqa: N818
@@ -64,6 +64,26 @@ class States:
             ) from None
         self.folder = folder
         self._keep, self._first, self._say = keep, first, say
+
+    def belong_to(self, bundle: str) -> None:
+        """Notes which bundle these are of, by its fingerprint, unless it is known.
+
+        Raises:
+          UserError: they are of another, or that can't be noted.
+        """
+        path = self.folder / _BUNDLE
+        try:
+            if path.exists():
+                there = storage.read_json(path).get("bundle")
+                if there != bundle:
+                    raise UserError(
+                        f"of another bundle, {there}, not {bundle}; choose another folder by "
+                        "--config.service.states"
+                    )
+            else:
+                storage.write_json(path, {"bundle": bundle})
+        except OSError as error:
+            raise UserError(f"{error.strerror}; make room") from None
 
     def close(self) -> None:
         """Lets another process open the folder."""

@@ -18,6 +18,7 @@ import numpy as np
 from rmc_tf.augmented_set import appended
 from rmc_tf.augmented_set.engine import Engine
 from rmc_tf.augmented_set.refreshed_set import base_of
+from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.config import ServiceConfig
 from rmc_tf.networks.classifier import Classifier, softmax
@@ -49,6 +50,7 @@ class Worker:
       ready: whether the defence is primed and answers.
       failed: whether the thread has ended by an error of ours; only a new process helps.
       ended: whether `stop` has seen all threads end.
+      written: whether the last state is on disk.
     """
 
     def __init__(
@@ -72,10 +74,17 @@ class Worker:
         folder = folder_of(config.states, bundle.folder)
         self._states = States(folder, config.versions_kept, bundle.saved_state, say)
         try:
+            self._states.belong_to(str(storage.made_from(bundle.folder)))
             self._generations = Generations(folder, self._defence)
             self._search_present()
             self._kept = Keeping(
-                self._defence, self._states, self._generations, config, self._watch, say
+                self._defence,
+                self._states,
+                self._generations,
+                config,
+                self._watch,
+                say,
+                bundle.first_state,
             )
         except UserError as error:
             self._states.close()
@@ -90,7 +99,7 @@ class Worker:
         self._commands: collections.deque[tuple[Callable[[], Any], concurrent.futures.Future[Any]]]
         self._commands = collections.deque()
         self._stop_at: float | None = None
-        self.ready = self.failed = self.ended = False
+        self.ready = self.failed = self.ended = self.written = False
         self._expected = 0.0  # seconds of the next group
         self._distance = 0.0  # ‖θ' − θ₀‖ of the last answer
         self._primed: Classifier | None = None
@@ -204,6 +213,8 @@ class Worker:
         self.additions.stop(0.0)  # it ends while others are answered
         if self._thread.is_alive():
             self._thread.join()
+        elif self._thread.ident is None:  # it never began, so nothing has moved
+            self.written = True
         self.ready = False
         self.ended = self.additions.stop(_LAST_SECONDS)
         self._states.close()
@@ -237,7 +248,7 @@ class Worker:
             self._begin()
             while (task := self._next()) is not None:
                 task()
-            self._kept.write()
+            self.written = self._kept.write()
         except BaseException as error:
             self.failed = True
             self._say(f"the adaptation has ended: {first_line(error)}; start the service again")
@@ -272,6 +283,10 @@ class Worker:
         self._watch.searched(self._counts())
         self.ready = True
         self.additions.start()
+        counts = ", ".join(f"{n:,} {name}" for name, n in self._counts().items())
+        left = len(self._generations.wanted)
+        goes_on = f"; {left} attacks are still to be added or taken out" if left else ""
+        self._say(f"ready: state {self._kept.version}, D' is {counts}{goes_on}")
 
     def _next(self) -> Callable[[], object] | None:
         """Waits for something to do; returns it, or None at the end."""
@@ -295,23 +310,33 @@ class Worker:
                 self._changed.wait(None if due == math.inf else max(0.0, wait))
 
     def _answer(self, job: Job) -> None:
-        """Answers a request, a group at a time, as far as its deadline goes; then calibrates."""
+        """Answers a request as far as its deadline goes; then does what is due after it."""
+        ended: Why = "error"
+        try:
+            ended = self._in_groups(job)
+        finally:
+            job.end(ended)
+        if not self._jobs:
+            job.out.wait(_LET_OUT)
+        self._settle()
+        if time.monotonic() >= self._kept.due_at:
+            self._kept.write()
+
+    def _in_groups(self, job: Job) -> Why:
+        """Answers a request, a group at a time; returns how it ended."""
         queued = time.monotonic() - job.arrived
-        ended: Why = "adapted"
         at_once = self._defence.queries_at_once
         for begin in range(0, len(job.images), at_once):
             if not job.wanted:
                 break
             images, now = job.images[begin : begin + at_once], time.monotonic()
             if self._stop_at is not None and now + self._expected > self._stop_at:
-                ended = "stopping"
-                break
+                return "stopping"
             left = job.deadline - self._config.reserve_ms / 1000 - now
             if left < self._expected:
-                ended = "deadline"
                 if left > 0:  # or else one slow group would be the last that is ever tried
                     self._expected *= 1 - _SMOOTHING
-                break
+                return "deadline"
             following = self._following(job, begin + at_once)
             if len(following):
                 self._defence.look_ahead(following)
@@ -319,17 +344,12 @@ class Worker:
                 more = job.give(self._adapted(images, job, queued))
             except Exception as error:  # what diverges, or runs out of memory
                 self._say(f"a query failed: {first_line(error)}")
-                ended = "error"
+                job.end("error")
                 self._recover("a query failed")
-                break
+                return "error"
             if more:  # `predict_many` would, before the next group
                 self._settle()
-        job.end(ended)
-        if not self._jobs:
-            job.out.wait(_LET_OUT)
-        self._settle()
-        if time.monotonic() >= self._kept.due_at:
-            self._kept.write()
+        return "adapted"
 
     def _following(self, job: Job, begin: int) -> np.ndarray:
         """Returns the images that come after those before `begin`, of this request or the next."""

@@ -56,7 +56,10 @@ def test_the_client_adds_and_takes_out(running: Service) -> None:
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (["--attack=fgs"], "--attack=fgs: no attack model of the config; did you mean fgsm?"),
+        (
+            ["--attack=fgs"],
+            "--attack=fgs: no attack model of the config or of Table 1; did you mean fgsm?",
+        ),
         ([], "--attack=: no attack model of the config"),
         (["--attack=pgd", "--rows=0"], "--rows=0"),
         (["--attack=pgd"], "pgd: is in D' already"),

@@ -51,20 +51,29 @@ export function watch(container, state) {
 
 function add(points, found) {
   const now = performance.now() / 1000;
-  const sum = (name) =>
-    Object.entries(found).reduce((total, [key, value]) => (key.startsWith(`${name}{`) ? total + value : total), 0);
+  // Of several replicas each sample is there once for each, with its number.
+  const sum = (name, label = "") =>
+    Object.entries(found).reduce((total, [key, value]) => {
+      const own = key === name || (key.startsWith(`${name}{`) && key.includes(label));
+      return own ? total + value : total;
+    }, 0);
+  const most = (name) =>
+    Object.entries(found).reduce(
+      (largest, [key, value]) => (key === name || key.startsWith(`${name}{`) ? Math.max(largest, value) : largest),
+      0,
+    );
   const point = {
     time: now,
     answers: sum("rmc_answers_total"),
-    adapted: found['rmc_answers_total{why="adapted"}'] ?? 0,
-    seconds: found['rmc_seconds_sum{part="total"}'] ?? 0,
-    timed: found['rmc_seconds_count{part="total"}'] ?? 0,
-    queue: found.rmc_queue_requests ?? 0,
-    distance: found.rmc_last_distance ?? 0,
-    share: found.rmc_adversarial_share_sum ?? 0,
-    shares: found.rmc_adversarial_share_count ?? 0,
-    version: found.rmc_state_version ?? 0,
-    frozen: found.rmc_state_frozen === 1,
+    adapted: sum("rmc_answers_total", 'why="adapted"'),
+    seconds: sum("rmc_seconds_sum", 'part="total"'),
+    timed: sum("rmc_seconds_count", 'part="total"'),
+    queue: sum("rmc_queue_requests"),
+    distance: most("rmc_last_distance"),
+    share: sum("rmc_adversarial_share_sum"),
+    shares: sum("rmc_adversarial_share_count"),
+    version: most("rmc_state_version"),
+    frozen: most("rmc_state_frozen") === 1,
   };
   // A service that was started again counts from nothing.
   if (points.length && point.answers < points.at(-1).answers) points.length = 0;
