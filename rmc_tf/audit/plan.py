@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rmc_tf import attacks, defences, threats
+from rmc_tf.audit import budgets
 from rmc_tf.common.errors import UserError, did_you_mean
 from rmc_tf.config import (
     AttackConfig,
@@ -113,6 +114,7 @@ def plan(config: ExperimentConfig) -> Plan:
     Raises:
       UserError: a name is unknown, no attack model fits, or ART is needed and not installed.
     """
+    config = dataclasses.replace(config, audit=budgets.applied(config.audit))
     audit, name = config.audit, _given(config)
     given = config.attacks[name]
     chosen = _chosen({**config.threats, **suite(audit, name, given.norm)}, audit)
