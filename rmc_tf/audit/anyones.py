@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from rmc_tf.audit import budgets, checks, measured
+from rmc_tf.audit.ball import Attacked, Ball
 from rmc_tf.audit.report import Report
-from rmc_tf.audit.stages import FEW, MANY, TRANSFERS, Attacked, Ball, Stages
+from rmc_tf.audit.stages import FEW, MANY, TRANSFERS, Stages
 from rmc_tf.audit.standing import Standing
 from rmc_tf.audit.subject import Answering, Network, Subject, reseeded_by
 from rmc_tf.audit.subject import subject as subject_of
