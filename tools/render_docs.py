@@ -26,6 +26,7 @@ from rmc_tf.reproduction import page as reproduction_page
 from tools.performance import (
     gpu_page,
     groups_page,
+    known_page,
     plots,
     scale_page,
     search_page,
@@ -88,6 +89,8 @@ def of_results(place: str) -> list[Block]:
     if (folder / "performance.json").exists():
         return of_benchmark(storage.read_json(folder / "performance.json"), name)
     values = storage.read_json(folder / "results.json")
+    if "known_answers" in values:
+        return known_page.tables(values)
     if "queries_at_once" in values:
         return of_groups(values, folder)
     if "choosing" in values:

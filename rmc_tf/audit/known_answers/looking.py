@@ -65,7 +65,7 @@ class Detector(Looking):
 
 
 class Rising(Looking):
-    """Answers images that are farther from D than any of its rows by a vote of the nearest rows.
+    """Answers images that are farther from D than nearly all of its rows by the nearest rows.
 
     So a small step of an attack on the network does harm, and a large one leads nowhere.
     """
@@ -73,7 +73,7 @@ class Rising(Looking):
     def __init__(self, model: keras.Model, images: np.ndarray, labels: np.ndarray) -> None:
         """Takes a network of logits, and rows of D with their labels."""
         super().__init__(model, images)
-        self._most = 1.1 * float(self._usual().max())
+        self._most = 1.05 * float(np.quantile(self._usual(), 0.99))
         self._labels = np.asarray(labels)
 
     def predict(self, image: np.ndarray) -> np.ndarray:
