@@ -107,7 +107,7 @@ def main(argv: Sequence[str]) -> None:
                 "fault": known.fault,
                 "named": known.named,
                 "norm": known.norm,
-                "adds_nothing": known.adds_nothing,
+                "same": known.same,
                 "certified": certified,
                 "faults": list(report.faults),
                 **{n: report.subject[n] for n in ("clean", "clean_interval")},

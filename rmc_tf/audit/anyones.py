@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from rmc_tf.audit import budgets, checks, measured
+from rmc_tf.audit import behaviour, budgets, checks, measured
 from rmc_tf.audit.ball import Attacked, Ball
 from rmc_tf.audit.report import Report
 from rmc_tf.audit.stages import FEW, MANY, TRANSFERS, Stages
 from rmc_tf.audit.standing import Standing
-from rmc_tf.audit.subject import Answering, Network, Subject, reseeded_by
+from rmc_tf.audit.subject import Answering, Network, Subject
 from rmc_tf.audit.subject import subject as subject_of
 from rmc_tf.audit.through import bridged, stopping
 from rmc_tf.common.errors import UserError
@@ -29,10 +29,7 @@ from rmc_tf.defences.base import Defence
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.slopes import slopes
-from rmc_tf.threats.base import undisturbed, weights
-
-_SAME = 1e-5
-"""By how much probabilities may differ by rounding."""
+from rmc_tf.threats.base import undisturbed
 
 
 def of(
@@ -89,7 +86,7 @@ def of(
     ball = Ball(epsilon, norm, budgets.find(budget), tuple(larger), tuple(attacks), seed)
     auditing = _Auditing(ball, images, np.asarray(labels), margin, say)
     chosen.defence.prime()
-    adapts = _adapts(chosen, images[0])
+    adapts = behaviour.adapts(chosen, images[0])
     subjects = []
     before = chosen.static
     if before is None and adapts and chosen.network is not None:
@@ -145,11 +142,21 @@ class _Auditing:
     ) -> dict[str, Any]:
         """Returns what was found of one subject, as JSON."""
         ball, budget = self._ball, self._ball.budget
-        drawn, seconds = self._drawn(subject)
+        few = self._images[: budget.points]
+        drawn, seconds = behaviour.drawn(subject, few, budget.samples, ball.seed)
         random = drawn > 0
         seeds = [derive_seed(ball.seed, "retest", i) for i in range(budget.retests * random)]
         through, layers, signs = self._through(subject)
-        stages = Stages(subject, through, static, ball, random=random, adapts=adapts, say=self._say)
+        stages = Stages(
+            subject,
+            through,
+            static,
+            ball,
+            random=random,
+            shaking=random and behaviour.shaking(subject, through, few),
+            adapts=adapts,
+            say=self._say,
+        )
         self._estimate(subject, stages.passes(), seconds, random)
         standing = Standing(subject, self._images, self._labels, seeds)
         begun = time.perf_counter()
@@ -159,7 +166,7 @@ class _Auditing:
         fell = sum("PGD-Skip" in each.by for each in standing.broken.values())
         if through is not None:
             signs.append(checks.stopped(layers, fell, len(self._images)))
-        signs.append(_randomness(drawn, budget.points, len(self._images)))
+        signs.append(checks.drawn(drawn, len(few)))
         known = {each["name"] for each in self.described}
         self.described += [each for each in attacked.described if each["name"] not in known]
         self.left_out += attacked.left_out
@@ -189,21 +196,6 @@ class _Auditing:
             "predictions": standing.predictions,
             "seconds": took,
         }
-
-    def _drawn(self, subject: Subject) -> tuple[int, float]:
-        """Returns of how many clean points answers are drawn, and the seconds of one answer."""
-        budget, drawn, times = self._ball.budget, 0, []
-        with undisturbed(subject.defence) as ready:
-            for image in self._images[: budget.points]:
-                seen = []
-                for number in range(budget.samples):
-                    seed = derive_seed(self._ball.seed, "drawn", number)
-                    subject.defence.restore(reseeded_by(ready, seed) if number else ready)
-                    begun = time.perf_counter()
-                    seen.append(subject.defence.predict(image).probabilities)
-                    times.append(time.perf_counter() - begun)
-                drawn += bool(np.ptp(np.array(seen), axis=0).max() > _SAME)
-        return drawn, float(np.median(times))
 
     def _through(self, subject: Subject) -> tuple[Classifier | None, list[str], list[checks.Check]]:
         """Returns the network past what stops gradients, which layers that are, and the checks."""
@@ -260,28 +252,6 @@ class _Auditing:
         refused = standing.answers(standing.images)[:, 0] < 0
         broken = ~standing.always & clean
         return [*signs, checks.evaded(refused, standing.refused, broken, self._margin)]
-
-
-def _adapts(subject: Subject, image: np.ndarray) -> bool:
-    """Returns whether an answer changes the weights of a defence's network."""
-    if subject.network is None or isinstance(subject.defence, Undefended):
-        return False
-    with undisturbed(subject.defence):
-        before = weights(subject.network)
-        subject.defence.predict(image)
-        after = weights(subject.network)
-    return any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
-
-
-def _randomness(drawn: int, tried: int, points: int) -> checks.Check:
-    """Returns whether answers to one image in one state differ, by their probabilities."""
-    tried = min(tried, points)
-    found = (
-        f"{drawn} of {tried} clean images get different probabilities in one state; "
-        "worst case: every draw; expected: the mean"
-    )
-    status: checks.Status = "suspicious" if drawn else "pass"
-    return checks.Check("random answers", status, found, {"differ": drawn, "images": tried})
 
 
 def _as_json(point: int, each: Any) -> dict[str, Any]:

@@ -22,7 +22,9 @@ class Budget:
     retests: int
     """How often each final point is asked again under other seeds, where answers are drawn."""
     samples: int = 10
-    """Draws that a gradient or a query is averaged over, where answers are drawn (EOT)."""
+    """Draws that a gradient or a simulated answer is averaged over, where they are drawn (EOT)."""
+    draws: int = 3
+    """Draws that the answer to a black box is averaged over. Ours: each costs a prediction."""
     points: int = 10
     """On so many clean points it is measured whether answers are drawn."""
     noise: int = 10
@@ -84,3 +86,18 @@ def applied(audit: AuditConfig) -> AuditConfig:
         if getattr(audit, name) == getattr(usual, name)
     }
     return dataclasses.replace(audit, **parts)
+
+
+def passes(threat: str, rounds: int) -> int:
+    """Returns how many gradients an attack that simulates the defence takes a step, at most.
+
+    Args:
+      threat: a name of `rmc_tf.threats`; of another that takes steps it is 1.
+      rounds: how often it simulates.
+    """
+    members = range(1, rounds + 1)  # M grows by one a round
+    if threat == "gmsa_min":  # as many times the steps as there are members
+        return sum(each * each for each in members)
+    if threat == "gmsa_avg":
+        return sum(members)
+    return rounds if threat == "fpa" else 1

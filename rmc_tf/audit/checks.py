@@ -267,6 +267,21 @@ def randomness(answers: np.ndarray, margin: float) -> Check:
     return Check(name, _judged(share > margin), found, {"differ": share, "images": len(differ)})
 
 
+def drawn(differ: int, images: int) -> Check:
+    """Looks for answers that are drawn, by their probabilities.
+
+    Args:
+      differ: of how many clean images they differ in one state.
+      images: of how many.
+    """
+    found = (
+        f"{differ} of {images} clean images get different probabilities in one state; "
+        "worst case: every draw; expected: the mean"
+    )
+    numbers = {"differ": differ, "images": images}
+    return Check("random answers", _judged(differ > 0), found, numbers)
+
+
 def _judged(bad: bool) -> Status:
     return "suspicious" if bad else "pass"
 

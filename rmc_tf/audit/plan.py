@@ -6,7 +6,7 @@ So its work is kept, shared and resumed as that of a table is.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rmc_tf import attacks, defences, threats
@@ -62,6 +62,25 @@ class Plan:
             for stream in (CLEAN, *self.inside, *self.beyond)
             if stream == CLEAN or searched or not threats.find(self._threat(stream)).searches
         }
+
+    def most(self, names: Iterable[str]) -> tuple[int, int]:
+        """Returns how many predictions and gradient passes a point takes at most, by its cells."""
+        predictions, gradients = 0, 0
+        for name in names:
+            predictions += 1  # while it is attacked
+            if name in (CLEAN, *self.inside):  # replayed, and asked again
+                predictions += (name != CLEAN) + self.experiment.audit.retests + 1
+            if name == CLEAN:
+                continue
+            config, steps = self._threat(name), self.model(name).iterations
+            spec = threats.find(config)
+            if spec.black_box:
+                predictions += config.queries
+                continue
+            simulated = "rounds" in spec.settings
+            predictions += config.rounds * config.samples * simulated
+            gradients += steps * config.samples * budgets.passes(config.threat, config.rounds)
+        return predictions, gradients
 
     def _threat(self, name: str) -> ThreatConfig:
         return self.experiment.threats[name]

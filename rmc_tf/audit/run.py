@@ -85,6 +85,7 @@ class Audit:
         """Returns what was found of one defence of one network."""
         cells = self._plan.cells(network, defence)
         inside = [name for name in cells if name not in self._plan.beyond]
+        self._estimate(cells, self._pipeline.result(cells[CLEAN])["median_seconds"])
         results = {name: self._pipeline.result(cell) for name, cell in cells.items()}
         attacked = {name: self._right(cells[name]) for name in inside}
         answers = {name: self._retested(cells[name]) for name in inside}
@@ -121,6 +122,16 @@ class Audit:
             "threats": threats,
             "checks": [vars(sign) for sign in signs],
         }
+
+    def _estimate(self, cells: Mapping[str, Cell], seconds: float) -> None:
+        """Says what one subject will take at most, once the clean points are answered."""
+        points = self._plan.experiment.audit.points
+        predictions, gradients = (points * each for each in self._plan.most(cells))
+        self._say(
+            f"  at most {predictions:,} predictions of {1e3 * seconds:.2g} ms, "
+            f"{predictions * seconds:,.0f} s in all, and {gradients:,} gradient passes; "
+            "less what is there already"
+        )
 
     @property
     def _margin(self) -> float:

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from rmc_tf import attacks, threats
+from rmc_tf.audit import budgets
 from rmc_tf.audit.ball import Attacked, Ball
 from rmc_tf.audit.standing import CLEAN, Standing
 from rmc_tf.audit.subject import Subject, View
@@ -38,6 +39,7 @@ class Stages:
         ball: Ball,
         *,
         random: bool,
+        shaking: bool,
         adapts: bool,
         say: Callable[[str], object],
     ) -> None:
@@ -49,20 +51,23 @@ class Stages:
           static: f(·; θ*), where transfer from it says something.
           ball: where and how patiently.
           random: whether its answers are drawn.
+          shaking: whether its gradients are, too; not where only an adaptation is.
           adapts: whether its network changes by an answer.
           say: is told of each attack.
         """
         self._subject, self._ball, self._say = subject, ball, say
-        self._samples = ball.budget.samples if random else 1
+        self._random = random
+        self._draws = ball.budget.draws if random else 1
+        self._samples = ball.budget.samples if shaking else 1
         self._static, self._through, self._adapts = static, through, adapts
         self._crafts: dict[tuple[int, AttackConfig], attacks.Craft] = {}
 
     def passes(self) -> tuple[int, int]:
         """Returns how many gradient passes and predictions a point takes at most."""
-        budget, samples = self._ball.budget, self._samples
+        budget, samples, draws = self._ball.budget, self._samples, self._draws
         whole = budget.iterations * samples
-        passes, predictions = 0, 1 + budget.noise * samples
-        asked = (1 + budget.retests) * samples
+        asked = 1 + budget.retests * self._random
+        passes, predictions = 0, 2 * asked + budget.noise * draws
         if self._static is not None:
             passes, predictions = 2 * budget.iterations, predictions + 2 * asked
         if self._through is not None:
@@ -70,10 +75,11 @@ class Stages:
             passes += rounds * whole + budget.short * samples
             predictions += (rounds + 1) * asked
         if self._simulated():
-            members = budget.rounds * (budget.rounds + 1) // 2
-            passes += len(budget.simulating) * members * whole
-            predictions += len(budget.simulating) * budget.rounds * samples
-        predictions += len(self._black()) * budget.queries * samples
+            each = sum(budgets.passes(name, budget.rounds) for name in budget.simulating)
+            simulated = self._simulated_draws()
+            passes += each * budget.iterations * simulated
+            predictions += len(budget.simulating) * (budget.rounds * simulated + asked)
+        predictions += len(self._black()) * (budget.queries * draws + asked)
         return passes, predictions
 
     def run(self, standing: Standing) -> Attacked:
@@ -91,7 +97,8 @@ class Stages:
             self._present(found, standing, every)
         if self._simulated():
             for name in budget.simulating:
-                config = ThreatConfig(threat=name, rounds=budget.rounds, samples=self._samples)
+                draws = self._simulated_draws()
+                config = ThreatConfig(threat=name, rounds=budget.rounds, samples=draws)
                 self._each(found, standing, name, standing.points, config)
         found.before = standing.always.copy()
         for name in self._black():
@@ -216,7 +223,7 @@ class Stages:
             return
         begun, images, spent = time.perf_counter(), [], []
         # GMSA averages over draws itself.
-        samples = self._samples if black else 1
+        samples = self._draws if black else 1
         for point in points:
             label = int(standing.labels[point])
             view = View(subject.defence, label, samples)
@@ -238,6 +245,9 @@ class Stages:
         self._told(standing)
         if len(points) == len(standing.images):
             found.right[name] = right
+
+    def _simulated_draws(self) -> int:
+        return self._ball.budget.samples if self._random else 1
 
     def _simulated(self) -> bool:
         return self._adapts and self._through is not None

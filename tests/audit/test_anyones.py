@@ -17,9 +17,12 @@ from rmc_tf.audit.illustrated import badge
 from rmc_tf.audit.report import Report
 from rmc_tf.audit.standing import Standing
 from rmc_tf.audit.subject import subject as subject_of
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
-from rmc_tf.config import AttackConfig
+from rmc_tf.config import AttackConfig, CalibrationConfig, EarlyStopConfig, RMCConfig
+from rmc_tf.defences.rmc import RMC
 from rmc_tf.networks.classifier import Classifier
+from rmc_tf.search.index import FeatureIndex
 
 Examples = tuple[np.ndarray, np.ndarray]
 ROOT = pathlib.Path(__file__).parents[2]
@@ -192,6 +195,30 @@ def test_results_are_json_of_the_schema_and_the_page_shows_what_fell(
     assert (tmp_path / "audit" / "badge.txt").read_text() == f"{report.badge}\n"
 
 
+def test_the_five_lines_of_the_page_run(
+    report: Report,  # made before, since ART keeps the standard output it finds
+    templates: Classifier,
+    known: Examples,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert code is not None and len(re.findall(r"^.+$", code[1], re.M)) == 5
+    assert page.index(code[0]) < 100, "the page begins with them"
+    monkeypatch.chdir(tmp_path)
+    templates.save(tmp_path / "my_model.keras")
+    exec(code[1], {"images": known[0], "labels": known[1]})
+    assert re.search(r"worst case \d+\.\d \(.*\) of 8 points", capsys.readouterr().out)
+    assert report.found["points"] == 8
+    assert {path.name for path in (tmp_path / "my_audit").iterdir()} >= {
+        "audit.json",
+        "audit.html",
+        "badge.txt",
+    }
+
+
 def test_the_schema_refuses_what_is_no_audit(report: Report) -> None:
     wrong = {**report.found, "points": 0}
     with pytest.raises(jsonschema.ValidationError):
@@ -288,3 +315,33 @@ def test_what_cannot_be_audited_is_refused_by_a_line(
         settings["labels"] = known[1][:3]
     with pytest.raises(UserError, match=said):
         audit.of(**{**usual, **settings}, say=lambda line: None)
+
+
+@pytest.mark.slow
+def test_rmc_itself_is_audited_and_is_left_as_it_was(
+    trained: tuple,
+    d_prime: AugmentedSet,
+    index: FeatureIndex,
+    test_rows: Examples,
+) -> None:
+    classifier = Classifier.load(*trained)
+    images, labels = test_rows
+    rows = np.flatnonzero(classifier.forward(images)[1].argmax(1) == labels)[:3]
+    short = EarlyStopConfig(max_epochs=2)
+    calibration = CalibrationConfig(early_stop=short)
+    config = RMCConfig(
+        k=64, primed_rows=0, batch_size=32, early_stop=short, calibration=calibration
+    )
+    rmc = RMC(classifier, d_prime, index, config, seed=0)
+    before = rmc.snapshot()
+    report = audit.of(rmc, images[rows], labels[rows], epsilon=0.03, say=lambda line: None)
+    after = rmc.snapshot()
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    bare, own = report.found["subjects"]
+    assert (bare["title"], own["title"]) == ("None", "RMC")
+    assert own["adapts"] and not bare["adapts"]
+    titles = [each["title"] for each in own["stages"]]
+    assert "GMSA-AVG" in titles and "Transfer from θ*" in titles
+    assert "Its bare network: " in report.verdict
+    jsonschema.validate(report.found, audit.schema())

@@ -15,11 +15,11 @@ def tables(values: Mapping[str, Any]) -> list[Block]:
         says = f"**{named}**" if named in each["faults"] else "nothing"
         if others:
             says += f"; {', '.join(others)}"
-        truth = f"that of its network, {percent(values['bare'], values['bare_interval'])}"
+        truth = "at most that"
         if each["certified"] is not None:
             truth = f"at least {percent(each['certified'])}, certified"
-        elif not each["adds_nothing"]:
-            truth = "not known"
+        elif each["same"]:
+            truth = f"its network's, at most {percent(values['bare'], values['bare_interval'])}"
         ball = {"linf": "L∞", "l2": "L2"}[each["norm"]]
         rows.append(
             [

@@ -41,8 +41,8 @@ class Known:
     """Returns what is given to `of`."""
     named: str
     """The check that names the fault; "": nothing is wrong, and no check may say so."""
-    adds_nothing: bool = True
-    """Whether the truth is that it falls as the network does that the fault is planted into."""
+    same: bool = False
+    """Whether it answers as the network does that the fault is planted into: it falls as that."""
     norm: Norm = "linf"
     knows: bool = False
     """Whether the network that it was made from is its static one, which it doesn't show."""
@@ -53,6 +53,7 @@ KNOWN: Mapping[str, Known] = {
         "logits × 20 and a softmax: the loss is flat",
         lambda given: planted_layers.saturated(given.model),
         "zero gradients",
+        same=True,
     ),
     "rounded": Known(
         "six grey levels: no gradient goes through a rounding",
@@ -68,6 +69,7 @@ KNOWN: Mapping[str, Known] = {
         "weights that are changed at run time, by a lot, so that the answer stays the same",
         lambda given: adapting.Hiding(given.model),
         "transfer stronger than white box",
+        same=True,
     ),
     "detector": Known(
         "refuses what is far from D; nearer attacks are accepted",
@@ -91,7 +93,6 @@ KNOWN: Mapping[str, Known] = {
         "none: randomised smoothing, with its certificate",
         lambda given: planted_layers.smoothed(given.model),
         "",
-        adds_nothing=False,
         norm="l2",
     ),
 }
