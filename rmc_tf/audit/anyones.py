@@ -163,12 +163,12 @@ class _Auditing:
         attacked = stages.run(standing)
         took = time.perf_counter() - begun
         signs += self._compared(subject, attacked, standing)
-        fell = sum("PGD-Skip" in each.by for each in standing.broken.values())
+        fell = sum("PGD" in each.by for each in standing.broken.values())
         if through is not None:
             signs.append(checks.stopped(layers, fell, len(self._images)))
         signs.append(checks.drawn(drawn, len(few)))
-        known = {each["name"] for each in self.described}
-        self.described += [each for each in attacked.described if each["name"] not in known]
+        known = {each["title"] for each in self.described}
+        self.described += [each for each in attacked.described if each["title"] not in known]
         self.left_out += attacked.left_out
         self.broken.append(standing.broken)
         worst = standing.worst_case

@@ -130,14 +130,19 @@ def _curve(found: Mapping[str, Any]) -> style.Picture:
 def _pictures(
     subject: Mapping[str, Any], images: np.ndarray, fell: Mapping[int, Broken]
 ) -> style.Picture:
-    """Returns a picture with a row for each of some points that fell: x, x', x' − x."""
+    """Returns a picture of some points that fell, two in a row, each as x, x', x' − x."""
     shown = sorted(fell)[:_SHOWN]
+    down = -(-len(shown) // 2)
     picture: style.Picture
     picture, axes = plt.subplots(
-        len(shown), 3, figsize=(5.4, 1.75 * len(shown)), squeeze=False, layout="constrained"
+        down, 6, figsize=(9.6, 1.75 * down), squeeze=False, layout="constrained"
     )
+    places = axes.reshape(-1, 3)
+    for row in places[len(shown) :]:
+        for one in row:
+            one.set_axis_off()
     answers = {each["point"]: each for each in subject["broken"]}
-    for row, point in zip(axes, shown, strict=True):
+    for row, point in zip(places[: len(shown)], shown, strict=True):
         clean, perturbed = images[point], fell[point].image
         difference = perturbed - clean
         largest = float(np.abs(difference).max())

@@ -56,6 +56,7 @@ class Stages:
           say: is told of each attack.
         """
         self._subject, self._ball, self._say = subject, ball, say
+        self._own = "PGD-Skip" if adapts or static is not None else "PGD"
         self._random = random
         self._draws = ball.budget.draws if random else 1
         self._samples = ball.budget.samples if shaking else 1
@@ -142,7 +143,9 @@ class Stages:
             right = (answers == standing.labels[:, None]) | (answers < 0)
             found.by_radius.append((title, float(right.mean())))
             name = f"{_LARGER}{title}"
-            found.described.append(self._described(name, f"PGD-Skip, {title}", model, inside=False))
+            found.described.append(
+                self._described(name, f"{self._own}, {title}", model, inside=False)
+            )
 
     def _gradients(
         self,
@@ -263,7 +266,7 @@ class Stages:
         )
 
     def _title(self, name: str, model: AttackConfig) -> str:
-        title = "Transfer from θ*" if name in TRANSFERS else "PGD-Skip"
+        title = "Transfer from θ*" if name in TRANSFERS else self._own
         if model.attack != "pgd":
             return f"{title}, {model.attack}"
         if name == FEW:
