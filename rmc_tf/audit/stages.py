@@ -16,7 +16,7 @@ from rmc_tf.audit import budgets
 from rmc_tf.audit.ball import Attacked, Ball
 from rmc_tf.audit.standing import CLEAN, Standing
 from rmc_tf.audit.subject import Subject, View
-from rmc_tf.audit.through import Through
+from rmc_tf.audit.through import Through, flatness
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import AttackConfig, ThreatConfig
@@ -186,10 +186,10 @@ class Stages:
     ) -> np.ndarray:
         key = id(network), model
         if key not in self._crafts:
-            static = network is self._static
-            shown = (
-                Through(network) if static else Through(network, self._samples, self._subject.seen)
-            )
+            flat = flatness(network, standing.images)
+            own = network is not self._static
+            samples, seen = (self._samples, self._subject.seen) if own else (1, None)
+            shown = Through(network, samples, seen, flat)
             self._crafts[key] = attacks.build(model, cast(Classifier, shown))
         seed = derive_seed(self._ball.seed, "audit", name)
         with undisturbed(self._subject.defence):

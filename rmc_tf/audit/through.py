@@ -1,8 +1,9 @@
 """Gradients where a defence has none: through what rounds (BPDA), and over what is drawn (EOT).
 
 BPDA (Athalye et al. 2018): what isn't differentiable is computed on the way there, and taken for
-the identity on the way back. EOT: the loss is that of the mean logits over several draws. Both are
-a network like any other to an attack of `rmc_tf.attacks`.
+the identity on the way back. EOT: the loss is that of the mean logits over several draws. A network
+that is all but sure is climbed on smaller logits, by which its loss isn't flat. To an attack of
+`rmc_tf.attacks` all of these are a network like any other.
 """
 
 import itertools
@@ -98,13 +99,30 @@ def _up_to(model: keras.Model, tensor: keras.KerasTensor) -> Any:
     return keras.Model(model.inputs[0], tensor)
 
 
+def flatness(classifier: Classifier, images: np.ndarray) -> float:
+    """Returns by what to divide a network's logits, so that its cross entropy isn't flat; 1: none.
+
+    Ours: where the median margin is above 15, p(y) is all but 1 in float32; at 5 it isn't.
+    """
+    best = np.sort(classifier.forward(images)[1], axis=1)
+    margin = float(np.median(best[:, -1] - best[:, -2]))
+    return margin / 5 if margin > 15 else 1.0
+
+
 class Through:
     """A network as `rmc_tf.attacks` wants one, whose logits are means over draws.
 
     Attributes are those of `Classifier` that an attack reads.
     """
 
-    def __init__(self, classifier: Classifier, samples: int = 1, seen: Seen | None = None) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        samples: int = 1,
+        seen: Seen | None = None,
+        flat: float = 1.0,
+    ) -> None:
+        self._flat = flat
         self._classifier, self._samples, self._seen = classifier, samples, seen
         self._draws = itertools.count()
         self.image_shape, self.num_classes = classifier.image_shape, classifier.num_classes
@@ -112,11 +130,11 @@ class Through:
         self.source = classifier.source
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns the mean logits [B, classes] float32; differentiable."""
+        """Returns the mean logits [B, classes] float32, by `flat`; differentiable."""
         drawn = [
             self._classifier.logits(self._shown(images), training) for _ in range(self._samples)
         ]
-        return drawn[0] if len(drawn) == 1 else tf.add_n(drawn) / len(drawn)
+        return tf.add_n(drawn) / (self._flat * len(drawn))
 
     def _shown(self, images: tf.Tensor) -> tf.Tensor:
         seen = self._seen

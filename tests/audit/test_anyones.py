@@ -3,7 +3,7 @@
 import json
 import pathlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonschema
 import keras
@@ -315,6 +315,48 @@ def test_what_cannot_be_audited_is_refused_by_a_line(
         settings["labels"] = known[1][:3]
     with pytest.raises(UserError, match=said):
         audit.of(**{**usual, **settings}, say=lambda line: None)
+
+
+class Answer(NamedTuple):
+    probabilities: np.ndarray
+    refused: bool
+
+
+class Wary(Answering):
+    """Refuses what is farther than so much from all images that it knows."""
+
+    def __init__(self, model: keras.Model, images: np.ndarray, radius: float) -> None:
+        super().__init__(model)
+        self.network, self._known, self._radius = model, images, radius
+
+    def predict(self, image: np.ndarray) -> Any:
+        distance = np.abs(self._known - image).max(axis=(1, 2, 3)).min()
+        return Answer(super().predict(image), bool(distance > self._radius))
+
+
+def test_a_refusal_is_right_under_attack_and_wrong_of_a_clean_point(
+    templates: Classifier, known: Examples
+) -> None:
+    images, labels = known
+    wary = Wary(templates.model, images[:6], 0.0)  # the last two are strange to it
+    report = audit.of(wary, images, labels, epsilon=0.12, say=lambda line: None)
+    assert report.subject["right"] == [True] * 6 + [False] * 2
+    assert report.subject["clean"] == 6 / 8
+    assert [each["answer"] for each in report.subject["broken"]] == [-1, -1]
+    assert "refusals that are evaded" not in report.faults
+
+
+def test_what_is_refused_far_away_is_broken_nearer_by(
+    templates: Classifier, known: Examples
+) -> None:
+    """It accepts a smaller ball; of a linear network it is known what stands in that."""
+    wary = Wary(templates.model, known[0], 0.8 * 0.2)
+    report = audit.of(wary, *known, epsilon=0.2, say=lambda line: None)
+    nearer, accepted = (truth(templates, known, share * 0.2) for share in (0.7, 0.8))
+    assert accepted.mean() <= report.worst_case <= nearer.mean() < 1
+    by = {each["by"] for each in report.subject["broken"]}
+    assert any("PGD" in each for each in by)
+    assert "refusals that are evaded" in report.faults
 
 
 @pytest.mark.slow

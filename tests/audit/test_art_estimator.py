@@ -119,6 +119,20 @@ def test_queries_move_a_defence_if_they_are_to(templates: Classifier, known: Exa
     assert defence.asked == len(known[0])
 
 
+def test_each_query_of_a_batch_is_answered_as_if_it_came_next(
+    templates: Classifier, known: Examples
+) -> None:
+    class Tiring(Counting):
+        def predict(self, image: np.ndarray) -> np.ndarray:
+            return super().predict(image) / self.asked
+
+    same = np.repeat(known[0][:1], 2, axis=0)
+    first, second = audit.as_art(Tiring(templates, shown=True)).predict(same)
+    np.testing.assert_array_equal(first, second)
+    moved, again = audit.as_art(Tiring(templates, shown=True), moves=True).predict(same)
+    np.testing.assert_allclose(again, moved / 2)
+
+
 def test_a_refusal_is_a_row_of_zeros(templates: Classifier, known: Examples) -> None:
     class Refusing(Counting):
         def predict(self, image: np.ndarray) -> Any:

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from rmc_tf import audit
 from rmc_tf.audit import known_answers
 from rmc_tf.audit.known_answers import KNOWN, Given, planted_layers
 from rmc_tf.audit.report import Report
@@ -54,6 +55,24 @@ def test_the_verdict_is_the_known_one_and_names_the_fault(
     else:
         assert report.faults == ()
     assert report.worst_case >= 0.5 if name == "smoothed" else report.worst_case <= 0.2
+
+
+def test_a_saturated_network_falls_as_the_one_that_it_is_made_of(
+    given: Given, known: Examples
+) -> None:
+    """The same images would break both; so do the same attacks, since they see to its flat loss."""
+    few = Given(given.model, given.images, given.labels, epsilon=0.07)
+    bare = audit.of(given.model, *known, epsilon=0.07, say=lambda line: None)
+    report = audited("saturated", few, known)
+    assert 0 < bare.worst_case < 1
+    assert report.subject["right"] == bare.subject["right"]
+
+    def by_cross_entropy(found: Report) -> float:
+        (stage,) = (each for each in found.subject["stages"] if each["title"] == "PGD")
+        return float(stage["right"])
+
+    assert by_cross_entropy(report) == pytest.approx(by_cross_entropy(bare), abs=0.1)
+    assert "zero gradients" in report.faults and bare.faults == ()
 
 
 def test_what_hides_answers_as_its_static_network_and_shows_another(
