@@ -15,6 +15,7 @@ fingerprint, as in any run: an audit that was killed goes on, and a second one r
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,4 +34,8 @@ if not TYPE_CHECKING:
         """Loads what is asked for, and TensorFlow with it."""
         if name not in _HOMES:
             raise AttributeError(f"module 'rmc_tf.audit' has no attribute {name!r}")
+        from rmc_tf.common import keras_settings
+
+        keras_settings.need_tensorflow()
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # its greetings; not its warnings
         return getattr(importlib.import_module(f"rmc_tf.audit.{_HOMES[name]}"), name)
