@@ -53,6 +53,7 @@ setup(
             "foolbox>=3.3.4,<4",
             "ray[data,serve]>=2.60,<3",
             "psutil>=5.9",
+            "jsonschema>=4",
             "selenium>=4.20,<5",  # the page in a real browser
             "fastapi>=0.115,<1",
             "uvicorn>=0.34,<1",

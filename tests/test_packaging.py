@@ -40,6 +40,7 @@ def test_the_installed_package_brings_its_configs(tmp_path: pathlib.Path) -> Non
     for name in ("page.css", "printed.json", "claims/claims.json"):
         assert (library / "rmc_tf" / "report" / name).exists()
     assert (library / "rmc_tf" / "service" / "page" / "index.html").exists()
+    assert (library / "rmc_tf" / "audit" / "schema.json").exists()
 
 
 def test_every_requirement_is_pinned_exactly_and_installed_so() -> None:

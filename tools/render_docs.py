@@ -27,6 +27,7 @@ from tools.performance import (
     gpu_page,
     groups_page,
     history_page,
+    known_page,
     plots,
     scale_page,
     search_page,
@@ -102,6 +103,8 @@ def of_results(place: str) -> list[Block]:
         file = f"/docs/results/{name}/history.png"
         picture = Picture(file, "Accuracy and steps of clean queries after an attacker's")
         return [*history_page.tables(values), picture]
+    if "known_answers" in values:
+        return known_page.tables(values)
     if "queries_at_once" in values:
         return of_groups(values, folder)
     if "choosing" in values:

@@ -108,6 +108,92 @@ def black_box(right: Mapping[str, np.ndarray], black: Sequence[str], margin: flo
     return Check(name, _judged(bad), found, numbers)
 
 
+def transfer(right: Mapping[str, np.ndarray], transfers: Sequence[str], margin: float) -> Check:
+    """Looks for attacks on the static network that do more harm than those on the defence itself.
+
+    Then what the defence shows of itself leads nowhere: it hides its gradients and no more.
+
+    Args:
+      right: by threat by gradients, whether each point was answered rightly, [M] bool.
+      transfers: which of them attack the static network.
+      margin: by how much of the points.
+    """
+    name = "transfer stronger than white box"
+    static = [own for n, own in right.items() if n in transfers]
+    present = [own for n, own in right.items() if n not in transfers]
+    if not static or not present:
+        return Check(name, "not run", "the network that answers is the static one")
+    by_static, by_present = (np.all(each, axis=0) for each in (static, present))
+    alone = int((by_present & ~by_static).sum())
+    numbers = {"transfer": float(by_static.mean()), "white_box": float(by_present.mean())}
+    found = (
+        f"transfer {_percent(numbers['transfer'])}, attacks on its present network "
+        f"{_percent(numbers['white_box'])}; {alone} points broken by transfer alone"
+    )
+    return Check(name, _judged(numbers["transfer"] < numbers["white_box"] - margin), found, numbers)
+
+
+def known_attack(right: Mapping[str, np.ndarray], transfers: Sequence[str], margin: float) -> Check:
+    """Looks for a defence that withstands the attack it was made for, and no other.
+
+    Args:
+      right: by threat, whether each point was answered rightly, [M] bool.
+      transfers: those on the static network; the first is by the usual attack, which D' has.
+      margin: of the points; and half of what withstands that attack must fall to others.
+    """
+    name = "withstands the known attack alone"
+    first = next((n for n in transfers if n in right), None)
+    others = [own for n, own in right.items() if n != first]
+    if first is None or not others:
+        return Check(name, "not run", "no attack on a static network, or no other")
+    known = float(right[first].mean())
+    rest = float((right[first] & np.all(others, axis=0)).mean())
+    found = (
+        f"the transferred attack leaves {_percent(known)}, all attacks together {_percent(rest)}"
+    )
+    bad = known - rest > max(margin, known / 2)
+    return Check(name, _judged(bad), found, {"known": known, "all": rest})
+
+
+def stopped(layers: Sequence[str], broken: int, points: int) -> Check:
+    """Says which layers let no gradient through, and what fell once it was led past them.
+
+    Args:
+      layers: their names.
+      broken: points that were broken by attacks through the network, past these layers.
+      points: M.
+    """
+    name = "layers that stop the gradient"
+    if not layers:
+        return Check(name, "pass", "none", {"layers": []})
+    found = (
+        f"no gradient goes through {', '.join(layers)}; with the identity in its place on the way "
+        f"back (BPDA) {broken} of {points} points fell"
+    )
+    return Check(name, "suspicious", found, {"layers": list(layers), "broken": broken})
+
+
+def evaded(clean: np.ndarray, refused: np.ndarray, broken: np.ndarray, margin: float) -> Check:
+    """Looks for a detector that refuses attacks which don't look at it, and accepts others.
+
+    Args:
+      clean: whether each clean point was refused, [M] bool.
+      refused: whether the point was refused under some attack, [M] bool.
+      broken: whether it was broken: answered wrongly, and accepted, [M] bool.
+      margin: of the points.
+    """
+    name = "refusals that are evaded"
+    if not (clean | refused).any():
+        return Check(name, "not run", "nothing was refused")
+    both = int((refused & broken).sum())
+    numbers = {"clean": float(clean.mean()), "refused": int(refused.sum()), "evaded": both}
+    found = (
+        f"{clean.sum()} of {len(clean)} clean points are refused; {refused.sum()} were refused "
+        f"under some attack, and {both} of these fell to another that was accepted"
+    )
+    return Check(name, _judged(both > margin * len(clean)), found, numbers)
+
+
 def noise(clean: np.ndarray, noisy: np.ndarray | None, white: Mapping[str, np.ndarray]) -> Check:
     """Looks for random points of the ball that do as much harm as any attack by gradients.
 
@@ -179,6 +265,21 @@ def randomness(answers: np.ndarray, margin: float) -> Check:
         f"{answers.shape[1]} seeds; where many do, what is replayed and asked again counts"
     )
     return Check(name, _judged(share > margin), found, {"differ": share, "images": len(differ)})
+
+
+def drawn(differ: int, images: int) -> Check:
+    """Looks for answers that are drawn, by their probabilities.
+
+    Args:
+      differ: of how many clean images they differ in one state.
+      images: of how many.
+    """
+    found = (
+        f"{differ} of {images} clean images get different probabilities in one state; "
+        "worst case: every draw; expected: the mean"
+    )
+    numbers = {"differ": differ, "images": images}
+    return Check("random answers", _judged(differ > 0), found, numbers)
 
 
 def _judged(bad: bool) -> Status:

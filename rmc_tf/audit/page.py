@@ -72,6 +72,8 @@ def verdict(subject: Subject, found: Found) -> str:
     suspicious = [check["name"] for check in subject["checks"] if check["status"] == "suspicious"]
     if suspicious:
         line += f" The truth may be worse, since there is a sign of: {', '.join(suspicious)}."
+    if subject.get("curve", {}).get("still_falling"):
+        line += " It is still falling at its end: the truth is lower."
     return line
 
 
@@ -104,17 +106,17 @@ def summary(found: Found) -> Grid:
         titles = {threat["name"]: threat["title"] for threat in found["threats"]}
         hardest = "–"
         if strongest is not None:
-            hardest = f"{_percent(threats[strongest]['attacking'])} ({titles[strongest]})"
+            hardest = f"{percent(threats[strongest]['attacking'])} ({titles[strongest]})"
         transfer = threats.get("transfer", {}).get("attacking")
         signs = sum(check["status"] == "suspicious" for check in subject["checks"])
         rows.append(
             {
                 "Accuracy, % (95 % interval)": name(subject),
-                "clean": _percent(subject["threats"]["clean"]["attacking"]),
-                "transfer": _percent(transfer),
+                "clean": percent(subject["threats"]["clean"]["attacking"]),
+                "transfer": percent(transfer),
                 "strongest single attack": hardest,
                 "worst case": f"**{_share(subject)}**, n = {len(subject['right'])}",
-                "expected": _percent(subject["expected"]),
+                "expected": percent(subject["expected"]),
                 "ms a prediction": f"{1e3 * subject['threats']['clean']['seconds']:.0f}",
                 "checks suspicious": f"{signs} of {len(subject['checks'])}",
             }
@@ -130,15 +132,15 @@ def threats_table(subject: Subject, found: Found) -> Grid:
         again = "–"
         if own["retested"] is not None:
             spread = "–" if own["spread"] is None else f" ± {100 * own['spread']:.1f}"
-            again = f"{_percent(own['retested'])}{spread}"
+            again = f"{percent(own['retested'])}{spread}"
         took = "–" if own["attack_seconds"] is None else f"{own['attack_seconds']:.2f}"
         rows.append(
             {
                 f"Attack, n = {len(subject['right'])}": titles[threat],
-                "while attacking, %": _percent(own["attacking"], own["interval"]),
-                "replayed, %": _percent(own["replayed"], own["replayed_interval"]),
+                "while attacking, %": percent(own["attacking"], own["interval"]),
+                "replayed, %": percent(own["replayed"], own["replayed_interval"]),
                 "asked again, % (mean ± spread)": again,
-                "always right, %": _percent(own["always_right"]),
+                "always right, %": percent(own["always_right"]),
                 "ms a prediction": f"{1e3 * own['seconds']:.0f}",
                 "s a point attacked": took,
             }
@@ -181,9 +183,9 @@ def budget_table(found: Found) -> Grid:
 
 
 def bare_of(subject: Subject, found: Found) -> Subject:
-    """Returns the same network without a defence."""
+    """Returns the same network without a defence; the subject itself, where that is alone."""
     bare = [other for other in found["subjects"] if other["defence"] == "none"]
-    return next(other for other in bare if other["network"] == subject["network"])
+    return next((other for other in bare if other["network"] == subject["network"]), subject)
 
 
 def name(subject: Subject) -> str:
@@ -193,10 +195,11 @@ def name(subject: Subject) -> str:
 
 
 def _share(subject: Subject) -> str:
-    return _percent(subject["worst_case"], subject["interval"])
+    return percent(subject["worst_case"], subject["interval"])
 
 
-def _percent(share: float | None, interval: Sequence[float] | None = None) -> str:
+def percent(share: float | None, interval: Sequence[float] | None = None) -> str:
+    """Returns an accuracy in percent, with its interval where there is one; "–" for None."""
     if share is None:
         return "–"
     if interval is None:

@@ -6,10 +6,11 @@ So its work is kept, shared and resumed as that of a table is.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rmc_tf import attacks, defences, threats
+from rmc_tf.audit import budgets
 from rmc_tf.common.errors import UserError, did_you_mean
 from rmc_tf.config import (
     AttackConfig,
@@ -62,6 +63,25 @@ class Plan:
             if stream == CLEAN or searched or not threats.find(self._threat(stream)).searches
         }
 
+    def most(self, names: Iterable[str]) -> tuple[int, int]:
+        """Returns how many predictions and gradient passes a point takes at most, by its cells."""
+        predictions, gradients = 0, 0
+        for name in names:
+            predictions += 1  # while it is attacked
+            if name in (CLEAN, *self.inside):  # replayed, and asked again
+                predictions += (name != CLEAN) + self.experiment.audit.retests + 1
+            if name == CLEAN:
+                continue
+            config, steps = self._threat(name), self.model(name).iterations
+            spec = threats.find(config)
+            if spec.black_box:
+                predictions += config.queries
+                continue
+            simulated = "rounds" in spec.settings
+            predictions += config.rounds * config.samples * simulated
+            gradients += steps * config.samples * budgets.passes(config.threat, config.rounds)
+        return predictions, gradients
+
     def _threat(self, name: str) -> ThreatConfig:
         return self.experiment.threats[name]
 
@@ -113,6 +133,7 @@ def plan(config: ExperimentConfig) -> Plan:
     Raises:
       UserError: a name is unknown, no attack model fits, or ART is needed and not installed.
     """
+    config = dataclasses.replace(config, audit=budgets.applied(config.audit))
     audit, name = config.audit, _given(config)
     given = config.attacks[name]
     chosen = _chosen({**config.threats, **suite(audit, name, given.norm)}, audit)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rmc_tf import defences
-from rmc_tf.audit import checks, page
+from rmc_tf.audit import checks, measured, page
 from rmc_tf.audit.plan import CLEAN, SHORT, Plan, plan
 from rmc_tf.common import storage
 from rmc_tf.common.intervals import wilson
@@ -18,14 +18,10 @@ from rmc_tf.config import ExperimentConfig
 from rmc_tf.config.section import require
 from rmc_tf.evaluation import records
 from rmc_tf.experiment.cells import Cell
-from rmc_tf.experiment.pipeline import Finished, Pipeline
-from rmc_tf.networks.classifier import softmax
-from rmc_tf.networks.slopes import slopes
+from rmc_tf.experiment.pipeline import Pipeline
 from rmc_tf.threats.worst_case import WorstCase, retest
 
 _KIND = "retest"
-_HISTORY = 60
-"""Queries after which gradients are looked at once more. Ours: RMC has settled by then."""
 
 
 class Audit:
@@ -89,14 +85,17 @@ class Audit:
         """Returns what was found of one defence of one network."""
         cells = self._plan.cells(network, defence)
         inside = [name for name in cells if name not in self._plan.beyond]
+        self._estimate(cells, self._pipeline.result(cells[CLEAN])["median_seconds"])
         results = {name: self._pipeline.result(cell) for name, cell in cells.items()}
         attacked = {name: self._right(cells[name]) for name in inside}
         answers = {name: self._retested(cells[name]) for name in inside}
         clean = self._pipeline.finished(cells[CLEAN])
         labels = clean.asked.labels
         signs = [
-            *_of_network(clean),
-            *self._compared(attacked, results),
+            *measured.of_network(
+                clean.defence, clean.first_state, clean.asked.images, clean.asked.labels
+            ),
+            *self._compared(defence, attacked, results),
             checks.randomness(np.concatenate(list(answers.values())), self._margin),
         ]
         right, threats = {}, {}
@@ -124,28 +123,47 @@ class Audit:
             "checks": [vars(sign) for sign in signs],
         }
 
+    def _estimate(self, cells: Mapping[str, Cell], seconds: float) -> None:
+        """Says what one subject will take at most, once the clean points are answered."""
+        points = self._plan.experiment.audit.points
+        predictions, gradients = (points * each for each in self._plan.most(cells))
+        self._say(
+            f"  at most {predictions:,} predictions of {1e3 * seconds:.2g} ms, "
+            f"{predictions * seconds:,.0f} s in all, and {gradients:,} gradient passes; "
+            "less what is there already"
+        )
+
     @property
     def _margin(self) -> float:
         return self._plan.experiment.audit.margin
 
     def _compared(
-        self, right: Mapping[str, np.ndarray], results: Mapping[str, Mapping[str, Any]]
+        self,
+        defence: str,
+        right: Mapping[str, np.ndarray],
+        results: Mapping[str, Mapping[str, Any]],
     ) -> list[checks.Check]:
         """Returns the checks that compare threats in the ball, while they attacked, and larger."""
         threats = {name: right[name] for name in right if name != CLEAN}
         black = [name for name in threats if self._plan.is_black_box(name)]
+        # Of one that doesn't adapt, the present network is the static one.
+        adapts = defences.find(defence).adapts
+        transfers = [name for name in threats if adapts and name.startswith("transfer")]
         smallest = [n for n in ("gmsa_avg", "pgd_skip") if n in threats][:1]
         by_radius = [
             (self._plan.title(name), float(results[name]["accuracy"]))
             for name in (*smallest, *self._plan.beyond)
         ]
-        white = {name: threats[name] for name in threats if name not in black}
-        return [
-            checks.black_box(threats, black, self._margin),
-            checks.noise(right[CLEAN], threats.get("noise"), white),
-            checks.more_steps(threats.get(SHORT), threats.get("pgd_skip"), self._margin),
-            checks.larger(by_radius, self._margin),
-        ]
+        return measured.compared(
+            right[CLEAN],
+            threats,
+            black=black,
+            transfers=transfers,
+            few=SHORT,
+            many="pgd_skip",
+            by_radius=by_radius,
+            margin=self._margin,
+        )
 
     def _right(self, cell: Cell) -> np.ndarray:
         """Returns whether each point of a finished cell was answered rightly, [M] bool."""
@@ -168,22 +186,6 @@ class Audit:
                 np.save(beside / "answers.npy", answers)
         storage.check(path, kind=_KIND, fingerprint=fingerprint)
         return np.asarray(np.load(path / "answers.npy"))
-
-
-def _of_network(clean: Finished) -> list[checks.Check]:
-    """Returns the checks of a defence's network at clean points, before and after it answered."""
-    defence, (images, labels) = clean.defence, (clean.asked.images, clean.asked.labels)
-
-    def gradients(logits: np.ndarray, queries: int) -> checks.Check:
-        sure = softmax(logits)[np.arange(len(labels)), labels]
-        return checks.gradients(slopes(defence.network, images, labels), sure, queries)
-
-    defence.restore(clean.first_state)
-    _, first = defence.network.forward(images)
-    found = [gradients(first, 0), checks.outputs(first)]
-    defence.predict_many(images[:_HISTORY])
-    defence.calibrate()
-    return [*found, gradients(defence.network.forward(images)[1], len(images[:_HISTORY]))]
 
 
 def _numbers(

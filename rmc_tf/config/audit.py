@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Literal
 
 from rmc_tf.config.section import Section
 
@@ -24,6 +25,9 @@ class AuditConfig(Section):
     attack: str = ""
     """The attack model whose ball is searched, out of `attacks`: PGD or BIM. Empty: the first of
     those that D' holds examples of, or else of all."""
+    budget: Literal["", "quick", "standard", "exhaustive"] = ""
+    """Sets those of iterations, rounds, queries and retests that are left as they are by default;
+    see `rmc_tf/audit/budgets.py`. Empty: sets none."""
     points: int = 20
     """Ours: a simulated adaptation is dear. Croce et al. take 1,000 of CIFAR-10."""
     retests: int = 3

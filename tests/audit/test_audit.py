@@ -322,3 +322,24 @@ def test_the_chance_is_that_of_a_fair_coin() -> None:
     # 6 won and 0 lost: 2 / 2**6; by hand.
     bare, defended = subject("None", [False] * 6), subject("RMC", [True] * 6)
     assert "p = 0.031" in page.difference(defended, bare)
+
+
+def test_an_audit_says_what_it_will_take(
+    finished: pathlib.Path, data_dir: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert run(data_dir, finished) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (bare, rmc) = (line for line in lines if "gradient passes" in line)
+    assert re.search(r"at most \d+ predictions of \S+ ms, \d+ s in all, and \d+ gradient", bare)
+    # A point, clean, under seven attacks in the ball, and two in larger ones: each is answered
+    # once. The first eight are asked again under two seeds and once as they were, seven are
+    # replayed. Black boxes ask eight times, GMSA two times in each of three balls.
+    a_point = 10 + 8 * 3 + 7 + 2 * 8 + 3 * 2
+    assert f"at most {3 * a_point} predictions" in rmc
+
+
+def test_a_budget_sets_the_parts_of_a_config() -> None:
+    chosen = audited(budget="exhaustive", iterations=7)
+    assert chosen.experiment.audit.queries == 5_000
+    assert chosen.model("pgd_skip").iterations == 7, "what was set stays"

@@ -251,3 +251,53 @@ def test_answers_that_are_drawn_are_counted() -> None:
     assert found.numbers == {"differ": 0.5, "images": 4}
     assert checks.randomness(answers[[0, 2]], MARGIN).status == "pass"
     assert checks.randomness(answers[:, :1], MARGIN).status == "not run"
+
+
+def test_transfer_that_beats_attacks_on_the_defence_itself_is_told() -> None:
+    right = {
+        "transfer": np.array([0, 0, 0, 1], bool),
+        "present": np.array([1, 1, 0, 1], bool),
+    }
+    found = checks.transfer(right, ["transfer"], MARGIN)
+    assert found.status == "suspicious"
+    assert found.numbers == {"transfer": 0.25, "white_box": 0.75}
+    assert checks.transfer(right, ["transfer"], 0.6).status == "pass"
+    swapped = {"transfer": right["present"], "present": right["transfer"]}
+    assert checks.transfer(swapped, ["transfer"], MARGIN).status == "pass"
+    assert checks.transfer(right, [], MARGIN).status == "not run"
+    assert checks.transfer({"present": right["present"]}, ["transfer"], MARGIN).status == "not run"
+
+
+@pytest.mark.parametrize(
+    ("known", "other", "status"),
+    [
+        ([1, 1, 1, 1], [0, 0, 0, 1], "suspicious"),
+        ([1, 1, 1, 1], [0, 0, 1, 1], "pass"),  # half of what it withstands it does withstand
+        ([1, 0, 0, 0], [0, 1, 1, 1], "suspicious"),
+        ([0, 0, 0, 0], [0, 0, 0, 0], "pass"),
+    ],
+)
+def test_a_defence_that_withstands_the_known_attack_alone_is_told(
+    known: list[int], other: list[int], status: str
+) -> None:
+    right = {"transfer": np.array(known, bool), "own": np.array(other, bool)}
+    assert checks.known_attack(right, ["transfer"], MARGIN).status == status
+    assert checks.known_attack(right, [], MARGIN).status == "not run"
+
+
+def test_layers_that_stop_the_gradient_are_named() -> None:
+    found = checks.stopped(["rounding"], 3, 4)
+    assert found.status == "suspicious"
+    assert "no gradient goes through rounding" in found.found and "3 of 4" in found.found
+    assert checks.stopped([], 3, 4).status == "pass"
+
+
+def test_refusals_that_are_evaded_are_counted() -> None:
+    clean, refused = np.array([1, 0, 0, 0], bool), np.array([1, 1, 1, 0], bool)
+    broken = np.array([0, 1, 0, 1], bool)
+    found = checks.evaded(clean, refused, broken, MARGIN)
+    assert found.status == "suspicious"
+    assert found.numbers == {"clean": 0.25, "refused": 3, "evaded": 1}
+    assert checks.evaded(clean, refused, broken, 0.3).status == "pass"
+    none = np.zeros(4, bool)
+    assert checks.evaded(none, none, broken, MARGIN).status == "not run"

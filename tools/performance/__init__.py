@@ -37,4 +37,5 @@ Writes:
   step_page          the tables of a step at real size
   gpu_page           the table of the bars on a GPU
   sizes_page         what of ImageNet fits where
+  known_page         the table of defences with planted faults, of tools/known_answers.py
 """
