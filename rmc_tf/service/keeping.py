@@ -127,8 +127,10 @@ class Keeping:
             except OSError:
                 self._watch.write_failed()
 
-    def go_back(self, version: int, reason: str) -> int:
-        """Restores a written state, which a restart then begins with: the newest, or a new copy.
+    def go_back(self, version: int, reason: str, anew: bool = True) -> int:
+        """Restores a written state, which gets the next number, so that a restart begins there.
+
+        Unless `anew`, the newest keeps its number: a restart begins there as it is.
 
         Weights and optimizer are those of then; D' stays as it is, with the attacks it has now.
 
@@ -140,8 +142,8 @@ class Keeping:
         if self._frozen is not None:
             self._frozen = state
         self.version = version
-        if version == max(self._states.versions(), default=0):
-            self._unwritten = 0  # a restart begins there as it is
+        if not anew and version == max(self._states.versions(), default=0):
+            self._unwritten = 0
         else:
             self._unwritten, self._unwritten_since = 1, 0.0
             self.write()
@@ -153,11 +155,11 @@ class Keeping:
     def recover(self, reason: str, good: bool = False) -> None:
         """Goes back by itself; where that state can't be read, to the newest that can."""
         try:
-            self.go_back(self._states.good if good else self.version, reason)
+            self.go_back(self._states.good if good else self.version, reason, anew=False)
         except UserError as error:
             self._say(str(error))
             try:
-                self.go_back(self._states.newest()[0], reason)
+                self.go_back(self._states.newest()[0], reason, anew=False)
             except UserError as other:  # nothing can be read any more: the bundle has gone, too
                 self._say(f"{other}; it goes on from the trained weights")
                 self._defence.restore(self._over_present(self._first))

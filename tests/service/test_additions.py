@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 
@@ -268,6 +269,7 @@ def test_one_that_is_being_made_can_be_called_off(
     ("name", "attack", "told"),
     [
         ("pgd", FGSM, "pgd: is in D' already; take it out first"),
+        ("benign", FGSM, "'benign' are the rows of D themselves"),
         ("../x", FGSM, "name: '../x', expected up to 40 letters"),
         ("weak", AttackConfig(epsilon=0.001, step_size=0.001), "less than one step of 8-bit"),
         ("none", AttackConfig(attack="none"), "none"),
@@ -324,3 +326,40 @@ def test_rmc_plus_keeps_the_rows_that_it_has_changed(
     after = worker._do(lambda: changed(worker))
     again = serve(folder)
     assert again._do(lambda: changed(again)) == after and len(rows_by(again, "fast")) == 40
+
+
+def test_leftovers_of_other_settings_are_made_anew(
+    serve: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = serve(start=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda self: None)
+        worker.additions.add("fast", FGSM, 30)
+        patch.setattr(worker._generations, "added", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            worker.additions._do(worker.additions._all[0])
+    assert list(worker._generations.crafting("fast").glob("shard-*"))
+    monkeypatch.setattr(worker._generations, "drop", lambda wanted: None)  # a full disk
+    again = serve()
+    until(lambda: state_of(again, "fast") == "searched")
+    again.additions.remove("fast")
+    until(lambda: state_of(again, "fast") == "removed")
+    crafting = again._generations.crafting("fast")
+    until(lambda: not crafting.exists())
+    other = dataclasses.replace(FGSM, epsilon=0.2)
+    shutil.copytree(rows_folder(again), crafting / "shard-00000")
+    again.additions.add("fast", other, 30)
+    until(lambda: state_of(again, "fast") == "searched")
+    (own,) = [each for each in again.additions.status if each["name"] == "fast"]
+    assert own["attack"]["epsilon"] == 0.2 and agrees(again)
+
+
+def rows_folder(worker: Worker) -> pathlib.Path:
+    """A shard of something else."""
+    return base_of(worker.bundle.defence.augmented_set).shards[-1].folder
+
+
+def test_more_rows_than_anybody_means_are_refused(serve: Open) -> None:
+    worker = serve()
+    with pytest.raises(UserError, match="rows: 1000000, expected at most 100 for each of the"):
+        worker.additions.add("many", FGSM, 1_000_000)

@@ -391,3 +391,49 @@ def test_two_services_do_not_share_their_states(
     config = dataclasses.replace(CALM, states=str(tmp_path / "states"))
     with pytest.raises(UserError, match="another service keeps its states there; stop it"):
         Worker(bundle, config, print)
+
+
+def test_queries_that_fail_do_not_push_older_states_out(
+    make: Make, bundle: Bundle, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make(save_answers=1, versions_kept=2)
+    for image in images[:2]:
+        ask(worker, image[None])
+    idle(worker)
+    versions = worker.status["versions"]
+
+    def failing(images: np.ndarray) -> list[Prediction]:
+        raise ValueError("it diverges")
+
+    monkeypatch.setattr(bundle.defence, "predict_many", failing)
+    for image in images[2:6]:
+        assert ask(worker, image[None])[0].why == "error"
+    idle(worker)
+    assert worker.status["versions"] == versions and len(versions) == 2
+
+
+def test_a_query_and_what_brings_back_may_both_fail_and_the_thread_goes_on(
+    make: Make, bundle: Bundle, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = make()
+
+    def failing(images: np.ndarray) -> list[Prediction]:
+        raise ValueError("it diverges")
+
+    def gone() -> object:
+        raise UserError("the bundle has been moved")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bundle.defence, "predict_many", failing)
+        patch.setattr(worker._states, "_first", gone)
+        assert ask(worker, images[:1])[0].why == "error"
+        idle(worker)
+    assert not worker.failed
+    assert ask(worker, images[:1])[0].adapted
+
+
+def test_states_of_another_bundle_are_refused(make: Make, tmp_path: pathlib.Path) -> None:
+    make().stop(0.0)
+    (tmp_path / "states" / "bundle.json").write_text('{"bundle": "another"}', "utf-8")
+    with pytest.raises(UserError, match=r"of another bundle, another, not .*service\.states"):
+        make()
