@@ -6,6 +6,7 @@ through. Where only this machine may ask, a name that isn't this machine's is re
 can have its own name lead to 127.0.0.1.
 """
 
+import asyncio
 import urllib.parse
 from collections.abc import Collection
 
@@ -13,6 +14,8 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+_A_MOMENT = 0.01
+"""Seconds in which Uvicorn ends a connection whose body is no HTTP, after an answer of its own."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """Names of this machine."""
 
@@ -28,6 +31,7 @@ class SameSite:
         """See ASGI."""
         refused = self._refused(Headers(scope=scope)) if scope["type"] == "http" else ""
         if refused:
+            await asyncio.sleep(_A_MOMENT)
             await JSONResponse({"error": refused}, 403)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -37,7 +41,7 @@ class SameSite:
         host, origin = headers.get("host", ""), headers.get("origin")
         if self._names and _name(f"//{host}") not in self._names:
             return f"Host: {host[:80]!r}, expected one of {', '.join(self._names)}"
-        if origin is not None and urllib.parse.urlsplit(origin).netloc != host:
+        if origin is not None and origin.partition("://")[2] != host:
             return f"Origin: {origin[:80]!r}, a page of another site; ask from {host[:80]!r}"
         return ""
 

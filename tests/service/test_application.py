@@ -421,7 +421,9 @@ def test_a_service_whose_thread_has_died_lives_no_more(
     assert serving.http.get("/v2/health/live").status_code == 503
     assert serving.http.get("/v2/health/ready").status_code == 503
     assert serving.http.post(PREDICT, json=sent).status_code == 503
-    assert serving.said == ["the adaptation has ended: TypeError: of ours; start the service again"]
+    assert serving.said[-1] == (
+        "the adaptation has ended: TypeError: of ours; start the service again"
+    )
 
 
 def test_what_is_not_installed_is_named(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

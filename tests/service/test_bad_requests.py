@@ -213,34 +213,45 @@ BAD: list[tuple[str, str, Any, dict[str, str], int, str]] = [
 
 
 def _post(headers: bytes, body: bytes = b"") -> bytes:
-    return b"POST " + PREDICT.encode() + b" HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n\r\n" + body
+    return (
+        b"POST "
+        + PREDICT.encode()
+        + b" HTTP/1.1\r\nHost: localhost\r\n"
+        + headers
+        + b"\r\n\r\n"
+        + body
+    )
 
 
 GARBAGE: list[tuple[str, bytes]] = [
     ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200)),
     ("no request line", b"GARBAGE\r\n\r\n"),
     ("zeros", bytes(100) + b"\r\n\r\n"),
-    ("version", b"GET /v2 HTTP/x\r\nHost: a\r\n\r\n"),
+    ("version", b"GET /v2 HTTP/x\r\nHost: localhost\r\n\r\n"),
     ("an empty token", b"GET /admin/status HTTP/1.0\r\nAuthorization: Bearer \r\n\r\n"),
     ("no host", b"GET /v2 HTTP/1.1\r\n\r\n"),
-    ("two hosts", b"GET /v2 HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+    ("two hosts", b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nHost: b\r\n\r\n"),
     ("no colon", b"GET /v2 HTTP/1.1\r\nHost a\r\n\r\n"),
     ("a blank before the colon", b"GET /v2 HTTP/1.1\r\nHost : a\r\n\r\n"),
-    ("control characters", b"GET /v2 HTTP/1.1\r\nHost: a\r\nX: \x00\x01\r\n\r\n"),
-    ("a path of other bytes", b"GET /v2/\xff\xfe HTTP/1.1\r\nHost: a\r\n\r\n"),
-    ("a path with a blank", b"GET /v2 /x HTTP/1.1\r\nHost: a\r\n\r\n"),
-    ("a long path", b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n"),
-    ("a long header", b"GET /v2 HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 200_000 + b"\r\n\r\n"),
-    ("many headers", b"GET /v2 HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 50_000 + b"\r\n"),
-    ("a path upwards", b"GET /v1/models/../../../etc/passwd HTTP/1.1\r\nHost: a\r\n\r\n"),
-    ("another server's path", b"GET http://b/admin/status HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("control characters", b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX: \x00\x01\r\n\r\n"),
+    ("a path of other bytes", b"GET /v2/\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ("a path with a blank", b"GET /v2 /x HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ("a long path", b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ("a long header", b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 200_000 + b"\r\n\r\n"),
+    ("many headers", b"GET /v2 HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 50_000 + b"\r\n"),
+    ("a path upwards", b"GET /v1/models/../../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+    ("another server's path", b"GET http://b/admin/status HTTP/1.1\r\nHost: localhost\r\n\r\n"),
     ("a tunnel", b"CONNECT b:443 HTTP/1.1\r\nHost: b:443\r\n\r\n"),
-    ("all", b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ("all", b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n"),
     ("a negative length", _post(b"Content-Length: -5")),
     ("a length that is no number", _post(b"Content-Length: five")),
     ("two lengths", _post(b"Content-Length: 5\r\nContent-Length: 6", b"{}   ")),
     ("a length and parts", _post(b"Content-Length: 5\r\nTransfer-Encoding: gzip", b"{}   ")),
     ("parts without a number", _post(b"Transfer-Encoding: chunked", b"zz\r\n{}\r\n0\r\n\r\n")),
+    (
+        "parts without a number, of no host of ours",
+        _post(b"Transfer-Encoding: chunked", b"zz\r\n0\r\n\r\n").replace(b"localhost", b"a"),
+    ),
     ("a negative part", _post(b"Transfer-Encoding: chunked", b"-2\r\n{}\r\n0\r\n\r\n")),
     ("parts of no JSON", _post(b"Transfer-Encoding: chunked", b"1\r\n{\r\n0\r\n\r\n")),
     ("a body that doesn't come", _post(b"Content-Length: 100", b"{")),
@@ -248,7 +259,8 @@ GARBAGE: list[tuple[str, bytes]] = [
     ("too much is announced", _post(b"Content-Length: 99999999999\r\nExpect: 100-continue")),
     (
         "a socket",
-        b"GET /v2/x HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        b"GET /v2/x HTTP/1.1\r\nHost: localhost\r\n"
+        b"Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
     ),
 ]
 """Bytes that a socket sends; then it waits."""

@@ -48,6 +48,7 @@ def test_this_machine_and_its_own_page_may_ask(headers: dict[str, str]) -> None:
     [
         ({"Origin": "https://evil.example"}, "Origin: 'https://evil.example', a page of another"),
         ({"Origin": "null"}, "Origin: 'null'"),
+        ({"Origin": "http://[::1"}, "Origin: 'http://[::1'"),
         ({"Origin": "http://127.0.0.1:2"}, "Origin: 'http://127.0.0.1:2'"),
         ({"Host": "evil.example", "Origin": "http://evil.example"}, "Host: 'evil.example'"),
         ({"Host": "127.0.0.1.evil.example"}, "expected one of localhost, 127.0.0.1, ::1"),

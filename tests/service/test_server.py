@@ -89,6 +89,7 @@ def test_a_stop_answers_who_waits_writes_the_state_and_exits_with_0(
     asking = threading.Thread(target=ask)
     asking.start()
     assert running.stdout is not None
+    assert running.stdout.readline().startswith("ready: state 0, D' is ")
     assert running.stdout.readline() == "adapting\n", "the first of eight"
     running.send_signal(number)
     asking.join(LONG)
