@@ -210,6 +210,8 @@ class Craft:
     def trace(self) -> None:
         """Traces the attack now, so that the time of the first call is that of the attack."""
         self._traced(self._parts)
+        if self._turns > 1:
+            self._lead.get_concrete_function()
 
     def targets(self, labels: np.ndarray, seed: int) -> np.ndarray | None:
         """Returns the classes [B] int32 that images of these labels are moved to with this seed.
