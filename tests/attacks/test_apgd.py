@@ -117,6 +117,14 @@ def test_a_misclassified_point_wins_over_a_larger_loss() -> None:
     found = tf.function(lambda: apgd.climb(look, config, batch, 5))()
     assert found.numpy().item() == 0.5
 
+    def downhill(images: tf.Tensor) -> apgd.Seen:
+        at = tf.reshape(images, [-1])
+        return apgd.Seen(images, at, at < 0.3, -tf.ones_like(images))
+
+    begun = batch._replace(starts=x + 0.9)
+    found = tf.function(lambda: apgd.climb(downhill, config, begun, 5))()
+    assert found.numpy().item() < 0.3, "the start has the larger loss"
+
 
 @pytest.mark.parametrize("norm", RADII)
 @pytest.mark.parametrize("loss", LOSSES)
