@@ -24,6 +24,7 @@ from rmc_tf.report import tables
 from rmc_tf.report.page import Block, Grid, Paragraph, Picture, markdown, table
 from rmc_tf.reproduction import page as reproduction_page
 from tools.performance import (
+    autoattack_page,
     gpu_page,
     groups_page,
     history_page,
@@ -117,6 +118,8 @@ def of_results(place: str) -> list[Block]:
         return of_reproduction(values, folder)
     if "pairs" in values:
         return [of_pairs(values["pairs"])]
+    if "cases" in values:
+        return autoattack_page.tables(values)
     accuracies = tables.accuracy_table(tables.ResultTable.from_json(values))
     return [accuracies, _made_by(folder, "report", "report.md")]
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from rmc_tf.attacks import cw_l2, fgsm, jsma, mim, pgd
+from rmc_tf.attacks import apgd, autoattack, cw_l2, fab, fgsm, jsma, mim, pgd, square
 from rmc_tf.attacks.base import Attack, Batch, random_start
 from rmc_tf.attacks.craft import Craft, Crafted, draw_targets
+from rmc_tf.attacks.turns import all_turns
 from rmc_tf.config import AttackConfig
 from rmc_tf.config.section import require
 from rmc_tf.networks.classifier import Classifier
@@ -34,6 +35,11 @@ ATTACKS: Mapping[str, Attack] = {
     "mim": mim.ATTACK,
     "cw_l2": cw_l2.ATTACK,
     "jsma": jsma.ATTACK,
+    "apgd": apgd.ATTACK,
+    "apgd_t": apgd.AT_CLASSES,
+    "fab": fab.ATTACK,
+    "square": square.ATTACK,
+    "autoattack": autoattack.ATTACK,
 }
 
 
@@ -100,6 +106,10 @@ def in_graph(
         if starts_at_x:
             drawn = tf.random.stateless_uniform([], seed + 4)
             starts = tf.where(drawn < starts_at_x, images, starts)
-        return attack.perturb(classifier.logits, config, Batch(images, aims, starts))
+        batch = Batch(images, aims, starts, seed)
+        turns = attack.turns(config, classifier.num_classes)
+        if turns == 1:
+            return attack.perturb(classifier.logits, config, batch)
+        return all_turns(attack, classifier.logits, config, batch, turns)
 
     return perturb

@@ -23,6 +23,11 @@ class Batch(NamedTuple):
     """[B] int32: y; or, in a targeted attack, the classes to reach."""
     starts: tf.Tensor
     """[B, H, W, C], where to begin: x, or points drawn from A(x)."""
+    seed: tf.Tensor | tuple[int, int] = (0, 0)
+    """[2] int32, of what is drawn besides. That is drawn once for a batch, so that what becomes of
+    an image doesn't depend on how many others are with it."""
+    turn: tf.Tensor | int = 0
+    """Scalar int32: which of its turns an attack takes."""
 
 
 class Perturb(Protocol):
@@ -47,10 +52,15 @@ class Attack:
     """(config, H·W·C) to the radius of A(x) in its norm; infinite where nothing bounds it."""
     by_xla: bool = True
     """Whether XLA can compile it: whether all shapes follow from that of the images."""
+    turns: Callable[[AttackConfig, int], int] = lambda config, classes: 1
+    """(config, number of classes) to how often it is run, each time on what isn't broken yet:
+    restarts × what it tries one after another."""
+    draws: bool = False
+    """Whether it draws whatever its config says: with another seed it gives another x'."""
 
     def random_start(self, config: AttackConfig) -> bool:
         """Returns whether it begins at a random point of A(x)."""
-        return config.random_start and "random_start" in self.settings
+        return self.draws or (config.random_start and "random_start" in self.settings)
 
 
 def order(norm: Norm) -> float:

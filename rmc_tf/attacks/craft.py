@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from rmc_tf.attacks.base import Attack, Batch, random_start
+from rmc_tf.attacks.turns import SURE, anywhere, lead
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.forks import check_process
 from rmc_tf.common.seeding import generator
@@ -17,8 +18,11 @@ from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.devices import operations_at_once
 from rmc_tf.networks.memory import running_out_is_told
 
-Compiled = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
-"""From images [B, H, W, C], labels [B] and starts [B, H, W, C] to images [B, H, W, C]."""
+Compiled = Callable[..., tf.Tensor]
+"""From images [B, H, W, C], labels [B], starts [B, H, W, C], a seed [2] and a turn to images."""
+
+Tell = Callable[[int, int, int], object]
+"""Is told after each turn how many are done, of how many, and how many images aren't broken yet."""
 
 
 _STILL = 1e-6
@@ -53,17 +57,29 @@ class Craft:
         self.config = config
         self._attack = attack
         self._num_classes = classifier.num_classes
+        self._turns = attack.turns(config, classifier.num_classes)
         self.radius = attack.radius(config, int(np.prod(classifier.image_shape)))
 
-        def whole(images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
-            return attack.perturb(classifier.logits, config, Batch(images, labels, starts))
+        def whole(
+            images: tf.Tensor,
+            labels: tf.Tensor,
+            starts: tf.Tensor,
+            seed: tf.Tensor,
+            turn: tf.Tensor,
+        ) -> tf.Tensor:
+            batch = Batch(images, labels, starts, seed, turn)
+            return attack.perturb(classifier.logits, config, batch)
+
+        def leading(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            return lead(classifier.logits, config, images, labels)
 
         def start(images: tf.Tensor, seed: tf.Tensor, anywhere: tf.Tensor) -> tf.Tensor:
             elsewhere = random_start(images, config, seed)
             return tf.where(anywhere[:, None, None, None], elsewhere, images)
 
         pixels = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
-        batch = [pixels, tf.TensorSpec([None], tf.int32), pixels]
+        classes, pair = tf.TensorSpec([None], tf.int32), tf.TensorSpec([2], tf.int32)
+        batch = [pixels, classes, pixels, pair, tf.TensorSpec([], tf.int32)]
         by_xla = classifier.jit_compile and attack.by_xla  # starts are drawn as without it
         self._by_xla = by_xla
         self._parts = 1 if by_xla else operations_at_once()
@@ -72,8 +88,8 @@ class Craft:
             together = side_by_side(self._compiled[1], self._parts)
             self._compiled[self._parts] = tf.function(together, batch)
         self._traces: dict[int, Compiled] = {}
-        seed, anywhere = tf.TensorSpec([2], tf.int32), tf.TensorSpec([None], tf.bool)
-        self._start = tf.function(start, [pixels, seed, anywhere])
+        self._start = tf.function(start, [pixels, pair, tf.TensorSpec([None], tf.bool)])
+        self._lead = tf.function(leading, [pixels, classes])
 
     def __call__(
         self,
@@ -95,8 +111,12 @@ class Craft:
         *,
         targets: np.ndarray | None = None,
         repeated: np.ndarray | None = None,
+        tell: Tell | None = None,
     ) -> Crafted:
         """Returns adversarial images, and which of them the attack could move.
+
+        An attack of several turns takes each on the images that aren't broken yet, and keeps the
+        point of each that is broken most surely, or comes nearest to it; x is one of them.
 
         Args:
           images: x, [B, H, W, C] float32 in [0, 1].
@@ -105,6 +125,7 @@ class Craft:
           targets: [B] classes to reach, for a targeted attack; if None, those of `targets`.
           repeated: [B] bool, which images begin anywhere in the ball although the attack begins
             at x, where A(x) is one: a deterministic attack would give the same x' again.
+          tell: is told of each turn of an attack that has several.
 
         Raises:
           UserError: targets for an attack that isn't targeted, a target that is the label, a
@@ -116,27 +137,69 @@ class Craft:
             self._check_targets(labels, targets)
         drawn = self.targets(labels, seed) if targets is None else targets
         aims = labels if drawn is None else drawn
-        anywhere = np.full(len(images), self._attack.random_start(self.config))
-        if repeated is not None:
-            anywhere |= repeated
+        again = np.zeros(len(images), bool) if repeated is None else repeated
         with running_out_is_told("an attack", len(images), "augmented_set.batch_size"):
-            x = tf.constant(images, tf.float32)
-            starts = x
-            if "epsilon" in self._attack.settings and anywhere.any():
-                starts = self._start(x, [seed, 0], anywhere)
-            traced = self._traced(1 if len(images) < self._parts else self._parts)
-            batch = x, tf.constant(aims, tf.int32), starts
-            if self._by_xla:
-                batch = filled(batch)
-            adversarial = traced(*batch).numpy()[: len(images)]
+            x, classes = tf.constant(images, tf.float32), np.asarray(aims, np.int32)
+            if self._turns == 1:
+                made = self._turn(x, classes, seed, 0, again, np.arange(len(images)))
+            else:
+                made = self._in_turns(x, classes, seed, again, tell)
+        adversarial = made.images
         furthest = float(distance(adversarial, images, self.config.norm).max(initial=0))
         inside = furthest <= self.radius + 1e-5
         if not (inside and adversarial.min(initial=0) >= 0 and adversarial.max(initial=1) <= 1):
             raise AssertionError(f"{self.config} left its ball or [0, 1]: furthest {furthest}")
-        furthest_pixel = np.abs(adversarial - starts.numpy()).max(axis=(1, 2, 3), initial=0)
+        return made
+
+    def _in_turns(
+        self, x: tf.Tensor, aims: np.ndarray, seed: int, again: np.ndarray, tell: Tell | None
+    ) -> Crafted:
+        """Returns the best of all turns for each image."""
+        kept, moved = x.numpy(), np.zeros(len(aims), bool)
+        if not len(aims):
+            return Crafted(kept, moved)
+        best, rows = self._lead(x, aims).numpy(), np.arange(len(aims))
+        for turn in range(self._turns):
+            if not rows.size:
+                break
+            made = self._turn(x, aims, seed, turn, again, rows)
+            leads = self._lead(made.images, aims[rows]).numpy()
+            better = leads > best[rows]
+            at = rows[better]
+            kept[at], best[at] = made.images[better], leads[better]
+            moved[at] = made.moved[better]
+            rows = np.flatnonzero(best <= SURE)
+            if tell is not None:
+                tell(turn + 1, self._turns, len(rows))
+        return Crafted(kept, moved)
+
+    def _turn(
+        self,
+        x: tf.Tensor,
+        aims: np.ndarray,
+        seed: int,
+        turn: int,
+        again: np.ndarray,
+        rows: np.ndarray,
+    ) -> Crafted:
+        """Returns what one turn makes of some rows of a batch."""
+        starts = x
+        elsewhere = again | anywhere(self._attack, self.config, turn, self._turns)
+        if "epsilon" in self._attack.settings and elsewhere.any():
+            # Of all rows: what is drawn for an image doesn't depend on which others are broken.
+            starts = self._start(x, [seed, turn], elsewhere)
+        batch = x, tf.constant(aims), starts
+        if len(rows) < len(aims):
+            batch = tuple(tf.gather(each, rows) for each in batch)
+        begun = batch[2].numpy()
+        traced = self._traced(1 if len(rows) < self._parts else self._parts)
+        if self._by_xla:
+            batch = filled(batch)
+        made = traced(*batch, tf.constant([seed, 0]), tf.constant(turn)).numpy()[: len(rows)]
+        furthest_pixel = np.abs(made - begun).max(axis=(1, 2, 3), initial=0)
         # An attack that climbs nothing, as CW-L2, gives x where it reached nothing.
         climbs = "loss" in self._attack.settings
-        return Crafted(adversarial, (furthest_pixel > _STILL) | (not climbs))
+        return Crafted(made, (furthest_pixel > _STILL) | (not climbs))
 
     def _traced(self, parts: int) -> Compiled:
         # Kept: to find the trace for some tensors takes a third of a millisecond.
@@ -147,6 +210,8 @@ class Craft:
     def trace(self) -> None:
         """Traces the attack now, so that the time of the first call is that of the attack."""
         self._traced(self._parts)
+        if self._turns > 1:
+            self._lead.get_concrete_function()
 
     def targets(self, labels: np.ndarray, seed: int) -> np.ndarray | None:
         """Returns the classes [B] int32 that images of these labels are moved to with this seed.
@@ -186,11 +251,13 @@ def side_by_side(compiled: Compiled, parts: int) -> Compiled:
     does to an image doesn't depend on the others of its batch, which has at least `parts`.
     """
 
-    def together(images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
+    def together(
+        images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor, *shared: tf.Tensor
+    ) -> tf.Tensor:
         rows = tf.shape(images)[0]
         cuts = [rows * part // parts for part in range(parts + 1)]
         made = [
-            compiled(images[begin:end], labels[begin:end], starts[begin:end])
+            compiled(images[begin:end], labels[begin:end], starts[begin:end], *shared)
             for begin, end in itertools.pairwise(cuts)
         ]
         return tf.concat(made, axis=0)

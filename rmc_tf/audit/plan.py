@@ -31,6 +31,8 @@ _LARGER = "larger_"
 _PATIENT = "audit_patient"
 _MARGIN = "audit_margin"
 """The same steps on the margin loss, which has a gradient where the cross entropy has none left."""
+_STANDARD = "audit_autoattack"
+"""AutoAttack's standard, for the static network: what a bare one really withstands."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +110,8 @@ class Plan:
             title += f", {self.model(name).iterations} steps"
         if not threats.find(config).black_box and self.model(name).loss == "margin":
             title += ", margin loss"
+        if self.model(name).attack == "autoattack":
+            title += ", AutoAttack"
         own = suite(self.experiment.audit, self.given, self.model(name).norm)
         return title if name in own else f"{title} ({name})"
 
@@ -115,7 +119,9 @@ class Plan:
         """Returns a threat and what it may spend, as JSON; of its settings only what it reads."""
         config, model = self._threat(name), self.model(name)
         spec = threats.find(config)
-        steps = () if spec.black_box else ("attack", "loss", "step_size", "iterations")
+        read = ("attack", *attacks.find(model).settings)
+        steps = [field for field in ("attack", "loss", "step_size", "iterations") if field in read]
+        steps = [] if spec.black_box else steps
         return {
             "name": name,
             "title": self.title(name),
@@ -146,6 +152,7 @@ def plan(config: ExperimentConfig) -> Plan:
     models = {
         _PATIENT: dataclasses.replace(patient, loss="cross_entropy"),
         _MARGIN: dataclasses.replace(patient, loss="margin"),
+        _STANDARD: AttackConfig(attack="autoattack", norm=given.norm, epsilon=given.epsilon),
     }
     beyond = {}
     strongest = next((inside[n] for n in ("gmsa_avg", "pgd_skip") if n in inside), None)
@@ -186,6 +193,7 @@ def suite(audit: AuditConfig, given: str, norm: str) -> dict[str, ThreatConfig]:
         "pgd_skip": ThreatConfig(threat="pgd_skip", attack=_PATIENT),
         **{n: ThreatConfig(threat=n, attack=_PATIENT, rounds=rounds) for n in simulating},
         "transfer_margin": ThreatConfig(threat="transfer", attack=_MARGIN),
+        "transfer_autoattack": ThreatConfig(threat="transfer", attack=_STANDARD),
         "pgd_skip_margin": ThreatConfig(threat="pgd_skip", attack=_MARGIN),
         "gmsa_avg_margin": ThreatConfig(threat="gmsa_avg", attack=_MARGIN, rounds=rounds),
         **{n: ThreatConfig(threat=n, attack=_PATIENT, queries=queries) for n in searching},
@@ -209,7 +217,7 @@ def _given(config: ExperimentConfig) -> str:
 
 def _searches(threat: ThreatConfig, given: AttackConfig, config: ExperimentConfig) -> bool:
     """Says whether a threat stays within the ball that is searched, and attacks in turn."""
-    if threat.attack in (_PATIENT, _MARGIN):
+    if threat.attack in (_PATIENT, _MARGIN, _STANDARD):
         return True
     if threat.before is not None:
         return False

@@ -28,15 +28,27 @@ class AttackConfig(Section):
     """BIM, PGD, MIM. Madry et al. 2017; the paper doesn't say."""
     iterations: int = 10
     """BIM, PGD, MIM: the paper's number of descent iterations for ImageNet; it doesn't say for
-    CIFAR-10. CW-L2: of each step of the binary search; the field's usual value is 1,000."""
+    CIFAR-10. CW-L2: of each step of the binary search; the field's usual value is 1,000. APGD, FAB:
+    of each run; their papers' value is 100 (Croce & Hein 2020a, 2020b)."""
     random_start: bool = True
-    """PGD starts anywhere in the ball (Madry et al. 2017)."""
+    """PGD and APGD start anywhere in the ball (Madry et al. 2017)."""
     targeted: bool = False
     """Whether it aims at a class, drawn for each image from those that aren't the label. The
     paper's CW-L2 and JSMA do (section 4.1)."""
-    loss: Literal["cross_entropy", "margin"] = "cross_entropy"
-    """FGSM, BIM, PGD, MIM: what they climb. The paper's is the cross entropy (Eq. 1), which has no
-    gradient left where a network is all but sure; "margin" has (Carlini & Wagner 2017b, f6)."""
+    loss: Literal["cross_entropy", "margin", "dlr"] = "cross_entropy"
+    """FGSM, BIM, PGD, MIM, APGD: what they climb. The paper's is the cross entropy (Eq. 1), which
+    has no gradient left where a network is all but sure; "margin" has (Carlini & Wagner 2017b, f6),
+    and so has "dlr", the margin relative to the other logits (Croce & Hein 2020a, Eq. 6)."""
+    restarts: int = 1
+    """APGD, Square, AutoAttack: how often all is tried on what isn't broken yet, from another point
+    each time (AutoAttack, standard: 1)."""
+    classes_tried: int = 9
+    """APGD-T, FAB, AutoAttack: at how many of the most likely other classes they aim, one after
+    another (Croce & Hein 2020a: 9)."""
+    queries: int = 5000
+    """Square, AutoAttack: for each image and restart (Croce & Hein 2020a: 5,000)."""
+    patience: int = 100
+    """AutoAttack: iterations of each run of APGD and FAB (Croce & Hein 2020a: 100)."""
     decay: float = 1.0
     """MIM: of the momentum (Dong et al. 2018)."""
     learning_rate: float = 0.002
@@ -61,9 +73,11 @@ class AttackConfig(Section):
         fits = 0 < self.epsilon <= most and math.isfinite(self.epsilon)
         self._require(fits, "epsilon", rule)
         rule = f"must be above 0 and at most epsilon = {self.epsilon:g}"
-        fits = self.attack == "fgsm" or 0 < self.step_size <= self.epsilon  # FGSM takes one of ε
+        own_steps = ("fgsm", "apgd", "apgd_t", "fab", "square", "autoattack")  # they follow from ε
+        fits = self.attack in own_steps or 0 < self.step_size <= self.epsilon
         self._require(fits, "step_size", rule)
         self._within("[1, ∞)", "iterations", "binary_search_steps")
+        self._within("[1, ∞)", "restarts", "classes_tried", "queries", "patience")
         self._within("[0, ∞)", "decay", "confidence")
         self._within("(0, ∞)", "learning_rate", "initial_const")
         self._require(0 < abs(self.theta) <= 1, "theta", "must be in [-1, 1], and not 0")

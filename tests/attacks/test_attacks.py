@@ -15,11 +15,19 @@ from rmc_tf.config import AttackConfig, Norm
 from rmc_tf.networks.classifier import Classifier
 
 Examples = tuple[np.ndarray, np.ndarray]
+PARTS = {name: attack for name, attack in attacks.ATTACKS.items() if name != "autoattack"}
+"""All but the ensemble of some of them, which takes seconds to trace; it has its own tests."""
 EVERY = pytest.mark.parametrize(
-    ("attack", "norm"),
-    [(name, norm) for name, attack in attacks.ATTACKS.items() for norm in attack.norms],
+    ("attack", "norm"), [(name, norm) for name, attack in PARTS.items() for norm in attack.norms]
 )
-BOUNDED = [name for name, attack in attacks.ATTACKS.items() if "epsilon" in attack.settings]
+BOUNDED = [name for name, attack in PARTS.items() if "epsilon" in attack.settings]
+AT_ONCE = [
+    name
+    for name in BOUNDED
+    if "loss" in attacks.ATTACKS[name].settings
+    and attacks.ATTACKS[name].turns(AttackConfig(attack=name), 10) == 1
+]
+"""What gives the point where its climb ends, be it worse than x or not."""
 
 
 def model_of(attack: str, norm: Norm, epsilon: float = 0.15, **others: Any) -> AttackConfig:
@@ -30,6 +38,7 @@ def model_of(attack: str, norm: Norm, epsilon: float = 0.15, **others: Any) -> A
     epsilon = min(1.0, epsilon * (1 if norm == "linf" else 8))
     settings = {"epsilon": epsilon, "step_size": epsilon / 3, "iterations": 4}
     settings |= {"learning_rate": 0.1, "initial_const": 1.0, "binary_search_steps": 2}
+    settings |= {"queries": 20, "patience": 3, "classes_tried": 2}
     settings |= {"targeted": attack == "jsma", "gamma": 0.3} | others
     read = attacks.ATTACKS[attack].settings
     values: Any = {name: value for name, value in settings.items() if name in read}
@@ -63,8 +72,9 @@ def test_every_attack_stays_in_its_ball_and_in_the_pixel_range(
     moved = lengths(adversarial - images, norm)
     limits = {"cw_l2": 8.0, "jsma": 2 * (64 * epsilon // 2)}  # 8: the diagonal of the cube
     assert moved.max() <= limits.get(attack, config.epsilon) + 1e-6
-    assert moved.min() > 0 or attack not in BOUNDED
-    assert moved.max() > 0 or (attack, epsilon) == ("jsma", 1 / 255)  # not even one pair of 64
+    assert moved.min() > 0 or attack not in AT_ONCE
+    # Not even one pair of 64; nothing misclassified that near.
+    assert moved.max() > 0 or (attack in ("jsma", "fab") and epsilon == 1 / 255)
 
 
 @EVERY
@@ -74,12 +84,15 @@ def test_every_attack_does_what_it_is_for(
     images, labels = test_rows
     clean = log_probabilities(classifier, images, labels)
     assert np.mean(classifier.forward(images)[1].argmax(1) == labels) > 0.8
-    config = model_of(attack, norm, iterations=10, learning_rate=0.3, gamma=0.5)
+    config = model_of(attack, norm, iterations=10, learning_rate=0.3, gamma=0.5, queries=100)
     if not config.targeted:
         adversarial = attacks.build(config, classifier)(images, labels, 0)
         right = classifier.forward(adversarial)[1].argmax(1) == labels
-        assert log_probabilities(classifier, adversarial, labels).mean() < clean.mean() - 1
+        harm = clean.mean() - log_probabilities(classifier, adversarial, labels).mean()
+        assert harm > (0.5 if attack == "fab" else 1)  # just beyond the boundary
         assert attack == "fgsm" or right.mean() < 0.4
+        if "targeted" not in attacks.ATTACKS[attack].settings:
+            return
         config = dataclasses.replace(config, targeted=True)
     targets = attacks.draw_targets(labels, 10, 5)
     aimed = attacks.build(config, classifier)(images, labels, 0, targets=targets)
@@ -139,10 +152,15 @@ def test_one_trace_serves_all_batch_sizes_alike(
     replaced(monkeypatch, attack, dataclasses.replace(original, perturb=counted))
     config = model_of(attack, norm, random_start=False, targeted=True)
     craft = attacks.build(config, network)
-    whole = craft(images, labels, 0, targets=targets)
+
+    def aimed(cut: slice) -> np.ndarray:
+        given = {"targets": targets[cut]} if config.targeted else {}
+        return craft(images[cut], labels[cut], 0, **given)
+
+    whole = aimed(slice(None))
     for size in (1, 7):
         cuts = [slice(i, i + size) for i in range(0, 64, size)]
-        parts = [craft(images[cut], labels[cut], 0, targets=targets[cut]) for cut in cuts]
+        parts = [aimed(cut) for cut in cuts]
         assert np.isclose(np.concatenate(parts), whole, atol=1e-4).mean() > 0.99
     assert craft(images[:0], labels[:0], 0).shape == (0, 8, 8, 1)
     assert len(traces) == 1

@@ -18,9 +18,9 @@ OTHER_VALUES: dict[str, Any] = dict(
         (
             *("epsilon", "step_size", "iterations", "random_start", "decay", "learning_rate"),
             *("confidence", "initial_const", "binary_search_steps", "theta", "gamma", "saliency"),
-            "loss",
+            *("loss", "restarts", "classes_tried", "queries", "patience"),
         ),
-        (0.5, 0.01, 3, False, 0.5, 0.1, 1.0, 1.0, 2, 0.5, 0.5, "target", "margin"),
+        (0.5, 0.01, 3, False, 0.5, 0.1, 1.0, 1.0, 2, 0.5, 0.5, "target", "margin", 2, 3, 9, 9),
         strict=True,
     )
 )
@@ -165,7 +165,11 @@ def test_pgd_begins_anywhere_with_or_without_being_told_that_a_row_is_repeated(
         (plain("pgd"), True),
         (plain("pgd", random_start=False), False),
         (plain("pgd", random_start=False, targeted=True), True),
-        *((plain(attack), attack == "jsma") for attack in attacks.ATTACKS if not starts(attack)),
+        *(
+            (plain(attack), attack in ("jsma", "square", "autoattack"))
+            for attack in attacks.ATTACKS
+            if not starts(attack)
+        ),
     ],
 )
 def test_an_attack_draws_at_random_if_it_has_targets_or_a_random_start(

@@ -202,6 +202,7 @@ def test_the_protocol_has_one_threat_of_each_kind_and_those_of_the_config() -> N
         "gmsa_avg",
         "gmsa_min",
         "transfer_margin",
+        "transfer_autoattack",
         "pgd_skip_margin",
         "gmsa_avg_margin",
         "noise",
@@ -217,6 +218,13 @@ def test_the_protocol_has_one_threat_of_each_kind_and_those_of_the_config() -> N
     by_margin = [chosen.model(f"{name}_margin") for name in ("transfer", "pgd_skip", "gmsa_avg")]
     assert by_margin == [dataclasses.replace(patient, loss="margin")] * 3
     assert chosen.title("gmsa_avg_margin") == "GMSA-AVG, margin loss"
+    standard = AttackConfig(attack="autoattack", epsilon=0.1)
+    assert chosen.model("transfer_autoattack") == standard, "of the same ball, and all its patience"
+    assert chosen.title("transfer_autoattack").endswith(", AutoAttack")
+    told = chosen.described("transfer_autoattack")
+    assert told["attack"] == "autoattack" and not {"loss", "step_size", "iterations"} & set(told)
+    round_one = audited(attack="round").model("transfer_autoattack")
+    assert (round_one.norm, round_one.epsilon) == ("l2", 2.0)
     assert chosen.model("larger_2").epsilon == pytest.approx(0.2)
     assert chosen.model("unbounded").epsilon == 1
     assert set(chosen.cells("at", "none")) == {"clean", *chosen.inside, *chosen.beyond} - {

@@ -36,6 +36,7 @@ Writes:
   scale_page         the tables of the search at scale
   step_page          the tables of a step at real size
   gpu_page           the table of the bars on a GPU
+  autoattack_page    the table of AutoAttack, ours and ART's
   sizes_page         what of ImageNet fits where
   known_page         the table of defences with planted faults, of tools/known_answers.py
 """
