@@ -282,7 +282,7 @@ def _help(values: flags.FlagValues, run: str) -> str:
     lines = [str(__doc__), "Flags:", ""]
     for name in _FLAGS:
         default = f" Default: {values[name].default}." if name in ("dataset", "mode") else ""
-        text = f"{values[name].help}{default}"
+        text = f"{values[name].help}{default}".replace("|", " | ")  # or else no line holds --mode's
         lines += textwrap.wrap(f"  --{name:<9} {text}", 88, subsequent_indent=" " * 14)
     lines += ["", f"Settings of {run}, each overridden as in --config.rmc.k=256:", ""]
     for group, settings in _settings(values.config):

@@ -171,7 +171,7 @@ def main(argv: Sequence[str]) -> None:
     digits = datasets.load(DatasetConfig(name="digits", data_dir=str(folder)))
     batch = next(digits.test.batches(values.points))
     images, labels = to_float(batch.images), batch.labels
-    found = json.loads(out.read_text()) if out.exists() else {"cases": []}
+    found = json.loads(out.read_text("utf-8")) if out.exists() else {"cases": []}
     fields = ("network", "norm", "epsilon", "points")
     cases = {tuple(case[field] for field in fields): case for case in found["cases"]}
     for name in values.network:

@@ -19,6 +19,8 @@ from rmc_tf.data.images import distance
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.black_box import seeded
 
+pytestmark = pytest.mark.slow
+
 Examples = tuple[np.ndarray, np.ndarray]
 RADII: dict[Norm, float] = {"linf": 0.05, "l2": 0.5}
 

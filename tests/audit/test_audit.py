@@ -124,6 +124,7 @@ def test_the_worst_case_is_at_most_every_attack_in_it_point_by_point(
     assert "unbounded" not in rmc["threats"], "that is no attack in the ball"
 
 
+@pytest.mark.slow
 def test_a_second_audit_reads_and_a_broken_one_goes_on_to_the_same_numbers(
     finished: pathlib.Path,
     data_dir: pathlib.Path,

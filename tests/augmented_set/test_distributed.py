@@ -206,6 +206,7 @@ def test_a_node_that_is_killed_midway_changes_no_byte_and_what_is_there_is_not_m
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
 
 
+@pytest.mark.slow
 def test_features_are_the_same_to_the_byte_and_what_stops_a_worker_is_told_in_one_line(
     network: Classifier, cluster: Any, by_one_process: AugmentedSet, tmp_path: Path
 ) -> None:

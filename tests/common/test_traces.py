@@ -66,7 +66,7 @@ def test_every_prediction_is_traced(
         p = np.unique(rows.labels, return_counts=True)[1] / 64
         entropy = values("neighbours/label_entropy_nats")[number]
         assert entropy == pytest.approx(-np.sum(p * np.log(p)), abs=1e-6)
-    for part in ("search", "fetch", "adaptation", "answer", "calibration"):
+    for part in ("search", "adaptation", "answer", "calibration"):
         assert min(values(f"seconds/{part}")) > 0
         assert steps(f"seconds/{part}") == [0, 1, 2, 3]
     assert min(values("adaptation/distance_from_static")) > 0

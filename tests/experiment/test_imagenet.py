@@ -119,6 +119,7 @@ def test_the_whole_path_runs_on_a_folder_of_jpegs_without_training(
     assert cells[1][0]["mean_steps"] == 1
 
 
+@pytest.mark.slow
 def test_table_2_tells_accuracy_and_the_attackers_success_on_the_archives_of_tfds(
     data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,7 +73,7 @@ def test_a_varied_cell_has_the_result_of_an_experiment_that_is_set_so(
     plain, fewer, smaller = (row.cells[0][0] for row in cells.lay_out(config).rows)
     settings = {
         plain: config,
-        fewer: dataclasses.replace(config, rmc=RMCConfig(k=32)),
+        fewer: dataclasses.replace(config, rmc=RMCConfig(k=32, primed_rows=1)),
         smaller: dataclasses.replace(
             config,
             augmented_set=dataclasses.replace(config.augmented_set, adversarial_per_row=0.25),

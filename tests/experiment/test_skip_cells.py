@@ -12,6 +12,8 @@ from rmc_tf.common import storage
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.evaluation import records
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = """
 import dataclasses

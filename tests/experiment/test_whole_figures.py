@@ -8,6 +8,8 @@ import pytest
 
 from rmc_tf import main
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 import dataclasses
 from rmc_tf import config

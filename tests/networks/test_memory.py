@@ -106,6 +106,7 @@ def test_a_training_that_needs_too_much_names_its_batch(
         )
 
 
+@pytest.mark.slow
 def test_a_prediction_that_needs_too_much_names_a_micro_batch_that_then_fits(
     d_prime: AugmentedSet, test_rows: Rows
 ) -> None:

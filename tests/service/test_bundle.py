@@ -207,9 +207,9 @@ def test_what_is_no_bundle_or_of_another_format_is_told(
     with pytest.raises(ArtefactError, match="expected a bundle, found a 'augmented set shard'"):
         rmc_tf.load_bundle(d_prime.shards[0].folder)
     marker = storage.read_json(saved / "done.json")
-    marker["details"]["format"] = 2
+    marker["details"]["format"] = 1
     storage.write_json(saved / "done.json", marker)
-    with pytest.raises(ArtefactError, match="a bundle of format 2, this version reads 1; save it"):
+    with pytest.raises(ArtefactError, match="a bundle of format 1, this version reads 2; save it"):
         rmc_tf.load_bundle(saved)
 
 
