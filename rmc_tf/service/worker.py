@@ -37,6 +37,9 @@ _LAST_SECONDS = 5.0
 _LET_OUT = 0.02
 """Seconds in which an answer is sent before the thread calibrates, which would take the processor
 from who sends it. Ours: ten times what that takes; where others wait, nobody is waited for."""
+_LONE = 0.1
+"""Seconds without a request before one, after which its answer is let out first. Ours: who asks
+without a pause would only wait for the calibration after it."""
 _SMOOTHING = 0.2
 """The weight of the last group in the expected seconds of the next. Ours: five groups count."""
 
@@ -101,6 +104,7 @@ class Worker:
         self._stop_at: float | None = None
         self.ready = self.failed = self.ended = self.written = False
         self._expected = 0.0  # seconds of the next group
+        self._through = 0.0  # when it was done with the last request, by `time.monotonic`
         self._distance = 0.0  # ‖θ' − θ₀‖ of the last answer
         self._primed: Classifier | None = None
         self._primed_version = 0
@@ -316,11 +320,12 @@ class Worker:
             ended = self._in_groups(job)
         finally:
             job.end(ended)
-        if not self._jobs:
+        if not self._jobs and job.arrived - self._through > _LONE:
             job.out.wait(_LET_OUT)
         self._settle()
         if time.monotonic() >= self._kept.due_at:
             self._kept.write()
+        self._through = time.monotonic()
 
     def _in_groups(self, job: Job) -> Why:
         """Answers a request, a group at a time; returns how it ended."""
