@@ -63,7 +63,7 @@ def test_a_full_disk_is_told_and_counted_and_answers_go_on_until_there_is_room(
     assert client.status()["state_version"] == 0 and client.ready()
     resource.prlimit(running.pid, resource.RLIMIT_FSIZE, (most, most))
     until(lambda: client.status()["state_version"] == 1)
-    assert names(tmp_path) == [".lock", "state-00000001.npz"]
+    assert names(tmp_path) == [".lock", "bundle.json", "state-00000001.npz"]
     assert client.status()["unwritten_answers"] == 0
     running.kill()
     assert start(tmp_path).client.status()["answers"] == 3
