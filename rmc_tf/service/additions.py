@@ -254,10 +254,7 @@ class Additions:
             progress.since = time.monotonic()
         crafted = self._crafted(progress) if wanted.what == "add" else []
         made = self._generations.added(wanted, crafted, lambda: self._check(progress))
-        numbers = appended.renumbered(
-            appended.layout(base_of(self._defence.augmented_set)), appended.layout(made.rows)
-        )
-        search = searching(self._defence, made, numbers)
+        search = searching(self._defence, made)
         self._change_over(lambda: self._commit(progress, made, search))
         self._generations.tidy()
         n = len(made.rows)

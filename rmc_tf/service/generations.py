@@ -273,15 +273,15 @@ class Generations:
         return self.folder / f"features-{number:04}"
 
 
-def searching(defence: RMC, made: Generation, numbers: np.ndarray) -> Callable[[], None]:
+def searching(defence: RMC, made: Generation) -> Callable[[], None]:
     """Prepares a defence to search a generation; returns what does it, at once.
-
-    `numbers` are those of the rows of the D' that it searches now, in the other.
 
     Raises:
       UserError: the defence can't: K is larger than that D', say.
     """
     if isinstance(defence, RMCPlus):
+        before = appended.layout(base_of(defence.augmented_set))
+        numbers = appended.renumbered(before, appended.layout(made.rows))
         refreshed = RefreshedSet(made.rows, made.over)
         return defence.searching(refreshed, made.over, made.models, numbers)
     return defence.searching(made.rows, made.over)

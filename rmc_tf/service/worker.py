@@ -15,9 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rmc_tf.augmented_set import appended
 from rmc_tf.augmented_set.engine import Engine
-from rmc_tf.augmented_set.refreshed_set import base_of
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.config import ServiceConfig
@@ -442,9 +440,7 @@ class Worker:
         """Has the defence search the generation of D' that the folder of states names."""
         present = self._generations.present
         if present.number:
-            before = appended.layout(base_of(self._defence.augmented_set))
-            numbers = appended.renumbered(before, appended.layout(present.rows))
-            searching(self._defence, present, numbers)()
+            searching(self._defence, present)()
 
     def _counts(self) -> dict[str, int]:
         """Returns how many rows of D' are of each source."""
