@@ -5,7 +5,8 @@ python tools/queries_at_once.py --dataset=digits --out=docs/results/at_once_digi
 For each q of `--at_once`, the same points are answered q at a time (`rmc.queries_at_once`), by all
 in turn. "choosing": the first points choose the q of the shortest delay that loses no more than
 the fast profile may. "reported": all answer the points after those. Each point of GMSA is attacked
-in the state in which its group will be asked, as if it came alone.
+in the state in which its group will be asked, as if it came alone. With `--faithful` the faithful
+profile answers, too, one at a time, and the q that reaches the fast profile's bars is told.
 
 A measurement that was stopped goes on at the next stream, as long as nothing that it depends on
 has changed.
@@ -41,6 +42,8 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     profiles = ["faithful", "fast"]
     flags.DEFINE_enum("profile", "faithful", profiles, "Of RMC.", flag_values=values)
+    text = "The faithful profile answers the same points, too."
+    flags.DEFINE_bool("faithful", False, text, flag_values=values)
     number, primed = stored_search.number, RMCConfig().primed_rows
     number(values, "points", 100, "The first so many choose; as many after them are reported.", 1)
     number(values, "gmsa_points", 20, "Of either half, under each GMSA; 0: none.")
@@ -54,6 +57,7 @@ def main(argv: Sequence[str]) -> None:
     console.quieten()
     config = experiment(values.dataset, 2 * values.points, values.rows, values.k, values.epochs)
     rmc = dataclasses.replace(config.rmc, profile=values.profile, primed_rows=values.primed_rows)
+    faithful = with_profile(dataclasses.replace(rmc, profile="faithful"))
     config = dataclasses.replace(config, rmc=with_profile(rmc))
     share_cores(config.hardware)
     tf.config.experimental.enable_op_determinism()
@@ -65,10 +69,12 @@ def main(argv: Sequence[str]) -> None:
         str(q): dataclasses.replace(config.rmc, queries_at_once=q)
         for q in sorted({1, *values.at_once})
     }
+    if values.faithful:
+        settings = {groups_page.FAITHFUL: faithful, **settings}
     about = {
         **stored_search.about(found, "queries_at_once", values.dataset, fingerprint),
         "profile": values.profile,
-        "queries_at_once": [int(q) for q in settings],
+        "queries_at_once": [int(q) for q in settings if q != groups_page.FAITHFUL],
     }
     workdir = pathlib.Path(values.workdir or f"runs/at-once-{values.dataset}")
     gmsa_points = min(values.gmsa_points, values.points)
@@ -85,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
         if not left:
             continue
         found[part] = {q: found[part][q] for q in settings}  # delays are of those in turn
-        console.say(f"{part}: {', '.join(settings)} at once")
+        console.say(f"{part}: {', '.join(q for q in settings if q.isdigit())} at once")
         measured = side_by_side.measure(list(settings.values()), points[part], left)
         stored_search.keep(out, found, about, part, settings, measured)
     if all("1" in found[part] for part in _PARTS):

@@ -83,10 +83,30 @@ def test_the_tables_tell_delay_against_one_at_a_time_and_what_is_won_and_lost(
     assert "| 4.0 | **2.0** | 1.8 |" in text, "of the points that choose"
     assert "| 4.0 | **2.5** | 2.2 |" in text, "of the others; GMSA's own time doesn't count"
     assert text.count("| 2 | -20.0 (0 won, 2 lost of 10) |") == 1
+    assert "faithful profile" not in text
     found["reported"] = {}
     assert "nothing is reported yet" in markdown(*groups_page.tables(found))
     found["choosing"] = {}
     assert "Nothing is measured yet." in markdown(*groups_page.tables(found))
+
+
+def test_beside_the_faithful_profile_the_q_that_reaches_the_bars_on_some_points_is_told_on_others(
+    found: dict[str, Any],
+) -> None:
+    for part in ("choosing", "reported"):
+        found[part] = {"faithful": {"settings": {}, "streams": streams(2.5, 9)}, **found[part]}
+    assert groups_page.chosen(found["choosing"]) == "2", "the faithful profile isn't among them"
+    assert groups_page.in_a_fifth(found["choosing"]) == "2", "it loses less than four at once"
+    text = markdown(*groups_page.tables(found))
+    assert "| 2 | -20.0 (0 won, 2 lost of 10) |" in text and "against the faithful profile" in text
+    assert "| ≥ 5 × less time | 6.2 × | met |" in text
+    assert (
+        "| PGD within 1.5 points of the faithful profile | -20.0 (0 won, 2 lost of 10) | missed |"
+        in text
+    )
+    found["choosing"]["faithful"]["streams"] = streams(1.2, 9)
+    assert groups_page.in_a_fifth(found["choosing"]) == "", "none takes a fifth of that"
+    assert "on the points that choose no q does that" in markdown(*groups_page.tables(found))
 
 
 def test_the_plot_names_each_q_and_the_chosen_one(
