@@ -31,11 +31,16 @@ class EvaluationConfig(Section):
     """Names of `rmc_tf.defences`."""
     with_replacement: bool = False
     """The authors' code draws its test points with replacement."""
+    folds: int = 1
+    """In how many parts the points after a history (Tables 5 and 7) are attacked, each part after a
+    history of rows that are not in it. 1: none of the history is attacked at all. Ours: 2 lets
+    every point of a test set be attacked, after others of it."""
     checkpoint_seconds: float = 20.0
     """Ours: a kill costs at most this much of a stream."""
 
     def __post_init__(self) -> None:
-        self._within("[1, ∞)", "points")
+        self._within("[1, ∞)", "points", "folds")
+        self._require(self.folds <= self.points, "folds", "no more than there are points")
         for field in ("streams", "defences"):
             names = getattr(self, field)
             once = len(set(names)) == len(names) > 0

@@ -6,6 +6,7 @@ the work directory where it is there, under the fingerprint of all that made it.
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -235,12 +236,19 @@ class Artefacts:
         """U of that name, perturbed against a network ("" for the clean one)."""
         return self._stream(name, source, self._attacked_rows, name, "stream")
 
-    def history(self, network: str, needed: int) -> streams.Stream:
-        """x(1), x(2) … of `table.history`, at least so many, perturbed against a network."""
+    def histories(self, network: str, needed: int) -> list[tuple[slice, streams.Stream]]:
+        """x(1), x(2) … of `table.history`, at least so many, perturbed against a network.
+
+        Returns, for each of `evaluation.folds`, which of the points it comes before, and itself.
+        """
         name = self._config.table.history
         source = "" if name == "clean" else network
-        rows = functools.partial(self._rows_before, needed)
-        return self._stream(f"{name}, history", source, rows, name, "history")
+        found = []
+        for number, fold in enumerate(self._folds()):
+            rows = functools.partial(self._rows_before, fold, needed)
+            title = f"{name}, history{f' {number + 1}' * (self._config.evaluation.folds > 1)}"
+            found.append((fold, self._stream(title, source, rows, name, "history")))
+        return found
 
     def _stream(
         self, title: str, source: str, rows: Callable[[], np.ndarray], attack: str, purpose: str
@@ -268,14 +276,19 @@ class Artefacts:
         of, test, seed = self._config.evaluation, self.dataset.test, self._config.seed
         return streams.choose_points(test, of.points, of.with_replacement, seed)
 
-    def _rows_before(self, needed: int | None = None) -> np.ndarray:
-        attacked = self.stream("clean", "").rows
+    def _folds(self) -> list[slice]:
+        points, folds = self._config.evaluation.points, self._config.evaluation.folds
+        ends = [points * number // folds for number in range(folds + 1)]
+        return [slice(*both) for both in itertools.pairwise(ends)]
+
+    def _rows_before(self, fold: slice, needed: int | None = None) -> np.ndarray:
+        attacked = self.stream("clean", "").rows[fold]
         return streams.choose_history(self.dataset.test, attacked, self._config.seed, needed)
 
     @property
     def rows_for_history(self) -> int:
-        """How many rows of the test set are not attacked."""
-        return len(self._rows_before())
+        """How many rows of the test set are not attacked; of several folds, in the largest."""
+        return min(len(self._rows_before(fold)) for fold in self._folds())
 
     def rows_to_hold_back(self, wanted: int) -> np.ndarray:
         """Returns at most so many rows of the test set, [n], none of which a stream attacks."""

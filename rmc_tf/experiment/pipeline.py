@@ -202,7 +202,8 @@ class Pipeline:
             asked = [clean, threat, cell.stream, cell.replay, self.config.seed]
             if self.has_history(cell):
                 longest = self.table.longest_history
-                asked.append(self.artefacts.history(cell.network, longest).fingerprint)
+                histories = self.artefacts.histories(cell.network, longest)
+                asked += [history.fingerprint for _, history in histories]
         else:
             asked = self.artefacts.stream(cell.stream, cell.source).fingerprint
         fingerprint = storage.fingerprint(cell.defence, asked, *self.sides.made_from(cell))

@@ -27,7 +27,7 @@ from rmc_tf.experiment.workspace import Workspace
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats import hindsight
 from rmc_tf.threats.base import BatchThreat
-from rmc_tf.threats.histories import Standing, state_after
+from rmc_tf.threats.histories import OneAfterAnother, Standing, state_after
 from rmc_tf.threats.pgd_skip import crafted_from, in_another_order
 
 
@@ -51,18 +51,23 @@ class SkipCells:
         settings, clean = self._sides.settings(cell), self._artefacts.stream("clean", "")
         config = settings.threats[cell.stream]
         assert config.before is not None
-        history = self._artefacts.history(cell.network, longest)
-        if config.known_share < 1:
-            believer, believed = self._partial(cell, config, history)
-        else:
-            believer, believed = self._after(cell, config.before, history)
         threat = self._sides.threat(cell)
         assert isinstance(threat, BatchThreat)  # `cells` has refused any other
-        begun = time.perf_counter()
         seed = derive_seed(self._config.seed, "threat", cell.stream)
-        crafted = crafted_from(threat, believer, believed, clean.images, clean.labels, seed)
-        each = (time.perf_counter() - begun) / len(crafted)
-        defence, arrival = self._after(cell, config.before + config.delay, history)
+        crafted, standing, seconds = [], [], 0.0
+        for fold, history in self._artefacts.histories(cell.network, longest):
+            if config.known_share < 1:
+                believer, believed = self._partial(cell, config, history)
+            else:
+                believer, believed = self._after(cell, config.before, history)
+            begun = time.perf_counter()
+            points = clean.images[fold], clean.labels[fold]
+            crafted.append(crafted_from(threat, believer, believed, *points, seed))
+            seconds += time.perf_counter() - begun
+            arrival = self._after(cell, config.before + config.delay, history)
+            standing.append((len(points[1]), Standing(*arrival)))
+        images = np.concatenate(crafted)
+        each = seconds / len(images)
         details = {
             **place.details,
             "before": config.before,
@@ -72,8 +77,8 @@ class SkipCells:
             "median_attack_seconds": each,
         }
         return records.evaluate(
-            Standing(defence, arrival),
-            replace(clean, name=cell.stream, images=crafted),
+            standing[0][1] if len(standing) == 1 else OneAfterAnother(standing),
+            replace(clean, name=cell.stream, images=images),
             place._replace(details=details),
             name=cell.defence,
             keep_images=True,

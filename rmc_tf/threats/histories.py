@@ -110,3 +110,39 @@ class Standing(Static):
     def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
         """Answers queries one after another; see `Defence.predict_many`."""
         return one_after_another(self, images)
+
+
+class OneAfterAnother(Static):
+    """Is one defence for the first so many queries, and the next for those after: one a fold.
+
+    Each of them answers as if its queries came alone, so all that there is to remember is how many
+    were answered.
+    """
+
+    def __init__(self, folds: Sequence[tuple[int, Standing]]) -> None:
+        """Prepares to answer; a fold is how many queries it has, and what answers them."""
+        self._answering = [standing for queries, standing in folds for _ in range(queries)]
+        self._answered = 0
+
+    @property
+    def network(self) -> Classifier:
+        """See `Defence.network`; of who answers next, or answered last."""
+        return self._answering[min(self._answered, len(self._answering) - 1)].network
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        """Answers one query from the state of its fold; see `Defence.predict`."""
+        answer = self._answering[self._answered].predict(image)
+        self._answered += 1
+        return answer
+
+    def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
+        """Answers queries one after another; see `Defence.predict_many`."""
+        return one_after_another(self, images)
+
+    def snapshot(self) -> State:
+        """Returns how many queries were answered."""
+        return {"answered": np.array(self._answered)}
+
+    def restore(self, state: State) -> None:
+        """Goes back to where so many were; a `KeyError` where that is of another defence."""
+        self._answered = int(state["answered"])

@@ -272,3 +272,19 @@ def test_what_a_defence_owes_to_a_history_is_nothing_without_one(
     error = capsys.readouterr().err
     assert "non_masking: what it is comes of a history; let a threat of each column" in error
     assert len(error.splitlines()) == 1
+
+
+def test_in_folds_each_point_is_attacked_after_points_of_other_folds(
+    data_dir: pathlib.Path, finished: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = pathlib.Path(shutil.copytree(finished, tmp_path / "folds"))
+    before = {path for path, _ in results(folder)}
+    streams = set(folder.glob("work/streams/*"))
+    assert run(ONLY_RMC, data_dir, folder, "--config.evaluation.folds=3") == 0
+    made = [(path, result) for path, result in results(folder) if path not in before]
+    assert [result["points"] for _, result in made] == [3, 3]
+    new = set(folder.glob("work/streams/*")) - streams
+    histories = sorted((np.load(path / "label.npy") for path in new), key=len)
+    assert [len(labels) for labels in histories] == [399] * 3, "all of the test set but a point"
+    same = {tuple(confidences(path)) for path, _ in made}
+    assert not same & {tuple(confidences(path)) for path in before}

@@ -23,7 +23,7 @@ from rmc_tf.defences.rmc_plus import RMCPlus
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.threats import histories
-from rmc_tf.threats.histories import Standing, state_after
+from rmc_tf.threats.histories import OneAfterAnother, Standing, state_after
 
 SHORT = EarlyStopConfig(max_epochs=1)
 CONFIG = RMCConfig(
@@ -157,6 +157,23 @@ def test_each_answer_from_a_state_is_as_if_it_came_alone(
     for image in images[:2]:
         rmc_plus.predict(image)
     assert np.array_equal(rmc_plus.predict(images[7]).probabilities, one.probabilities)
+
+
+def test_of_several_folds_each_answers_its_own_points_wherever_a_run_goes_on(
+    shared: tuple[RMCPlus, State], expected: list[State], test_rows: Examples
+) -> None:
+    rmc_plus, images = shared[0], test_rows[0][:3]
+    folds = [(1, Standing(rmc_plus, expected[1])), (2, Standing(rmc_plus, expected[4]))]
+    alone = [folds[place][1].predict(image) for place, image in zip((0, 1, 1), images, strict=True)]
+    whole = OneAfterAnother(folds)
+    answers = whole.predict_many(images)
+    for answer, own in zip(answers, alone, strict=True):
+        assert np.array_equal(answer.probabilities, own.probabilities)
+    later = OneAfterAnother(folds)
+    whole = OneAfterAnother(folds)
+    whole.predict(images[0])
+    later.restore(whole.snapshot())
+    assert np.array_equal(later.predict(images[1]).probabilities, alone[1].probabilities)
 
 
 def test_a_checkpoint_is_never_taken_for_a_later_moment(tmp_path: pathlib.Path) -> None:
