@@ -39,9 +39,9 @@ class ThreatConfig(Section):
     section 5.1. "labels": their labels, which is what RMC trains on and the authors' WebNN
     counts."""
     temperature: float = 1.0
-    """PGD-NN, joint: how soft the choice of the K nearest is for the gradient, as a share of the mean
-    gap between a candidate's squared distance and the K-th one's. Ours: on the digits 1 and 4 do
-    most harm, 0.05 much less."""
+    """PGD-NN, joint: how soft the choice of the K nearest is for the gradient, as a share of the
+    mean gap between a candidate's squared distance and the K-th one's. Ours: on the digits 1 and 4
+    do most harm, 0.05 much less."""
     network_share: float = 0.0
     """PGD-NN: the weight of the present network's own loss in what is maximised; the rest is the
     neighbours'. 0: section 5.1."""
