@@ -77,7 +77,7 @@ class GMSA:
 
         Args:
           number: of the round, from 0.
-          simulation: of the defence, which is in any state that begins as its next answer does.
+          simulation: of the defence.
           members: M.
           defence: for its present weights, in round 0.
           seed: of all rounds.
@@ -87,6 +87,7 @@ class GMSA:
             own_seed = derive_seed(seed, number)
             made = [ascent(members, images, labels, own_seed) for ascent in self._ascents]
         else:
+            simulation.back()
             made = self._first.candidates(defence, images, labels, seed)
         adapted = simulation.worst_of([each[0] for each in made])
         return adapted if self._newest_only else members + adapted

@@ -53,13 +53,15 @@ class Joint:
             simulation = Simulation(defence, ready, image, label, samples=samples, seed=seed)
             members, own = [present], list[Weights]()
             for number in range(self._config.rounds):
+                members = self._gmsa.round(number, simulation, members, defence, seed)
+                if simulation.fooled:
+                    break
                 if number:
                     made = self._climbed(simulation, present, members + own)
                 else:
+                    simulation.back()
                     made = [self._neighbours.craft(defence, image, label, seed)]
                 own += simulation.worst_of(made)
-                if not simulation.fooled:
-                    members = self._gmsa.round(number, simulation, members, defence, seed)
                 if simulation.fooled:
                     break
         return simulation.best

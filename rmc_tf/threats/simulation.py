@@ -71,6 +71,10 @@ class Simulation:
         """Seeds that each candidate is asked under; 0: it isn't known yet."""
         return self._samples
 
+    def back(self) -> None:
+        """Puts the defence into the state to ask it in, for one who looks at it as it is."""
+        self._defence.restore(self._ready)
+
     def ask(self, image: np.ndarray) -> tuple[Harm, list[Weights]]:
         """Asks about a candidate [H, W, C].
 
