@@ -25,8 +25,9 @@ class ThreatConfig(Section):
     samples: int = 1
     """FPA, GMSA, joint: seeds of the defence under which each answer is simulated. 1: the
     defence's own, which a white-box attacker knows. More: that many others, and the gradients are
-    averaged over them (EOT, Athalye et al. 2018). 0: 1 to 10, by how much the answers to the first
-    candidate differ under other seeds; see `rmc_tf.threats.simulation.samples_for`."""
+    averaged over them (EOT, Athalye et al. 2018). 0: 1 to 10, of which the defence's own is the
+    first, by how much the answers to the first candidate differ under other seeds; see
+    `rmc_tf.threats.simulation.samples_for`."""
     restarts: int = 1
     """PGD-Skip, FPA, GMSA, joint: from how many starts each ascent begins; the point with the
     highest loss is kept."""

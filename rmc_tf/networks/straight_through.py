@@ -47,7 +47,11 @@ def passed(classifier: Classifier) -> Classifier:
     """
     random = generator(0, "straight through")
     noise = random.random((_LOOKED_AT, *classifier.image_shape), np.float32)
-    return bridged(classifier, stopping(classifier, noise))
+    drawn_by = [(v, np.array(v)) for v in classifier.model.non_trainable_variables]
+    layers = stopping(classifier, noise)
+    for variable, value in drawn_by:  # a layer that draws has drawn
+        variable.assign(value)
+    return bridged(classifier, layers)
 
 
 def stopping(classifier: Classifier, images: np.ndarray) -> list[str]:

@@ -114,11 +114,10 @@ def take_weights(copy: Classifier, defence: Defence) -> None:
 
 
 def check_ascent(config: ThreatConfig, attack: AttackConfig) -> None:
-    """Refuses, by a `UserError`, all but PGD and BIM away from y; the joint attack takes APGD."""
+    """Refuses, by a `UserError`, all but PGD, BIM and APGD away from y."""
     name = config.threat
-    known = ("pgd", "bim", "apgd") if name == "joint" else ("pgd", "bim")
-    rule = f"{name} takes steps of {' or '.join(known).upper()} only; choose one of them"
-    require(attack.attack in known, "attacks.*.attack", attack.attack, rule)
+    rule = f"{name} takes steps of PGD, BIM or APGD only; choose one of them"
+    require(attack.attack in ("pgd", "bim", "apgd"), "attacks.*.attack", attack.attack, rule)
     rule = f"{name} only leads away from the label; set it to false"
     require(not attack.targeted, "attacks.*.targeted", attack.targeted, rule)
 

@@ -22,7 +22,7 @@ where to go. The best iterate is chosen by the objective without relaxation.
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.attacks import losses
+from rmc_tf.attacks import apgd, losses
 from rmc_tf.attacks.ascent import ascend, highest
 from rmc_tf.attacks.base import Batch, starting
 from rmc_tf.attacks.craft import filled
@@ -102,7 +102,13 @@ class PGDNN(BatchThreat):
             values = (1 - share) * (exact + _TIE * relaxed) + share * own
             return values, tape.gradient(objective, iterates)
 
+        def look(iterates: tf.Tensor) -> apgd.Seen:
+            values, gradient = loss(iterates)
+            return apgd.Seen(iterates, values, tf.zeros_like(values, tf.bool), gradient)
+
         batch = Batch(images, labels, starts)
+        if self._attack.attack == "apgd":
+            return apgd.climb(look, self._attack, batch, self._attack.iterations)
         return ascend(loss, batch, self._attack, choice=highest)
 
     def _against_y(self, features: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

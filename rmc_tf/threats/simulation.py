@@ -19,7 +19,7 @@ Harm = tuple[float, float]
 equally bad for y, and only one of them wrong."""
 
 _PROBES = 3
-"""Seeds by which it is seen whether answers differ. Ours: each costs an adaptation."""
+"""Answers by which it is seen whether answers differ. Ours: each costs an adaptation."""
 _TINY = 1e-12
 """Below this a probability is no longer told from 0."""
 
@@ -33,7 +33,6 @@ class Simulation:
       best: the candidate that did most harm, [H, W, C]; x before the first.
       harm: what it did.
       adapted: the weights that it was answered with, one a sample.
-      asked: how often the defence was asked.
     """
 
     def __init__(
@@ -58,18 +57,13 @@ class Simulation:
         """
         self._defence, self.image, self.label = defence, image, label
         self._ready, self._seed, self._samples = ready, seed, samples
+        self._found = not samples
         self.best, self.harm, self.adapted = image, (-1.0, -1.0), list[Weights]()
-        self.asked = 0
 
     @property
     def fooled(self) -> bool:
         """Whether all answers to the best candidate are wrong: no other could do more."""
         return self.harm[0] == 1
-
-    @property
-    def samples(self) -> int:
-        """Seeds that each candidate is asked under; 0: it isn't known yet."""
-        return self._samples
 
     def back(self) -> None:
         """Puts the defence into the state to ask it in, for one who looks at it as it is."""
@@ -81,12 +75,15 @@ class Simulation:
         Returns what harm the answers show, and the weights that each was given with. Where the
         number of samples is to be found, the first candidate is what it is found by.
         """
+        answered = list[tuple[Prediction, Weights]]()
         if not self._samples:
-            probes = [self._answer(image, state)[0] for state in self._others(_PROBES)]
-            self._samples = samples_for(probes, self.label)
+            answered = [self._answer(image, state) for state in self._among(_PROBES)]
+            self._samples = samples_for([answer for answer, _ in answered], self.label)
         # The same seeds for all candidates, so that these can be compared.
-        states = self._others(self._samples) if self._samples > 1 else [self._ready]
-        answers, adapted = zip(*(self._answer(image, state) for state in states), strict=True)
+        states = self._among(self._samples)
+        answered = answered[: self._samples]
+        answered += [self._answer(image, state) for state in states[len(answered) :]]
+        answers, adapted = zip(*answered, strict=True)
         losses = [-np.log(max(float(a.probabilities[self.label]), _TINY)) for a in answers]
         wrong = np.mean([answer.label != self.label for answer in answers])
         harm = float(wrong), float(np.mean(losses))
@@ -105,13 +102,17 @@ class Simulation:
                 break
         return found[1]
 
-    def _others(self, count: int) -> list[State]:
-        seeds = [derive_seed(self._seed, "sample", i) for i in range(count)]
-        return [reseeded(self._ready, seed) for seed in seeds]
+    def _among(self, count: int) -> list[State]:
+        """Returns the state to ask in under so many seeds.
+
+        The defence's own is the only one, or, where their number is found, the first of them.
+        """
+        own = [self._ready] if count == 1 or self._found else []
+        seeds = [derive_seed(self._seed, "sample", i) for i in range(count - len(own))]
+        return own + [reseeded(self._ready, seed) for seed in seeds]
 
     def _answer(self, image: np.ndarray, state: State) -> tuple[Prediction, Weights]:
         self._defence.restore(state)
-        self.asked += 1
         return self._defence.predict(image), weights(self._defence.network)
 
 

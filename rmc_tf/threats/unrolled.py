@@ -183,8 +183,7 @@ class Unrolled:
         radius = tf.reduce_sum((tf.gather(every, rows.farthest) - features[0]) ** 2)
         inside = radius - squared
         gap = tf.reduce_sum(rows.there * tf.abs(inside)) / tf.reduce_sum(rows.there)
-        heat = self._config.temperature * tf.stop_gradient(gap) + 1e-12
-        return rows.there * tf.sigmoid(inside / heat)
+        return rows.there * tf.sigmoid(inside / (self._config.temperature * gap + 1e-12))
 
     def _logits(
         self, trained: list[tf.Tensor], others: list[tf.Tensor], images: tf.Tensor
