@@ -109,7 +109,7 @@ class EnsemblePGD:
         """Returns sets of weights as one array a variable, [members, …]."""
         return [np.stack([member[number] for member in members]) for number in self._order]
 
-    def look(self, stacks: list[np.ndarray], images: np.ndarray, labels: np.ndarray) -> Looked:
+    def look(self, stacks: list, images: np.ndarray, labels: np.ndarray) -> Looked:
         """Returns what stacked sets of weights say of images [B, H, W, C] with labels [B] int32."""
         found: Looked = self._looked(images, labels, stacks)
         return found

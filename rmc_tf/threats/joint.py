@@ -8,6 +8,7 @@ how x' would have led it elsewhere. Here both are in one objective,
 
 where M are the weights of the simulated answers so far, as GMSA-AVG's, and θ'(x') is the adaptation
 as a function of x' (`unrolled`), known at the worst candidate so far, from where the ascent begins.
+Under several seeds (EOT) M has the weights of all answers, and θ' is that of the first.
 
 Whatever PGD-Skip, PGD-NN on labels and GMSA-AVG submit is among the candidates, from the same
 seeds, and the worst by the defence's own simulated answer is submitted: so from one state, with one
@@ -72,7 +73,7 @@ class Joint:
         """Returns where the ascent leads from the worst candidate so far, [H, W, C] each."""
         best, label = simulation.best, simulation.label
         known = self._unrolled.answered(present, simulation.adapted[0], best, label)
-        stacks = self._gmsa.pgd.stacked(members)
+        stacks = [tf.constant(each) for each in self._gmsa.pgd.stacked(members)]
         labels = np.array([label], np.int32)
 
         def look(iterates: tf.Tensor) -> apgd.Seen:
