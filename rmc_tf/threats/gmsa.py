@@ -89,5 +89,5 @@ class GMSA:
         else:
             simulation.back()
             made = self._first.candidates(defence, images, labels, seed)
-        adapted = simulation.worst_of([each[0] for each in made])
+        _, adapted = simulation.worst_of([each[0] for each in made])
         return adapted if self._newest_only else members + adapted

@@ -91,16 +91,19 @@ class Simulation:
             self.best, self.harm, self.adapted = image, harm, list(adapted)
         return harm, list(adapted)
 
-    def worst_of(self, candidates: Sequence[np.ndarray]) -> list[Weights]:
-        """Asks about candidates, up to the first that fools it; returns the worst's weights."""
-        found: tuple[Harm, list[Weights]] = (-1.0, -1.0), []
+    def worst_of(self, candidates: Sequence[np.ndarray]) -> tuple[np.ndarray, list[Weights]]:
+        """Asks about candidates, up to the first that fools it.
+
+        Returns the worst of those that it was asked about, and the weights of its answers.
+        """
+        most, worst = (-1.0, -1.0), (candidates[0], list[Weights]())
         for candidate in candidates:
             harm, adapted = self.ask(candidate)
-            if harm > found[0]:
-                found = harm, adapted
+            if harm > most:
+                most, worst = harm, (candidate, adapted)
             if self.fooled:
                 break
-        return found[1]
+        return worst
 
     def _among(self, count: int) -> list[State]:
         """Returns the state to ask in under so many seeds.

@@ -5,18 +5,23 @@ input, and as what chooses the rows that θ' comes of. The choice is relaxed as 
 counts by w_i = sigmoid((r² − d_i²) / T), and the adaptation is written out in a few steps:
 
   θ_0 = the present weights
-  θ_j+1 = θ_j − s · g / ‖g‖,  g = ∇ Σ w_i L(θ_j, x_i, y_i) / Σ w_i, for each variable its own
+  θ_j+1 = θ_j − s · g / max(‖g‖, ‖g°‖),  g = ∇ Σ w_i L(θ_j, x_i, y_i) / Σ w_i
 
-The length s of the steps is taken from the defence itself: all of them are as long as the way that
-the variable went when the defence was last asked. So nothing need be known of its rate, of how many
-steps it takes, or of what it freezes. What else it does (Adam's moments, the order of batches, the
-early stop) is in the difference between where it went and where these steps lead:
+for each variable its own. The length s is taken from the defence itself: where it was asked, at x°,
+all steps together are as long as the way that the variable went. So nothing need be known of its
+rate, of how many steps it takes, or of what it freezes. ‖g°‖ is ‖g‖ at x°: where there is less to
+learn the steps are shorter, and where there is more they aren't longer, as Adam's. What else the
+defence does (its moments, the order of batches, the early stop) is in the difference between where
+it went and where these steps lead:
 
-  θ'(x') = θ' as answered at a point x° + U(x') − U(x°),  U: where the steps lead
+  θ'(x') = θ' as answered at x° + U(x') − U(x°),  U: where the steps lead
 
-which at x° is θ' itself. MAML (Finn et al. 2017) has gradients through gradient steps, too.
+which at x° is θ' itself. Far from there it promises too much, since whatever is wrong with it is
+climbed, too. So there are two such points, and the lower of both losses counts. MAML (Finn et al.
+2017) has gradients through gradient steps, too.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +34,9 @@ from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.straight_through import passed
 from rmc_tf.threats.base import Knowledge, Weights, variables
 from rmc_tf.threats.pgd_nn import PGDNN
+
+_TINY = 1e-20
+"""Below the square of any gradient that leads somewhere."""
 
 
 class Candidates(NamedTuple):
@@ -47,25 +55,29 @@ class Candidates(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """What a defence did when it was asked about x°."""
+    """What is known of a defence that was asked about some x°, the worst for it first."""
 
     present: list[tf.Tensor]
     """θ_0, as `variables`."""
-    adapted: list[tf.Tensor]
-    """θ', likewise."""
-    led_to: list[tf.Tensor]
-    """U(x°), the variables that train."""
+    lengths: list[tf.Tensor]
+    """Of the steps, one a variable that trains."""
+    norms: list[list[tf.Tensor]]
+    """‖g°‖ at the first, step by step."""
+    adapted: list[list[tf.Tensor]]
+    """θ' of each, as `variables`."""
+    led_to: list[list[tf.Tensor]]
+    """U(x°) of each, the variables that train."""
 
 
 class Seen(NamedTuple):
     """The objective at x'."""
 
     values: tf.Tensor
-    """[1]: the loss of y by f(x'; θ'(x'))."""
+    """[1]: the lowest of the losses of y by f(x'; θ'(x'))."""
     gradient: tf.Tensor
     """[1, H, W, C]."""
     wrong: tf.Tensor
-    """[1] bool: whether f(x'; θ'(x')) errs."""
+    """[1] bool: whether each f(x'; θ'(x')) errs."""
 
 
 class Unrolled:
@@ -113,15 +125,32 @@ class Unrolled:
         )
 
     def answered(
-        self, present: Weights, adapted: Weights, image: np.ndarray, label: int
+        self, present: Weights, asked: Sequence[tuple[np.ndarray, Weights]], label: int
     ) -> Answered:
-        """Returns what is known once the defence went from its present weights to others at x°."""
-        before, after = (
-            [tf.constant(member[number]) for number in self._order] for member in (present, adapted)
+        """Returns what is known of a defence that went from its present weights to others.
+
+        Args:
+          present: θ_0.
+          asked: x° [H, W, C] and θ' of each, the worst first; always as many, for each number of
+            them is traced.
+          label: y.
+        """
+        before, *after = (
+            [tf.constant(member[number]) for number in self._order]
+            for member in (present, *(adapted for _, adapted in asked))
         )
-        rows = self.candidates(image, label)
-        led = self._lead(tf.constant(image[None]), rows, before, after)
-        return Answered(before, after, led)
+        steps = self._config.unrolled_steps
+        pairs = list(zip(before, after[0], strict=True))[: self._trained]
+        lengths = [tf.norm(now - then) / steps for then, now in pairs]
+        nothing = tf.constant(0.0)
+        norms = [[nothing for _ in lengths] for _ in range(steps)]
+        led_to: list[list[tf.Tensor]] = []
+        for image, _ in asked:
+            rows = self.candidates(image, label)
+            led, found = self._lead(tf.constant(image[None]), rows, before, lengths, norms)
+            norms = norms if led_to else found
+            led_to.append(led)
+        return Answered(before, lengths, norms, after, led_to)
 
     def look(self, known: Answered, image: np.ndarray, label: int) -> Seen:
         """Returns the objective at x' [H, W, C] and its gradient."""
@@ -134,32 +163,32 @@ class Unrolled:
     def _seen(
         self, images: tf.Tensor, labels: tf.Tensor, rows: Candidates, known: Answered
     ) -> Seen:
+        of_each, errs = [], []
         with tf.GradientTape() as tape:
             tape.watch(images)
-            led = self._led(images, rows, known.present, known.adapted)
-            moves = zip(known.adapted, led, known.led_to, strict=False)
-            trained = [adapted + (now - then) for adapted, now, then in moves]
-            others = known.adapted[self._trained :]
-            logits = self._logits(trained, others, images)
-            values = losses.of(self._attack)(labels=labels, logits=logits)
-        wrong = losses.margin(labels=labels, logits=logits) > 0
-        return Seen(values, tape.gradient(values, images), wrong)
+            led, _ = self._led(images, rows, known.present, known.lengths, known.norms)
+            for adapted, led_to in zip(known.adapted, known.led_to, strict=True):
+                moves = zip(adapted, led, led_to, strict=False)
+                trained = [weight + (now - then) for weight, now, then in moves]
+                logits = self._logits(trained, adapted[self._trained :], images)
+                of_each.append(losses.of(self._attack)(labels=labels, logits=logits))
+                errs.append(losses.margin(labels=labels, logits=logits) > 0)
+            values = tf.reduce_min(of_each, axis=0)
+        return Seen(values, tape.gradient(values, images), tf.reduce_all(errs, axis=0))
 
     def _led(
         self,
         images: tf.Tensor,
         rows: Candidates,
         present: list[tf.Tensor],
-        adapted: list[tf.Tensor],
-    ) -> list[tf.Tensor]:
-        """Returns U(x'), the variables that train; differentiable."""
+        lengths: list[tf.Tensor],
+        norms: list[list[tf.Tensor]],
+    ) -> tuple[list[tf.Tensor], list[list[tf.Tensor]]]:
+        """Returns U(x'), the variables that train, differentiable; and ‖g‖ of each step."""
         counts = self.counts(images, rows)
-        steps = self._config.unrolled_steps
         trained, others = present[: self._trained], present[self._trained :]
-        lengths = [
-            tf.norm(after - before) / steps for before, after in zip(trained, adapted, strict=False)
-        ]
-        for _ in range(steps):
+        found = []
+        for at_most in norms:
             with tf.GradientTape() as tape:
                 tape.watch(trained)
                 of_each = losses.cross_entropy(
@@ -169,11 +198,16 @@ class Unrolled:
             slopes = tape.gradient(
                 loss, trained, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
+            # Not the norm itself, whose own gradient is none at 0.
+            own = [tf.sqrt(tf.reduce_sum(slope**2) + _TINY) for slope in slopes]
+            found.append(own)
             trained = [
-                weight - length * _direction(slope)
-                for weight, length, slope in zip(trained, lengths, slopes, strict=True)
+                weight - length * slope / tf.maximum(norm, floor)
+                for weight, length, slope, norm, floor in zip(
+                    trained, lengths, slopes, own, at_most, strict=True
+                )
             ]
-        return trained
+        return trained, found
 
     def counts(self, images: tf.Tensor, rows: Candidates) -> tf.Tensor:
         """Returns how much each row counts at x' [1, H, W, C], [M] in [0, 1]; differentiable."""
@@ -190,11 +224,3 @@ class Unrolled:
     ) -> tf.Tensor:
         logits, _ = self._static.model.stateless_call(trained, others, images, training=False)
         return tf.cast(logits, tf.float32)
-
-
-def _direction(slope: tf.Tensor) -> tf.Tensor:
-    """Returns a slope as long as 1; of a variable that nothing depends on, 0."""
-    # Brought to about 1 before it is squared, which would round a tiny slope to 0.
-    largest = tf.stop_gradient(tf.reduce_max(tf.abs(slope)))
-    scaled = tf.math.divide_no_nan(slope, largest)
-    return scaled * tf.math.rsqrt(tf.reduce_sum(scaled**2) + 1e-12)

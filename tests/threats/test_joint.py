@@ -55,7 +55,7 @@ def known(smooth: Classifier, rows: SearchedRows) -> tuple[Unrolled, Answered, n
     adapted = [each + random.normal(0, 0.2, each.shape).astype(np.float32) for each in present]
     image = np.full((4, 4, 1), 0.4, np.float32)
     image[0] = 0.7
-    return unrolled, unrolled.answered(present, adapted, image, 0), image
+    return unrolled, unrolled.answered(present, [(image, adapted)], 0), image
 
 
 def _value(unrolled: Unrolled, known: Answered, at: np.ndarray, candidates: Candidates) -> Any:
@@ -64,11 +64,12 @@ def _value(unrolled: Unrolled, known: Answered, at: np.ndarray, candidates: Cand
 
 def test_the_gradient_goes_through_the_choice_of_rows_and_the_steps_on_them(known: Any) -> None:
     unrolled, answered, image = known
-    candidates = unrolled.candidates(image, 0)
     random = np.random.default_rng(2)
+    image = image + random.uniform(-0.05, 0.05, image.shape).astype(np.float32)
+    candidates = unrolled.candidates(image, 0)
     gradient = _value(unrolled, answered, image, candidates).gradient.numpy()[0]
     # The network's own gradient, with the weights as they were answered with, is another.
-    fixed = answered._replace(present=answered.adapted, led_to=answered.adapted[:4])
+    fixed = answered._replace(lengths=[tf.zeros([]) for _ in answered.lengths])
     alone = _value(unrolled, fixed, image, candidates).gradient.numpy()[0]
     assert np.linalg.norm(gradient - alone) > 0.2 * np.linalg.norm(gradient)
     for _ in range(4):
@@ -88,11 +89,21 @@ def test_where_the_defence_was_asked_the_objective_is_the_loss_of_its_answer(
     unrolled, answered, image = known
     seen = unrolled.look(answered, image, 0)
     adapted = smooth.clone()
-    adapted.model.set_weights([each.numpy() for each in answered.adapted])
+    adapted.model.set_weights([each.numpy() for each in answered.adapted[0]])
     logits = adapted.forward(image[None])[1][0].astype(np.float64)
     expected = np.log(np.exp(logits).sum()) - logits[0]
     np.testing.assert_allclose(float(seen.values[0]), expected, rtol=1e-4)
     assert bool(seen.wrong[0]) == (logits.argmax() != 0)
+    # Known at two points, it is the lower of both.
+    present = [each.numpy() for each in answered.present]
+    other = image.transpose(1, 0, 2).copy(), present
+    of_other = unrolled.answered(present, [other], 0)
+    away = unrolled.answered(present, [(image, adapted.model.get_weights()), other], 0)
+    for at in (image, other[0]):
+        assert unrolled.look(away, at, 0).values <= unrolled.look(answered, at, 0).values + 1e-4
+    own = smooth.forward(other[0][None])[1][0].astype(np.float64)
+    still = float(unrolled.look(of_other, other[0], 0).values[0])
+    np.testing.assert_allclose(still, np.log(np.exp(own).sum()) - own[0], rtol=1e-4)
 
 
 def test_rows_count_as_they_are_among_the_nearest(known: Any, rows: SearchedRows) -> None:
