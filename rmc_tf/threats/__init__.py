@@ -4,8 +4,8 @@ They use no more of a defence than `predict`, `calibrate`, `snapshot`, `restore`
 and `network`, so they work on any (`defences.base`). In the order of what the
 attacker knows: the static network (transfer), D' (PGD-NN), the present weights
 (PGD-Skip), answers and nothing else, but many (noise, Square, HopSkipJump), the whole
-procedure (FPA, GMSA). `runner` attacks while it evaluates, `histories` says what a defence has
-become after some points, and `worst_case` takes the best of several.
+procedure (FPA, GMSA, joint). `runner` attacks while it evaluates, `histories` says what a
+defence has become after some points, and `worst_case` takes the best of several.
 """
 
 import dataclasses
