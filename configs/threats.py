@@ -8,6 +8,9 @@ at each query (PGD-Skip with q = 0), and transfer from the static network. Each
 is shown while attacking, and replayed on a fresh defender whose random choices
 the attacker couldn't know. Other attacks may be stronger: no number here says
 that a defence is safe, and each that is low says that it isn't.
+
+PGD-NN, on outputs and on labels, is in Table 4. An audit of this config runs both, too, and the
+joint attack (docs/threats.md).
 """
 
 import dataclasses

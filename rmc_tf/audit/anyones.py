@@ -19,7 +19,6 @@ from rmc_tf.audit.stages import FEW, MANY, TRANSFERS, Stages
 from rmc_tf.audit.standing import Standing
 from rmc_tf.audit.subject import Answering, Network, Subject
 from rmc_tf.audit.subject import subject as subject_of
-from rmc_tf.audit.through import bridged, stopping
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.intervals import wilson
 from rmc_tf.common.provenance import revision
@@ -29,6 +28,7 @@ from rmc_tf.defences.base import Defence
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.slopes import slopes
+from rmc_tf.networks.straight_through import bridged, stopping
 from rmc_tf.threats.base import undisturbed
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from rmc_tf.common.errors import UserError, did_you_mean
-from rmc_tf.config import AuditConfig
+from rmc_tf.config import AuditConfig, ThreatConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,4 +100,8 @@ def passes(threat: str, rounds: int) -> int:
         return sum(each * each for each in members)
     if threat == "gmsa_avg":
         return sum(members)
+    if threat == "joint":  # GMSA-AVG's, its own of up to twice the members, and what is unrolled
+        usual = ThreatConfig()
+        unrolled = 2 * usual.unrolled_steps * usual.unrolled_rows  # forth and back again
+        return 3 * sum(members) + (rounds - 1) * unrolled
     return rounds if threat == "fpa" else 1

@@ -80,8 +80,8 @@ class Plan:
                 predictions += config.queries
                 continue
             simulated = "rounds" in spec.settings
-            predictions += config.rounds * config.samples * simulated
-            gradients += steps * config.samples * budgets.passes(config.threat, config.rounds)
+            predictions += config.rounds * config.most_samples * simulated
+            gradients += steps * config.most_samples * budgets.passes(config.threat, config.rounds)
         return predictions, gradients
 
     def _threat(self, name: str) -> ThreatConfig:
@@ -191,11 +191,16 @@ def suite(audit: AuditConfig, given: str, norm: str) -> dict[str, ThreatConfig]:
         "pgd_nn_labels": ThreatConfig(threat="pgd_nn", attack=_PATIENT, vote="labels"),
         SHORT: ThreatConfig(threat="pgd_skip", attack=given),
         "pgd_skip": ThreatConfig(threat="pgd_skip", attack=_PATIENT),
-        **{n: ThreatConfig(threat=n, attack=_PATIENT, rounds=rounds) for n in simulating},
+        **{
+            n: ThreatConfig(threat=n, attack=_PATIENT, rounds=rounds, samples=0) for n in simulating
+        },
+        "joint": ThreatConfig(threat="joint", attack=_PATIENT, rounds=rounds, samples=0),
         "transfer_margin": ThreatConfig(threat="transfer", attack=_MARGIN),
         "transfer_autoattack": ThreatConfig(threat="transfer", attack=_STANDARD),
         "pgd_skip_margin": ThreatConfig(threat="pgd_skip", attack=_MARGIN),
-        "gmsa_avg_margin": ThreatConfig(threat="gmsa_avg", attack=_MARGIN, rounds=rounds),
+        "gmsa_avg_margin": ThreatConfig(
+            threat="gmsa_avg", attack=_MARGIN, rounds=rounds, samples=0
+        ),
         **{n: ThreatConfig(threat=n, attack=_PATIENT, queries=queries) for n in searching},
     }
 

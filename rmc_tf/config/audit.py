@@ -38,7 +38,7 @@ class AuditConfig(Section):
     step_share: float = 0.125
     """The size of a step, as a share of ε: 1/255 of 8/255 (Chen et al. 2022)."""
     rounds: int = 6
-    """FPA, GMSA. Chen et al. 2022 take 10; what GMSA-MIN costs grows with their cube."""
+    """FPA, GMSA, joint. Chen et al. 2022 take 10; what GMSA-MIN costs grows with their cube."""
     queries: int = 50
     """Black boxes, for each point. Ours: an answer of RMC costs an adaptation; Square is often
     given 5,000."""

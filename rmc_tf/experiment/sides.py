@@ -117,7 +117,7 @@ class Sides:
         searched = rows and [self._artefacts.features_of(rows), settings.rmc.k]
         model = settings.attacks[config.attack]
         made_by = [spec.revision, versions(*spec.packages)]
-        return [config.to_dict(), model.to_dict(), searched, made_by]
+        return [config.made_from(), model.to_dict(), searched, made_by]
 
     def _searched_by_threat(self, cell: Cell) -> Searched | None:
         """Returns what a cell's threat searches; None: nothing."""
@@ -143,6 +143,7 @@ class Sides:
                     prepared.static.outputs,
                     prepared.augmented_set.labels,
                     settings.rmc.k,
+                    lambda numbers: prepared.augmented_set.rows(numbers).images,
                 )
             self._threat = key, threats.build(config, settings.attacks, classifier, rows)
         return self._threat[1]

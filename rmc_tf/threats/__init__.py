@@ -4,8 +4,8 @@ They use no more of a defence than `predict`, `calibrate`, `snapshot`, `restore`
 and `network`, so they work on any (`defences.base`). In the order of what the
 attacker knows: the static network (transfer), D' (PGD-NN), the present weights
 (PGD-Skip), answers and nothing else, but many (noise, Square, HopSkipJump), the whole
-procedure (FPA, GMSA). `runner` attacks while it evaluates, `histories` says what a defence has
-become after some points, and `worst_case` takes the best of several.
+procedure (FPA, GMSA, joint). `runner` attacks while it evaluates, `histories` says what a
+defence has become after some points, and `worst_case` takes the best of several.
 """
 
 import dataclasses
@@ -16,8 +16,16 @@ from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.config.section import require
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats import hop_skip_jump, noise, square
-from rmc_tf.threats.base import BatchThreat, Knowledge, SearchedRows, Threat, check_ascent
+from rmc_tf.threats.base import (
+    BatchThreat,
+    Knowledge,
+    SearchedRows,
+    Threat,
+    check_along,
+    check_ascent,
+)
 from rmc_tf.threats.gmsa import GMSA, Climbs
+from rmc_tf.threats.joint import Joint
 from rmc_tf.threats.pgd_nn import PGDNN
 from rmc_tf.threats.pgd_skip import PGDSkip
 from rmc_tf.threats.transfer import Transfer
@@ -56,18 +64,28 @@ def _by_art(title: str, make: Make, check: Check) -> Entry:
     return Entry(title, make, ("queries",), black_box=True, check=check, packages=packages)
 
 
+def _check_joint(config: ThreatConfig, attack: AttackConfig) -> None:
+    check_ascent(config, attack)
+    check_along(config, attack)
+
+
 def _simulating(title: str, climbs: Climbs) -> Entry:
     make = functools.partial(GMSA, climbs=climbs)
     # Revision 2: its first round is PGD-Skip's.
-    return Entry(title, make, ("rounds", "samples"), check=check_ascent, revision=2)
+    settings = ("rounds", "samples", "restarts", "asked_along")
+    return Entry(title, make, settings, check=check_along, revision=2)
 
 
+_JOINT = (
+    *("rounds", "samples", "restarts", "asked_along"),
+    *("temperature", "unrolled_steps", "unrolled_rows"),
+)
 THREATS: Mapping[str, Entry] = {
     "transfer": Entry("Transfer from θ*", Transfer),
     "pgd_nn": Entry(
         "PGD-NN", PGDNN, ("vote", "temperature", "network_share"), searches=True, check=check_ascent
     ),
-    "pgd_skip": Entry("PGD-Skip", PGDSkip),
+    "pgd_skip": Entry("PGD-Skip", PGDSkip, ("restarts", "asked_along"), check=check_along),
     "noise": Entry("Noise", noise.Noise, ("queries",), black_box=True),
     "square": _by_art("Square, black box", square.Square, square.check),
     "hop_skip_jump": _by_art(
@@ -76,6 +94,7 @@ THREATS: Mapping[str, Entry] = {
     "fpa": _simulating("FPA", "newest"),
     "gmsa_avg": _simulating("GMSA-AVG", "sum"),
     "gmsa_min": _simulating("GMSA-MIN", "min"),
+    "joint": Entry("Joint", Joint, _JOINT, searches=True, check=_check_joint),
 }
 
 

@@ -9,11 +9,12 @@ it likes; whatever it does to the defence is undone before the true query comes.
 import abc
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
 
+from rmc_tf import attacks
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.config.section import require
 from rmc_tf.defences.base import Defence, State
@@ -35,6 +36,9 @@ class SearchedRows:
     """[N'] int32."""
     k: int
     """K."""
+    images: Callable[[np.ndarray], np.ndarray] | None = None
+    """From the numbers of rows [n] to these, [n, H, W, C] float32 in [0, 1]: read where an attack
+    adapts to them itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +114,24 @@ def take_weights(copy: Classifier, defence: Defence) -> None:
 
 
 def check_ascent(config: ThreatConfig, attack: AttackConfig) -> None:
-    """Refuses, by a `UserError`, all but PGD and BIM away from y."""
+    """Refuses, by a `UserError`, all but PGD, BIM and APGD away from y."""
     name = config.threat
-    rule = f"{name} takes steps of PGD or BIM only; choose one of them"
-    require(attack.attack in ("pgd", "bim"), "attacks.*.attack", attack.attack, rule)
+    rule = f"{name} takes steps of PGD, BIM or APGD only; choose one of them"
+    require(attack.attack in ("pgd", "bim", "apgd"), "attacks.*.attack", attack.attack, rule)
     rule = f"{name} only leads away from the label; set it to false"
     require(not attack.targeted, "attacks.*.targeted", attack.targeted, rule)
+
+
+def check_along(config: ThreatConfig, attack: AttackConfig) -> None:
+    """Refuses, by a `UserError`, to ask along the way of an attack that has no iterations."""
+    has = "iterations" in attacks.find(attack).settings
+    rule = f"{attack.attack} has no iterations to ask along; leave it out, or choose another attack"
+    require(has or not config.asked_along, "threats.*.asked_along", config.asked_along, rule)
+
+
+def along(config: ThreatConfig, attack: AttackConfig) -> list[AttackConfig]:
+    """Returns the attack models whose points the defence is asked: the whole one, and shorter."""
+    parts = config.asked_along + 1
+    counts = [max(1, attack.iterations * part // parts) for part in range(1, parts)]
+    shorter = [dataclasses.replace(attack, iterations=count) for count in dict.fromkeys(counts)]
+    return [attack, *(each for each in shorter if each != attack)]

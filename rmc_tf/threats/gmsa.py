@@ -1,7 +1,7 @@
 """FPA and GMSA: attacks that simulate the defence's adaptation (Chen et al., ICLR 2022).
 
   M = [θ], the present weights; up to `rounds` times:
-    x' by PGD on M: on its newest member (FPA), on the sum of the losses over M
+    x' by an attack on M: on its newest member (FPA), on the sum of the losses over M
        (GMSA-AVG), or on the lowest of them (GMSA-MIN); in the first round, where M
        is θ alone, that is PGD-Skip, and by the same code
     ask the defence x', and keep the weights θ' that it answers with: M = M + [θ'],
@@ -24,65 +24,70 @@ import numpy as np
 
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ThreatConfig
-from rmc_tf.defences.base import Defence, State, reseeded
-from rmc_tf.threats.base import Knowledge, Weights, undisturbed, weights
+from rmc_tf.defences.base import Defence
+from rmc_tf.threats.base import Knowledge, Weights, along, undisturbed, weights
+from rmc_tf.threats.ensemble_network import Combine
 from rmc_tf.threats.ensemble_pgd import EnsemblePGD
 from rmc_tf.threats.pgd_skip import PGDSkip
+from rmc_tf.threats.simulation import Simulation
 
 Climbs = Literal["newest", "sum", "min"]
 
 
-Harm = tuple[float, float]
-"""The share of some answers that isn't y, and their mean cross entropy on y: two answers may be
-equally bad for y, and only one of them wrong."""
-
-
 class GMSA:
-    """PGD on an ensemble of simulated adaptations."""
+    """An attack on an ensemble of simulated adaptations.
+
+    Attributes:
+      pgd: the attack on an ensemble, the whole of it.
+    """
 
     def __init__(self, config: ThreatConfig, knowledge: Knowledge, climbs: Climbs) -> None:
         """Prepares FPA ("newest"), GMSA-AVG ("sum") or GMSA-MIN ("min")."""
         self._config = config
         self._newest_only = climbs == "newest"
-        combine: Literal["sum", "min"] = "min" if climbs == "min" else "sum"
+        combine: Combine = "min" if climbs == "min" else "sum"
         self._first = PGDSkip(config, knowledge)
-        self.pgd = EnsemblePGD(knowledge.classifier, knowledge.attack, combine)
+        self._ascents = [
+            EnsemblePGD(knowledge.classifier, each, combine, config.restarts)
+            for each in along(config, knowledge.attack)
+        ]
+        self.pgd = self._ascents[0]
 
     def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
         """Returns the best x' of all rounds; see `Threat.craft`."""
-        best, most = image, (-1.0, -1.0)  # any candidate does more
-        labels = np.array([label], np.int32)
         with undisturbed(defence) as ready:
             members = [weights(defence.network)]
-            candidate = self._first.craft(defence, image, label, seed)
+            samples = self._config.samples
+            simulation = Simulation(defence, ready, image, label, samples=samples, seed=seed)
             for number in range(self._config.rounds):
-                if number:
-                    round_seed = derive_seed(seed, number)
-                    candidate = self.pgd(members, image[None], labels, round_seed)[0]
-                harm, adapted = self._simulate(defence, ready, candidate, label, seed)
-                if harm > most:
-                    best, most = candidate, harm
-                if harm[0] == 1:
+                members = self.round(number, simulation, members, defence, seed)
+                if simulation.fooled:
                     break
-                members = adapted if self._newest_only else members + adapted
-        return best
+        return simulation.best
 
-    def _simulate(
-        self, defence: Defence, ready: State, image: np.ndarray, label: int, seed: int
-    ) -> tuple[Harm, list[Weights]]:
-        """Asks the defence, as often as there are samples, each time in the same state.
+    def round(
+        self,
+        number: int,
+        simulation: Simulation,
+        members: list[Weights],
+        defence: Defence,
+        seed: int,
+    ) -> list[Weights]:
+        """Attacks M, and asks the defence about it; returns M with the weights of the worst answer.
 
-        Returns what harm the answers show, and the weights that each was given with.
+        Args:
+          number: of the round, from 0.
+          simulation: of the defence.
+          members: M.
+          defence: for its present weights, in round 0.
+          seed: of all rounds.
         """
-        samples = self._config.samples
-        states = [ready]
-        if samples > 1:  # the same seeds in each round, so that rounds can be compared
-            states = [reseeded(ready, derive_seed(seed, "sample", i)) for i in range(samples)]
-        answers, adapted = [], []
-        for state in states:
-            defence.restore(state)
-            answers.append(defence.predict(image))
-            adapted.append(weights(defence.network))
-        losses = [-np.log(max(float(a.probabilities[label]), 1e-12)) for a in answers]
-        wrong = np.mean([answer.label != label for answer in answers])
-        return (float(wrong), float(np.mean(losses))), adapted
+        images, labels = simulation.image[None], np.array([simulation.label], np.int32)
+        if number:
+            own_seed = derive_seed(seed, number)
+            made = [ascent(members, images, labels, own_seed) for ascent in self._ascents]
+        else:
+            simulation.back()
+            made = self._first.candidates(defence, images, labels, seed)
+        _, adapted = simulation.worst_of([each[0] for each in made])
+        return adapted if self._newest_only else members + adapted

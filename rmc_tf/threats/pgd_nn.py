@@ -22,7 +22,7 @@ where to go. The best iterate is chosen by the objective without relaxation.
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.attacks import losses
+from rmc_tf.attacks import apgd, losses
 from rmc_tf.attacks.ascent import ascend, highest
 from rmc_tf.attacks.base import Batch, starting
 from rmc_tf.attacks.craft import filled
@@ -30,6 +30,7 @@ from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ThreatConfig
 from rmc_tf.defences.base import Defence
+from rmc_tf.networks.straight_through import passed
 from rmc_tf.threats.base import BatchThreat, Knowledge, take_weights
 
 _BATCH = 16
@@ -39,7 +40,11 @@ _TIE = 1e-3
 
 
 class PGDNN(BatchThreat):
-    """PGD through the search for neighbours; the same for all defences that search these rows."""
+    """PGD through the search for neighbours; the same for all defences that search these rows.
+
+    Attributes:
+      features: of the rows, [N', d].
+    """
 
     def __init__(self, config: ThreatConfig, knowledge: Knowledge) -> None:
         """Prepares the attack.
@@ -51,13 +56,14 @@ class PGDNN(BatchThreat):
             rule = "this defence searches no rows; choose another threat to it"
             raise UserError(f"--config.threats.*.threat={config.threat}: {rule}")
         self._config, self._attack = config, knowledge.attack
-        self._classifier, searched = knowledge.classifier, knowledge.searched
+        self._classifier, searched = passed(knowledge.classifier), knowledge.searched
         self._k = searched.k
-        self._features = tf.constant(searched.features)
-        self._squares = tf.reduce_sum(self._features**2, axis=1)
+        self.features = tf.constant(searched.features)
+        self._squares = tf.reduce_sum(self.features**2, axis=1)
         one_hot = np.eye(self._classifier.num_classes, dtype=np.float32)[searched.labels]
         self._votes = tf.constant(searched.outputs if config.vote == "outputs" else one_hot)
-        self._present = self._classifier.clone() if config.network_share else self._classifier
+        self._copy = knowledge.classifier.clone() if config.network_share else None
+        self._present = passed(self._copy) if self._copy else self._classifier
         pixels = tf.TensorSpec([None, *self._classifier.image_shape], tf.float32)
         given = [pixels, tf.TensorSpec([None], tf.int32), pixels]
         self._start = starting(self._attack, self._classifier.image_shape)
@@ -68,8 +74,8 @@ class PGDNN(BatchThreat):
         self, defence: Defence, images: np.ndarray, labels: np.ndarray, seed: int
     ) -> np.ndarray:
         """Returns an x' for each image; the defence counts only where its network's loss does."""
-        if self._config.network_share:
-            take_weights(self._present, defence)
+        if self._copy is not None:
+            take_weights(self._copy, defence)
         parts = [np.empty((0, *images.shape[1:]), np.float32)]
         for begin in range(0, len(images), _BATCH):
             batch = slice(begin, begin + _BATCH)
@@ -96,15 +102,21 @@ class PGDNN(BatchThreat):
             values = (1 - share) * (exact + _TIE * relaxed) + share * own
             return values, tape.gradient(objective, iterates)
 
+        def look(iterates: tf.Tensor) -> apgd.Seen:
+            values, gradient = loss(iterates)
+            return apgd.Seen(iterates, values, tf.zeros_like(values, tf.bool), gradient)
+
         batch = Batch(images, labels, starts)
+        if self._attack.attack == "apgd":
+            return apgd.climb(look, self._attack, batch, self._attack.iterations)
         return ascend(loss, batch, self._attack, choice=highest)
 
     def _against_y(self, features: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns H of the K nearest rows and its relaxation, both [B], of features [B, d]."""
-        chosen, there, threshold = self._candidates(tf.stop_gradient(features), labels)
+        chosen, there, threshold = self.candidates(tf.stop_gradient(features), labels)
         votes = tf.gather(tf.transpose(self._votes), labels)  # for y, [B, N']
         votes = tf.gather(votes, chosen, batch_dims=1)
-        vectors = tf.gather(self._features, chosen)
+        vectors = tf.gather(self.features, chosen)
         squared = tf.reduce_sum((vectors - features[:, None]) ** 2, axis=2)
         inside = tf.gather(squared, threshold, batch_dims=1) - squared  # r² moves with x + δ
         gaps = tf.reduce_sum(there * tf.abs(inside), 1, keepdims=True)
@@ -113,7 +125,7 @@ class PGDNN(BatchThreat):
         hard = tf.cast(inside >= 0, tf.float32)
         return _entropy(there * hard, votes), _entropy(there * soft, votes)
 
-    def _candidates(
+    def candidates(
         self, features: tf.Tensor, labels: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the candidates among the rows, and which is the K-th nearest of all.
@@ -122,7 +134,7 @@ class PGDNN(BatchThreat):
           rows [B, 2K] int32; 1 for each that is there and 0 where a side has fewer than K,
           [B, 2K] float32; the place of the K-th nearest among them, [B, 1] int32.
         """
-        squared = self._squares - 2 * tf.matmul(features, self._features, transpose_b=True)
+        squared = self._squares - 2 * tf.matmul(features, self.features, transpose_b=True)
         for_y = tf.argmax(self._votes, 1, tf.int32) == labels[:, None]
         far = squared.dtype.max
         sides = [tf.where(for_y, squared, far), tf.where(for_y, far, squared)]

@@ -202,6 +202,7 @@ def test_the_protocol_has_one_threat_of_each_kind_and_those_of_the_config() -> N
         "fpa",
         "gmsa_avg",
         "gmsa_min",
+        "joint",
         "transfer_margin",
         "transfer_autoattack",
         "pgd_skip_margin",

@@ -103,7 +103,8 @@ class Heard:
 
 @pytest.fixture(scope="module")
 def searched(d_prime: rows_on_disk.AugmentedSet, static: features.StaticFeatures) -> SearchedRows:
-    return SearchedRows(static.features, static.outputs, d_prime.labels, 64)
+    read = lambda numbers: d_prime.rows(numbers).images  # noqa: E731
+    return SearchedRows(static.features, static.outputs, d_prime.labels, 64, read)
 
 
 def _threat(
@@ -368,10 +369,12 @@ def test_a_threat_that_is_not_there_or_cannot_is_refused(
             _threat(attack=pgd, classifier=deployed, **settings)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"attack=two: no such attack model; known: one"):
         threats.build(ThreatConfig(attack="two"), {"one": pgd}, deployed)
-    with pytest.raises(UserError, match="mim: gmsa_avg takes steps of PGD"):
-        _threat("gmsa_avg", dataclasses.replace(pgd, attack="mim"), deployed)
+    with pytest.raises(UserError, match="mim: pgd_nn takes steps of PGD, BIM or APGD"):
+        _threat("pgd_nn", dataclasses.replace(pgd, attack="mim"), deployed)
     with pytest.raises(UserError, match="targeted=True"):
-        _threat("fpa", dataclasses.replace(pgd, targeted=True), deployed)
+        _threat("pgd_nn", dataclasses.replace(pgd, targeted=True), deployed)
+    with pytest.raises(UserError, match="asked_along=2: fgsm has no iterations"):
+        _threat("fpa", AttackConfig(attack="fgsm"), deployed, asked_along=2)
 
 
 def test_another_seed_gives_a_random_defence_other_answers(rmc: RMC, test_rows: Examples) -> None:
