@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from rmc_tf.audit import behaviour, budgets, checks, measured
+from rmc_tf.audit import behaviour, budgets, checks, measured, particular
 from rmc_tf.audit.ball import Attacked, Ball
 from rmc_tf.audit.report import Report
-from rmc_tf.audit.stages import FEW, MANY, TRANSFERS, Stages
+from rmc_tf.audit.stages import Stages
 from rmc_tf.audit.standing import Standing
 from rmc_tf.audit.subject import Answering, Network, Subject
 from rmc_tf.audit.subject import subject as subject_of
 from rmc_tf.audit.through import bridged, stopping
+from rmc_tf.audit.titles import FEW, MANY, TRANSFERS
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.intervals import wilson
 from rmc_tf.common.provenance import revision
@@ -251,7 +252,8 @@ class _Auditing:
         )
         refused = standing.answers(standing.images)[:, 0] < 0
         broken = ~standing.always & clean
-        return [*signs, checks.evaded(refused, standing.refused, broken, self._margin)]
+        signs.append(checks.evaded(refused, standing.refused, broken, self._margin))
+        return [*signs, *particular.compared(attacked, self._margin)]
 
 
 def _as_json(point: int, each: Any) -> dict[str, Any]:
