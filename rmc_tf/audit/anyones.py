@@ -219,14 +219,17 @@ class _Auditing:
         """Says what it will take at most, before it begins."""
         passes, predictions = (len(self._images) * each for each in most)
         each = 0.0
-        if subject.network is not None:
+        network = next((n for n in (subject.network, *subject.besides.members) if n), None)
+        if network is not None:
             few = self._images[:32], self._labels[:32]
-            slopes(subject.network, *few)
+            slopes(network, *few)
             begun = time.perf_counter()
-            slopes(subject.network, *few)
+            slopes(network, *few)
             each = (time.perf_counter() - begun) / len(few[0])
         total = passes * each + predictions * seconds
         draws = f", answers are drawn: EOT over {self._ball.budget.samples}" if random else ""
+        if subject.besides.surrogate is not None:
+            draws += f"; {self._ball.budget.surrogates} of its networks are trained besides"
         self._say(
             f"audit of {subject.title}, {len(self._images)} points: at most {predictions:,} "
             f"predictions of {1e3 * seconds:.2g} ms and {passes:,} gradient passes of "

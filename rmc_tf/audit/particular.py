@@ -4,6 +4,7 @@ Surrogates that the attacker trains, all of them at once; the members of a rando
 their mean loss and by ARC; and a check around the query, which an x' is to pass.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -23,6 +24,8 @@ from rmc_tf.threats.surrogates import Combine, Together
 
 _ALONE = 5
 """So many of the likeliest members are also attacked one by one, for ARC to begin there. Ours."""
+_GREEDY = 20
+"""At most so many iterations of ARC (Dbouk & Shanbhag 2022)."""
 
 Tell = Callable[[Standing], object]
 Made = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
@@ -60,10 +63,10 @@ class Particular:
             count = len(shown.members)
             alone, others = min(count, _ALONE), min(9, self._subject.num_classes - 1)
             begun = 2 + alone + budget.restarts
-            passes += steps * (2 * count + alone) + begun * steps * count * others
+            passes += steps * (2 * count + alone) + begun * min(steps, _GREEDY) * count * others
             predictions += 3
         if self._checked():
-            passes += steps * budget.restarts * 6 * self._samples
+            passes += (steps + 1) * self._starts * 16 * self._samples
             predictions += 1
         return passes, predictions
 
@@ -104,7 +107,8 @@ class Particular:
         members = [_clear(member, standing.images) for member in shown.members]
         images, labels = standing.images, standing.labels
         usual = self._ball.steps("margin", budget.iterations)
-        attack, begin, least = arc.ARC(members, shown.chances, usual), [], np.ones(len(images))
+        greedy = dataclasses.replace(usual, iterations=min(budget.iterations, _GREEDY))
+        attack, begin, least = arc.ARC(members, shown.chances, greedy), [], np.ones(len(images))
         for name, loss in (("members", "cross_entropy"), ("members_margin", "margin")):
             model = self._ball.steps(loss, budget.iterations)
             craft = Together(members, model, "mean", shown.chances)
@@ -124,7 +128,7 @@ class Particular:
 
         starts = len(begin) + len(alone) + budget.restarts
         passes = starts * attack.passes + budget.iterations * len(alone)
-        made = self._stage(found, standing, "arc", "ARC", usual, whole, passes)
+        made = self._stage(found, standing, "arc", "ARC", greedy, whole, passes)
         chance = attack.expected(made, labels)
         np.minimum(standing.share, chance, out=standing.share)
         found.members = least, chance
@@ -140,10 +144,10 @@ class Particular:
         attack = accepted.Accepted(network, model, accepted.Check(radius))
 
         def whole(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
-            return attack(x, y, seed, restarts=budget.restarts)
+            return attack(x, y, seed, restarts=self._starts)
 
-        passes = attack.passes * budget.restarts * self._samples
-        title = "PGD, accepted"
+        passes = attack.passes * self._starts * self._samples
+        title = "APGD, accepted"
         self._stage(found, standing, "accepted", title, model, whole, passes, alone=True)
         told(standing)
 
@@ -192,6 +196,11 @@ class Particular:
         if len(points) == len(standing.images):
             found.right[name] = right
         return images
+
+    @property
+    def _starts(self) -> int:
+        """How many classes a point is led to that is to be accepted. Ours: that is what helps."""
+        return min(1 + 2 * self._ball.budget.restarts, self._subject.num_classes)
 
     def _checked(self) -> bool:
         return self._shown.check_radius is not None and self._through is not None

@@ -1,4 +1,4 @@
-"""PGD that stays wrong over a whole ball, so that a defence that looks around a query accepts it.
+"""APGD that stays wrong over a whole ball, so that a defence that looks around a query accepts it.
 
 Such a defence refuses where a label other than its answer is found within a radius r of the query
 (Tramèr 2022; Palumbo et al., ICML 2024). An x' that is barely wrong is then refused. So what is
@@ -6,20 +6,26 @@ climbed is not the margin of a wrong class c, but its least over the ball of the
 
   max over δ in A(x), c ≠ y  of  min over ‖ζ‖ ≤ r  of  z_c(x + δ + ζ) − max over j ≠ c of z_j(…)
 
-The inner minimum is found by steps of its own, the outer gradient is taken there (Danskin).
+The inner minimum is found by PGD; the outer gradient is taken there (Danskin), and climbed by APGD.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from rmc_tf.attacks import losses
-from rmc_tf.attacks.ascent import ascend, highest
+from rmc_tf.attacks.apgd import Seen, climb
+from rmc_tf.attacks.ascent import ascend
 from rmc_tf.attacks.base import Batch, random_start, starting
 from rmc_tf.attacks.craft import filled
 from rmc_tf.config import AttackConfig
 from rmc_tf.threats.surrogates import Logits
+
+_PATIENCE = 4
+"""How many times the inner steps, of half the size, and at all rivals, it takes to choose among
+starts. Ours."""
 
 
 class Check(NamedTuple):
@@ -29,6 +35,8 @@ class Check(NamedTuple):
     """r, in the norm of the attack."""
     iterations: int = 5
     """Ours: of r/2 each, from a random point; a whole attack at each outer step is too dear."""
+    rivals: int = 3
+    """At so many of the classes likeliest beside the one aimed at. Ours, likewise."""
 
 
 class Accepted:
@@ -39,7 +47,7 @@ class Accepted:
 
         Args:
           network: whose labels are answered, and looked at around a query.
-          config: PGD: the ball and the outer steps; its loss isn't read.
+          config: the ball and the number of outer steps; nothing else of it is read.
           check: of the defence.
         """
         self._network, self._config, self._check = network, config, check
@@ -49,6 +57,9 @@ class Accepted:
             step_size=check.radius / 2,
             iterations=check.iterations,
         )
+        steps = _PATIENCE * check.iterations
+        size = check.radius / 4
+        self._patient = dataclasses.replace(self._inner, step_size=size, iterations=steps)
         shape = network.image_shape
         pixels, classes = tf.TensorSpec([None, *shape], tf.float32), tf.TensorSpec([None], tf.int32)
         number, pair = tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)
@@ -61,7 +72,8 @@ class Accepted:
     @property
     def passes(self) -> int:
         """Gradients that an image takes from one start."""
-        return self._config.iterations * (self._check.iterations + 1)
+        inner = self._check.iterations * self._check.rivals
+        return (self._config.iterations + 1) * (inner + 1)
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, seed: int, *, restarts: int = 1
@@ -91,7 +103,7 @@ class Accepted:
     def margins(self, images: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
         """Returns the least margin of the likeliest wrong class around images, [B] float32.
 
-        Above 0: as far as its steps found, all around an image have the same wrong label.
+        Above 0: as far as it was found by many steps, all around have the same wrong label.
         """
         return np.asarray(self._least(images, np.asarray(labels, np.int32), [seed, 0]).numpy())
 
@@ -106,15 +118,15 @@ class Accepted:
         order = self._others(images, labels)
         fixed = tf.gather(order, tf.maximum(rank, 0) % (self._network.num_classes - 1), axis=1)
 
-        def loss(iterates: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def look(iterates: tf.Tensor) -> Seen:
             aims = tf.where(rank < 0, self._others(iterates, labels)[:, 0], fixed)
-            around = self._around(iterates, aims, seed)
+            around = self._around(iterates, aims, seed, self._inner, self._check.rivals)
             with tf.GradientTape() as tape:
                 tape.watch(around)
                 values = -losses.margin(labels=aims, logits=self._network.logits(around))
-            return values, tape.gradient(values, around)
+            return Seen(iterates, values, values > 0, tape.gradient(values, around))
 
-        return ascend(loss, Batch(images, labels, starts), self._config, choice=highest)
+        return climb(look, self._config, Batch(images, labels, starts), self._config.iterations)
 
     def _others(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Returns the classes other than y, the likeliest first, [B, classes - 1]."""
@@ -123,19 +135,34 @@ class Accepted:
         scores = tf.where(own, -np.inf, logits)
         return tf.math.top_k(scores, self._network.num_classes - 1).indices
 
-    def _around(self, images: tf.Tensor, aims: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Returns the points of the check's ball where a class has the least margin."""
+    def _around(
+        self, images: tf.Tensor, aims: tf.Tensor, seed: tf.Tensor, config: AttackConfig, rivals: int
+    ) -> tf.Tensor:
+        """Returns the points of the check's ball where a class has the least margin.
+
+        Steps are taken towards each of its likeliest rivals: who climbs the margin itself stays
+        with the one that leads where it begins.
+        """
+        classes = self._network.num_classes
+        count = min(rivals, classes - 1)
+        others = self._others(images, aims)[:, :count]
+        aside, copies = tf.repeat(aims, count), tf.repeat(images, count, axis=0)
+        sign = tf.one_hot(tf.reshape(others, [-1]), classes) - tf.one_hot(aside, classes)
 
         def loss(points: tf.Tensor) -> tuple[None, tf.Tensor]:
             with tf.GradientTape() as tape:
                 tape.watch(points)
-                values = losses.margin(labels=aims, logits=self._network.logits(points))
+                values = tf.reduce_sum(sign * self._network.logits(points), axis=1)
             return None, tape.gradient(values, points)
 
-        starts = random_start(images, self._inner, seed)
-        return ascend(loss, Batch(images, aims, starts), self._inner)
+        starts = random_start(copies, config, seed)
+        made = ascend(loss, Batch(copies, aside, starts), config)
+        values = losses.margin(labels=aside, logits=self._network.logits(made))
+        worst = tf.argmax(tf.reshape(values, [-1, count]), axis=1)
+        made = tf.reshape(made, [-1, count, *self._network.image_shape])
+        return tf.gather(made, worst, batch_dims=1)
 
     def _worst(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         aims = self._others(images, labels)[:, 0]
-        around = self._around(images, aims, seed)
+        around = self._around(images, aims, seed, self._patient, self._network.num_classes)
         return -losses.margin(labels=aims, logits=self._network.logits(around))

@@ -103,6 +103,27 @@ def test_layers_of_a_planted_fault_are_saved_and_loaded(given: Given, known: Exa
 
 
 @pytest.mark.slow
+def test_attacks_on_what_a_private_network_shows_break_nothing_its_like_most(
+    given: Given, known: Examples
+) -> None:
+    """Of all that sees more than answers, none but the attacker's own networks is of use."""
+    stages = audited("private", given, known).subject["stages"]
+    fell = {each["name"]: each["broke"] for each in stages}
+    own = fell["surrogates"] + fell["surrogates_margin"]
+    assert fell["clean"] == fell["noise"] == 0
+    assert own >= len(known[0]) / 2
+
+
+@pytest.mark.slow
+def test_of_an_ensemble_whose_gradients_cancel_arc_leaves_less_than_eot(
+    given: Given, known: Examples
+) -> None:
+    checks = {c["name"]: c["numbers"] for c in audited("ensemble", given, known).subject["checks"]}
+    numbers = checks["ARC stronger than EOT"]
+    assert numbers["arc"] < numbers["eot"] - 0.05
+
+
+@pytest.mark.slow
 def test_no_attack_breaks_what_is_certified(given: Given, known: Examples) -> None:
     safe = planted_layers.certified(given.model, *known, epsilon=0.15)
     assert safe.any()

@@ -85,36 +85,43 @@ def drawn(seed: int, count: int, correlation: float, norm: str) -> tuple[np.ndar
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("chances", [(0.6, 0.4), (0.4, 0.35, 0.25)])
-def test_arc_finds_the_best_point_of_two_linear_networks_and_the_mean_loss_does_not(
-    norm: Any, chances: tuple[float, ...]
-) -> None:
+def test_of_two_linear_networks_arc_finds_the_best_point_and_eot_does_not(norm: Any) -> None:
+    above = _above(norm, (0.6, 0.4), 6)
+    assert above["arc"] == above["both"] == 0
+    assert above["eot"] >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_of_three_it_takes_the_likeliest_first_and_is_never_worse_than_eot(norm: Any) -> None:
+    above = _above(norm, (0.4, 0.35, 0.25), 20)
+    assert above["both"] <= above["arc"] <= 3
+    assert above["eot"] >= 6
+
+
+def _above(norm: Any, chances: tuple[float, ...], ensembles: int) -> dict[str, int]:
+    """Returns how often the chance of a right answer stays above the least, by attack."""
     config = AttackConfig(
-        norm=norm, epsilon=EPSILON, step_size=EPSILON / 4, iterations=20, loss="cross_entropy"
+        norm=norm, epsilon=EPSILON, step_size=EPSILON / 4, iterations=12, loss="cross_entropy"
     )
-    members, count = [linear() for _ in chances], len(chances)
+    members = [linear() for _ in chances]
     arc, mean = ARC(members, chances, config), Together(members, config, "mean", chances)
     image, label = np.full((1, SIDE, SIDE, 1), 0.5, np.float32), np.array([1])
-    above = {"arc": 0, "mean": 0}
-    for seed in range(20):
-        kernels, margins = drawn(seed, count, 0.5, norm)
+    above = {"arc": 0, "eot": 0, "both": 0}
+    for seed in range(ensembles):
+        kernels, margins = drawn(seed, len(chances), 0.5, norm)
         best, slack = least(kernels, margins, np.array(chances), norm)
-        if slack < 0.03:
+        if slack < 0.05:  # the edge of a ball is for rounding to decide
             continue
         for network, kernel, margin in zip(members, kernels, margins, strict=True):
             give(network, kernel, margin - kernel.sum() / 2)
-        alone = arc(image, label, seed)
-        assert distance(alone, image, norm)[0] <= EPSILON + 1e-6
         eot = mean(image, label, seed)
-        both = arc(image, label, seed, begin=[eot])
-        chance = {
-            name: float(arc.expected(found, label)[0])
-            for name, found in (("arc", alone), ("mean", eot), ("both", both))
-        }
-        if chance["both"] > best + 1e-6:
-            print(seed, best, chance)
-        assert min(chance.values()) >= best - 1e-6, "no point is better than the best"
-        assert chance["both"] <= min(chance["arc"], chance["mean"])
-        for name in above:
+        found = {"arc": arc(image, label, seed), "eot": eot}
+        found["both"] = arc(image, label, seed, begin=[eot])
+        chance = {name: float(arc.expected(each, label)[0]) for name, each in found.items()}
+        for name, each in found.items():
+            assert distance(each, image, norm)[0] <= EPSILON + 1e-6
+            assert chance[name] >= best - 1e-6, "no point is better than the best"
             above[name] += chance[name] > best + 1e-6
-    print(norm, above)
+        assert chance["both"] <= min(chance["arc"], chance["eot"])
+    return above

@@ -90,8 +90,8 @@ KNOWN: Mapping[str, Known] = {
         "larger ε no stronger",
     ),
     "refusing": Known(
-        "refuses where another label is found within ε/4 of the query",
-        lambda given: looking.Refusing(given.model, given.epsilon / 4),
+        "refuses where another label is found within ε/3 of the query",
+        lambda given: looking.Refusing(given.model, given.epsilon / 3),
         "refusals that are evaded",
     ),
     "private": Known(

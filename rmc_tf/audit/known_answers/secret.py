@@ -54,7 +54,8 @@ class Private:
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Answers one query; returns the label, one-hot."""
-        return np.eye(self._classes, dtype=np.float32)[int(self._label(image[None]))]
+        label = int(self._label(image[None]))
+        return np.asarray(np.eye(self._classes, dtype=np.float32)[label])
 
     def snapshot(self) -> None:
         """Returns nothing: an answer changes nothing."""
