@@ -66,7 +66,8 @@ class Particular:
             passes += steps * (2 * count + alone) + begun * min(steps, _GREEDY) * count * others
             predictions += 3
         if self._checked():
-            passes += (steps + 1) * self._starts * 16 * self._samples
+            inner = accepted.Check(1.0).iterations * accepted.Check(1.0).rivals
+            passes += (steps + 1) * (inner + 1) * self._starts * self._samples
             predictions += 1
         return passes, predictions
 

@@ -259,7 +259,7 @@ def subject(
     check_labels(np.asarray(labels), classes, "labels")
     name = title or (given.name if isinstance(given, keras.Model) else type(given).__name__)
     more = besides(given, wrap)
-    return Subject(name, defence, own, before, seen, _three(shape), classes, more)
+    return Subject(name, defence, own, before, seen, _three(shape), classes, besides=more)
 
 
 @runtime_checkable

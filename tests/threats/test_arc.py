@@ -86,9 +86,9 @@ def drawn(seed: int, count: int, correlation: float, norm: str) -> tuple[np.ndar
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_of_two_linear_networks_arc_finds_the_best_point_and_eot_does_not(norm: Any) -> None:
-    above = _above(norm, (0.6, 0.4), 6)
+    above = _above(norm, (0.6, 0.4), 20)
     assert above["arc"] == above["both"] == 0
-    assert above["eot"] >= 1
+    assert above["eot"] >= 2
 
 
 @pytest.mark.slow
