@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from rmc_tf.audit import behaviour, budgets, checks, measured
+from rmc_tf.audit import behaviour, budgets, checks, measured, particular
 from rmc_tf.audit.ball import Attacked, Ball
 from rmc_tf.audit.report import Report
-from rmc_tf.audit.stages import FEW, MANY, TRANSFERS, Stages
+from rmc_tf.audit.stages import Stages
 from rmc_tf.audit.standing import Standing
 from rmc_tf.audit.subject import Answering, Network, Subject
 from rmc_tf.audit.subject import subject as subject_of
+from rmc_tf.audit.titles import FEW, MANY, TRANSFERS
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.intervals import wilson
 from rmc_tf.common.provenance import revision
@@ -218,14 +219,17 @@ class _Auditing:
         """Says what it will take at most, before it begins."""
         passes, predictions = (len(self._images) * each for each in most)
         each = 0.0
-        if subject.network is not None:
+        network = next((n for n in (subject.network, *subject.besides.members) if n), None)
+        if network is not None:
             few = self._images[:32], self._labels[:32]
-            slopes(subject.network, *few)
+            slopes(network, *few)
             begun = time.perf_counter()
-            slopes(subject.network, *few)
+            slopes(network, *few)
             each = (time.perf_counter() - begun) / len(few[0])
         total = passes * each + predictions * seconds
         draws = f", answers are drawn: EOT over {self._ball.budget.samples}" if random else ""
+        if subject.besides.surrogate is not None:
+            draws += f"; {self._ball.budget.surrogates} of its networks are trained besides"
         self._say(
             f"audit of {subject.title}, {len(self._images)} points: at most {predictions:,} "
             f"predictions of {1e3 * seconds:.2g} ms and {passes:,} gradient passes of "
@@ -251,7 +255,8 @@ class _Auditing:
         )
         refused = standing.answers(standing.images)[:, 0] < 0
         broken = ~standing.always & clean
-        return [*signs, checks.evaded(refused, standing.refused, broken, self._margin)]
+        signs.append(checks.evaded(refused, standing.refused, broken, self._margin))
+        return [*signs, *particular.compared(attacked, self._margin)]
 
 
 def _as_json(point: int, each: Any) -> dict[str, Any]:

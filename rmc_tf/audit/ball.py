@@ -52,3 +52,7 @@ class Attacked:
     described: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """Each attack and what it may spend, as JSON."""
     left_out: list[str] = dataclasses.field(default_factory=list)
+    surrogates: tuple[np.ndarray, np.ndarray] | None = None
+    """Whether each point stood before the attacker's own networks, and after, [M] bool."""
+    members: tuple[np.ndarray, np.ndarray] | None = None
+    """The chance of a right answer of each point by EOT, and by ARC, [M]."""

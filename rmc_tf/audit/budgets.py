@@ -32,11 +32,13 @@ class Budget:
     short: int = 10
     """Steps of the attack that more steps are compared with; that of the paper."""
     simulating: tuple[str, ...] = ("gmsa_avg",)
+    surrogates: int = 3
+    """Networks that the attacker trains, where a defence rests on a secret. Ours."""
 
 
 BUDGETS: Mapping[str, Budget] = {
     # Ours: five minutes on digits with 50 points; an hour with 100, as `AuditConfig`'s own.
-    "quick": Budget(iterations=40, restarts=2, rounds=3, queries=100, retests=3),
+    "quick": Budget(iterations=40, restarts=2, rounds=3, queries=100, retests=3, surrogates=1),
     # Croce et al. 2022: 50 steps, five restarts.
     "standard": Budget(
         iterations=50,
@@ -56,6 +58,7 @@ BUDGETS: Mapping[str, Budget] = {
         retests=5,
         samples=20,
         noise=100,
+        surrogates=10,
         simulating=("fpa", "gmsa_avg", "gmsa_min"),
     ),
 }

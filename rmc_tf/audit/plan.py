@@ -184,7 +184,7 @@ def suite(audit: AuditConfig, given: str, norm: str) -> dict[str, ThreatConfig]:
     simulating = ("fpa", "gmsa_avg", "gmsa_min")
     rounds, queries = audit.rounds, audit.queries
     # ART's Square under L2 crashes.
-    searching = ("noise", "square" if norm == "linf" else "hop_skip_jump")
+    searching = ("noise", *(("square", "rays") if norm == "linf" else ("hop_skip_jump",)))
     return {
         "transfer": ThreatConfig(threat="transfer", attack=_PATIENT),
         "pgd_nn": ThreatConfig(threat="pgd_nn", attack=_PATIENT),

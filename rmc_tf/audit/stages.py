@@ -14,17 +14,17 @@ import numpy as np
 from rmc_tf import attacks, threats
 from rmc_tf.audit import budgets
 from rmc_tf.audit.ball import Attacked, Ball
+from rmc_tf.audit.particular import Particular
 from rmc_tf.audit.standing import CLEAN, Standing
 from rmc_tf.audit.subject import Subject, View
 from rmc_tf.audit.through import Through, flatness
+from rmc_tf.audit.titles import FEW, MANY, TRANSFERS, described_by, title_of
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import undisturbed
 
-FEW, MANY = "pgd_skip_short", "pgd_skip"
-TRANSFERS = ("transfer", "transfer_margin")
 _LARGER = "larger_"
 
 
@@ -62,6 +62,7 @@ class Stages:
         self._samples = ball.budget.samples if shaking else 1
         self._static, self._through, self._adapts = static, through, adapts
         self._crafts: dict[tuple[int, AttackConfig], attacks.Craft] = {}
+        self._particular = Particular(subject, through, ball, self._samples)
 
     def passes(self) -> tuple[int, int]:
         """Returns how many gradient passes and predictions a point takes at most."""
@@ -80,6 +81,8 @@ class Stages:
             simulated = self._simulated_draws()
             passes += each * budget.iterations * simulated
             predictions += len(budget.simulating) * (budget.rounds * simulated + asked)
+        more = self._particular.passes()
+        passes, predictions = passes + more[0], predictions + more[1] * asked
         predictions += len(self._black()) * (budget.queries * draws + asked)
         return passes, predictions
 
@@ -96,6 +99,7 @@ class Stages:
                 self._gradients(found, standing, name, self._static, model, every)
         if self._through is not None:
             self._present(found, standing, every)
+        self._particular.run(found, standing, self._told)
         if self._simulated():
             for name in budget.simulating:
                 draws = self._simulated_draws()
@@ -144,7 +148,7 @@ class Stages:
             found.by_radius.append((title, float(right.mean())))
             name = f"{_LARGER}{title}"
             found.described.append(
-                self._described(name, f"{self._own}, {title}", model, inside=False)
+                described_by(name, f"{self._own}, {title}", model, self._samples, inside=False)
             )
 
     def _gradients(
@@ -156,8 +160,8 @@ class Stages:
         model: AttackConfig,
         points: np.ndarray,
     ) -> None:
-        title = self._title(name, model)
-        found.described.append(self._described(name, title, model))
+        title = title_of(name, self._own, model)
+        found.described.append(described_by(name, title, model, self._samples))
         if not len(points):
             return
         begun = time.perf_counter()
@@ -219,7 +223,7 @@ class Stages:
             found.left_out.append(f"{title} ({error})")
             return
         black = threats.find(config).black_box
-        described = self._described(name, title, model, black=black)
+        described = described_by(name, title, model, None if black else self._samples)
         read = {field: getattr(config, field) for field in threats.find(config).settings}
         found.described.append({**described, **read})
         if not len(points):
@@ -256,7 +260,8 @@ class Stages:
         return self._adapts and self._through is not None
 
     def _black(self) -> tuple[str, ...]:
-        return ("square", "hop_skip_jump") if self._ball.norm == "linf" else ("hop_skip_jump",)
+        within = ("square", "rays") if self._ball.norm == "linf" else ()
+        return (*within, "hop_skip_jump")
 
     def _told(self, standing: Standing) -> None:
         last = standing.stages[-1]
@@ -264,29 +269,3 @@ class Stages:
             f"  {last['title']}: {last['broke']} of {last['attacked']} points broken, "
             f"{100 * last['left']:.1f} % of all stand"
         )
-
-    def _title(self, name: str, model: AttackConfig) -> str:
-        title = "Transfer from θ*" if name in TRANSFERS else self._own
-        if model.attack != "pgd":
-            return f"{title}, {model.attack}"
-        if name == FEW:
-            title += f", {model.iterations} steps"
-        if model.loss == "margin":
-            title += ", margin loss"
-        number = name.rpartition("_")[2]
-        return f"{title}, start {number}" if number.isdigit() else title
-
-    def _described(
-        self, name: str, title: str, model: AttackConfig, inside: bool = True, black: bool = False
-    ) -> dict[str, Any]:
-        steps = () if black else ("attack", "loss", "step_size", "iterations")
-        drawn = {} if black or name in TRANSFERS else {"samples": self._samples}
-        return {
-            "name": name,
-            "title": title,
-            "worst_case": inside,
-            "norm": model.norm,
-            "epsilon": model.epsilon,
-            **{field: getattr(model, field) for field in steps},
-            **drawn,
-        }

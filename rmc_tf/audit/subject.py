@@ -13,6 +13,7 @@ and what it has besides is used against it:
   static            the same before any query: transfer
   seen(images, seed)  what the network is shown of images, [B, H, W, C]: gradients are taken there
                     and go back as they are (BPDA), averaged over seeds where they differ (EOT)
+  surrogate, members, chances, check_radius  see `besides`
 
 A state that is a mapping with an array `random` is asked under other seeds by another first
 number in it; of any other, another answer to the same state is another draw.
@@ -26,6 +27,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import keras
 import numpy as np
 
+from rmc_tf.audit.besides import Besides, besides
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.data.images import check_images, check_labels
@@ -70,6 +72,8 @@ class Subject:
     seen: Seen | None
     image_shape: tuple[int, int, int]
     num_classes: int
+    besides: Besides = dataclasses.field(default_factory=Besides)
+    """What it shows besides."""
 
 
 class Foreign:
@@ -221,15 +225,17 @@ def subject(
     """
     shape = tuple(np.shape(images)[1:])
 
-    def wrapped(model: Network | None, what: str) -> Classifier | None:
-        if model is None or isinstance(model, Classifier):
+    def wrap(model: Network, what: str) -> Classifier:
+        if isinstance(model, Classifier):
             return model
         return Classifier(model, source=what, image_shape=_three(shape), tell=tell)
 
+    def wrapped(model: Network | None, what: str) -> Classifier | None:
+        return None if model is None else wrap(model, what)
+
     own: Classifier | None
     if isinstance(given, keras.Model | Classifier):
-        own = wrapped(given, "the model")
-        assert own is not None
+        own = wrap(given, "the model")
         defence: Defence = Undefended(own)
         before = wrapped(static, "the static network")
     elif isinstance(given, Answering):
@@ -252,7 +258,8 @@ def subject(
     classes = shown.num_classes if shown else _classes(defence, images[0])
     check_labels(np.asarray(labels), classes, "labels")
     name = title or (given.name if isinstance(given, keras.Model) else type(given).__name__)
-    return Subject(name, defence, own, before, seen, _three(shape), classes)
+    more = besides(given, wrap)
+    return Subject(name, defence, own, before, seen, _three(shape), classes, besides=more)
 
 
 @runtime_checkable

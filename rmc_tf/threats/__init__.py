@@ -3,7 +3,7 @@
 They use no more of a defence than `predict`, `calibrate`, `snapshot`, `restore`
 and `network`, so they work on any (`defences.base`). In the order of what the
 attacker knows: the static network (transfer), D' (PGD-NN), the present weights
-(PGD-Skip), answers and nothing else, but many (noise, Square, HopSkipJump), the whole
+(PGD-Skip), answers and nothing else, but many (noise, Square, RayS, HopSkipJump), the whole
 procedure (FPA, GMSA, joint). `runner` attacks while it evaluates, `histories` says what a
 defence has become after some points, and `worst_case` takes the best of several.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.config.section import require
 from rmc_tf.networks.classifier import Classifier
-from rmc_tf.threats import hop_skip_jump, noise, square
+from rmc_tf.threats import hop_skip_jump, noise, rays, square
 from rmc_tf.threats.base import (
     BatchThreat,
     Knowledge,
@@ -88,6 +88,14 @@ THREATS: Mapping[str, Entry] = {
     "pgd_skip": Entry("PGD-Skip", PGDSkip, ("restarts", "asked_along"), check=check_along),
     "noise": Entry("Noise", noise.Noise, ("queries",), black_box=True),
     "square": _by_art("Square, black box", square.Square, square.check),
+    "rays": Entry(
+        "RayS, black box",
+        rays.RayS,
+        ("queries",),
+        black_box=True,
+        check=rays.check,
+        packages=(),
+    ),
     "hop_skip_jump": _by_art(
         "HopSkipJump, black box", hop_skip_jump.HopSkipJump, hop_skip_jump.check
     ),

@@ -209,6 +209,7 @@ def test_the_protocol_has_one_threat_of_each_kind_and_those_of_the_config() -> N
         "gmsa_avg_margin",
         "noise",
         "square",
+        "rays",
     )
     assert chosen.beyond == ("larger_2", "unbounded")
     assert chosen.model("pgd_skip_short") == EXPERIMENT.attacks["pgd"]

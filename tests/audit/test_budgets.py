@@ -9,7 +9,16 @@ from rmc_tf.config import AuditConfig
 
 def test_a_larger_budget_spends_no_less_of_anything() -> None:
     quick, standard, exhaustive = (budgets.BUDGETS[n] for n in ("quick", "standard", "exhaustive"))
-    parts = ("iterations", "restarts", "rounds", "queries", "retests", "samples", "noise")
+    parts = (
+        "iterations",
+        "restarts",
+        "rounds",
+        "queries",
+        "retests",
+        "samples",
+        "noise",
+        "surrogates",
+    )
     for less, more in ((quick, standard), (standard, exhaustive)):
         assert all(getattr(less, part) <= getattr(more, part) for part in parts)
         assert set(less.simulating) <= set(more.simulating)

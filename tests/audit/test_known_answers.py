@@ -1,5 +1,8 @@
 """Of defences with planted faults the audit says what is known of them, and names the fault."""
 
+import functools
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import pytest
@@ -38,14 +41,20 @@ def audited(name: str, given: Given, known: Examples) -> Report:
     return known_answers.answer(name, given, *known, say=lambda line: None)
 
 
+@pytest.fixture(scope="module")
+def usual(given: Given, known: Examples) -> Callable[[str], Report]:
+    """Audits a known defence on these digits, once for all tests that ask."""
+    return functools.cache(lambda name: audited(name, given, known))
+
+
 @pytest.mark.parametrize(
     "name",
     [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in KNOWN],
 )
 def test_the_verdict_is_the_known_one_and_names_the_fault(
-    name: str, given: Given, known: Examples
+    name: str, usual: Callable[[str], Report]
 ) -> None:
-    report = audited(name, given, known)
+    report = usual(name)
     wanted = KNOWN[name]
     assert report.subject["clean"] >= 0.8, "it is a defence that somebody might use"
     if wanted.named:
@@ -103,10 +112,32 @@ def test_layers_of_a_planted_fault_are_saved_and_loaded(given: Given, known: Exa
 
 
 @pytest.mark.slow
-def test_no_attack_breaks_what_is_certified(given: Given, known: Examples) -> None:
+def test_a_private_network_falls_to_the_attackers_own_before_a_query_is_asked(
+    usual: Callable[[str], Report],
+) -> None:
+    report = usual("private")
+    fell = {each["name"]: each["broke"] for each in report.subject["stages"]}
+    assert fell["noise"] == 0 and "pgd_skip" not in fell
+    own = fell["surrogates"] + fell["surrogates_margin"]
+    assert own >= report.found["points"] / 2
+
+
+@pytest.mark.slow
+def test_of_an_ensemble_whose_gradients_cancel_arc_leaves_less_than_eot(
+    usual: Callable[[str], Report],
+) -> None:
+    checks = {c["name"]: c["numbers"] for c in usual("ensemble").subject["checks"]}
+    numbers = checks["ARC stronger than EOT"]
+    assert numbers["arc"] < numbers["eot"] - 0.05
+
+
+@pytest.mark.slow
+def test_no_attack_breaks_what_is_certified(
+    given: Given, known: Examples, usual: Callable[[str], Report]
+) -> None:
     safe = planted_layers.certified(given.model, *known, epsilon=0.15)
     assert safe.any()
-    right = np.array(audited("smoothed", given, known).subject["right"])
+    right = np.array(usual("smoothed").subject["right"])
     assert right[safe].all()
 
 

@@ -144,7 +144,7 @@ def test_hop_skip_jump_repeats_with_its_seed_and_leaves_the_generator_alone(
     assert np.random.random() == following  # noqa: NPY002
 
 
-@pytest.mark.parametrize("name", ["hop_skip_jump", "square"])
+@pytest.mark.parametrize("name", ["hop_skip_jump", "rays", "square"])
 def test_an_image_that_is_misread_already_is_submitted_as_it_is(
     deployed: Classifier, test_rows: Examples, name: str
 ) -> None:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from rmc_tf.audit.anyones import of
-from rmc_tf.audit.known_answers import adapting, looking, overfitted, planted_layers
+from rmc_tf.audit.known_answers import adapting, looking, overfitted, planted_layers, secret
 from rmc_tf.audit.report import Report
 from rmc_tf.config import Norm
 
@@ -88,6 +88,23 @@ KNOWN: Mapping[str, Known] = {
         "answers what is far from D by its nearest rows: more right with a larger ε",
         lambda given: looking.Rising(given.model, given.images, given.labels),
         "larger ε no stronger",
+    ),
+    "refusing": Known(
+        "refuses where another label is found within ε/3 of the query",
+        lambda given: looking.Refusing(given.model, given.epsilon / 3),
+        "refusals that are evaded",
+    ),
+    "private": Known(
+        "answers by a network whose seed is secret, and tells labels alone",
+        lambda given: secret.Private(given.model, given.images, given.labels),
+        "rests on a secret",
+    ),
+    "ensemble": Known(
+        "one of two networks, drawn anew; the second was trained on what fools the first",
+        lambda given: secret.Ensemble(
+            given.model, given.images, given.labels, epsilon=given.epsilon
+        ),
+        "ARC stronger than EOT",
     ),
     "smoothed": Known(
         "none: randomised smoothing, with its certificate",
