@@ -135,14 +135,13 @@ class Sides:
         key = config, cell.network, searched, settings.rmc.k
         if self._threat is None or self._threat[0] != key:
             self._threat = None
-            classifier, rows = self._artefacts.classifier(cell.network), None
-            if searched is not None:
-                prepared = self.prepared(searched)
-                rows = SearchedRows(
-                    prepared.static.features,
-                    prepared.static.outputs,
-                    prepared.augmented_set.labels,
-                    settings.rmc.k,
-                )
+            classifier = self._artefacts.classifier(cell.network)
+            rows = searched and self.searched_rows(searched, settings.rmc.k)
             self._threat = key, threats.build(config, settings.attacks, classifier, rows)
         return self._threat[1]
+
+    def searched_rows(self, searched: Searched, k: int) -> SearchedRows:
+        """Returns the rows that a defence searches, K of them at a time, as a threat knows them."""
+        prepared = self.prepared(searched)
+        static, labels = prepared.static, prepared.augmented_set.labels
+        return SearchedRows(static.features, static.outputs, labels, k)
