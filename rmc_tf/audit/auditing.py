@@ -64,7 +64,7 @@ class Auditing:
         kept = kept or Kept()
         ball, budget = self._ball, self._ball.budget
         few = self._images[: budget.points]
-        drawn, seconds = behaviour.drawn(subject, few, budget.samples, ball.seed, kept)
+        drawn, seconds = behaviour.drawn(subject, few, ball.seed, kept)
         random = drawn > 0
         seeds = [derive_seed(ball.seed, "retest", i) for i in range(budget.retests * random)]
         through, layers, signs = self._through(subject)

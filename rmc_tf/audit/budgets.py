@@ -31,7 +31,7 @@ class Budget:
     averaged: int = 10
     """Draws of an adaptation that GMSA-AVG is averaged over (EOT), besides the one that is known.
     Of what has no seed to know, all that is simulated is a mean over so many."""
-    draws: int = 3
+    draws: int = 2
     """Draws that the answer to a black box is averaged over. Each costs a prediction."""
     points: int = 10
     """On so many clean points it is measured whether answers are drawn."""

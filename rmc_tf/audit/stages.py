@@ -80,8 +80,8 @@ class Stages:
             return True
         if self._through is None or (attack.spec.searches and self._subject.searched is None):
             return False
-        if not attack.simulates:
-            return True
+        if not attack.simulates:  # an EOT of all of AutoAttack would be too dear
+            return self._samples == 1 or attack.model.attack != "autoattack"
         # The neighbours' vote is no part of the network, so that it pays to ask for it.
         changes = self._adapts or self._subject.searched is not None
         return changes and (self._random or attack.config.samples == 1)

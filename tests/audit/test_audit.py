@@ -26,11 +26,12 @@ from rmc_tf.config import (
 # Seconds of work: what is tested is how the parts hang together, not how robust the network is.
 TINY = (
     "--mode=audit",
-    "--config.model.filters=8",
-    "--config.training.epochs=3",
     "--config.attacks.pgd.iterations=2",
+    "--config.attacks.pgd.epsilon=0.02",  # in which some points stand
+    "--config.attacks.pgd.step_size=0.01",
     "--config.augmented_set.adversarial_per_row=0.2",
     "--config.rmc.k=32",
+    "--config.rmc.batch_size=8",  # in an order that is drawn
     "--config.rmc.primed_rows=2",
     "--config.rmc.early_stop.max_epochs=1",
     "--config.rmc.calibration.early_stop.max_epochs=1",
@@ -48,15 +49,22 @@ TINY = (
 
 
 def run(data_dir: pathlib.Path, workdir: pathlib.Path, *flags: str) -> int:
+    """Audits the network that lies in the work directory."""
+    flags = (f"--config.model.path={workdir / 'digits.keras'}", *flags)
     own = {flag.partition("=")[0] for flag in flags}
     tiny = [flag for flag in TINY if flag.partition("=")[0] not in own]
     return main.main(["main.py", f"--data_dir={data_dir}", f"--workdir={workdir}", *tiny, *flags])
 
 
 @pytest.fixture(scope="module")
-def finished(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def finished(
+    data_dir: pathlib.Path,
+    trained: tuple[pathlib.Path, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> pathlib.Path:
     """The work directory of an undisturbed audit."""
     workdir = tmp_path_factory.mktemp("finished")
+    shutil.copy(trained[0], workdir / "digits.keras")
     assert run(data_dir, workdir) == 0
     return workdir
 
@@ -85,11 +93,11 @@ def test_the_page_has_the_verdict_every_table_and_what_produced_it(finished: pat
     percent = r"\d+\.\d \(\d+\.\d–\d+\.\d\)"
     row = rf"^\| PGD-Skip \| 3 \| {percent} \| \d \| \*\*{percent}\*\*, n = 3 \| 4 \| \d+\.\d \|"
     assert len(re.findall(row, text, re.M)) == 1
-    by = "L∞, 0.15 | cross entropy"
-    assert f"| PGD-Skip, 2 steps | {by} | 0.0375 | 2 | – | 1 | – | yes |" in text
-    assert f"| GMSA-AVG | {by} | 0.0375 | 3 | 2 | 1 | – | yes |" in text
+    by = "L∞, 0.02 | cross entropy"
+    assert f"| PGD-Skip, 2 steps | {by} | 0.01 | 2 | – | 1 | – | yes |" in text
+    assert f"| GMSA-AVG | {by} | 0.005 | 3 | 2 | 1 | – | yes |" in text
     assert "| PGD-Skip, no ball | L∞, 1 | cross entropy | 0.25 | 3 | – | 1 | – | no, " in text
-    assert "| Square, black box | L∞, 0.15 | – | – | – | – | – | 8 | yes |" in text
+    assert "| Square, black box | L∞, 0.02 | – | – | – | – | – | 8 | yes |" in text
     for name in ("zero gradients", "probabilities for logits", "random answers"):
         assert len(re.findall(rf"^\| {name} \|", text, re.M)) == 2
     assert "- RMC is primed by 2 rows of D' before its first answer; 1 clean queries before" in text
@@ -239,11 +247,22 @@ def test_threats_of_the_config_count_only_in_the_ball_that_is_searched() -> None
         plan(ExperimentConfig.from_dict(config | {"audit": audit}))
 
 
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--config.audit.points=401", r"400 rows; lower it"),
+        ("--config.audit.before=398", r"only 397 rows of .* aren't attacked; lower it"),
+    ],
+)
 def test_more_points_than_there_are_rows_are_refused_by_the_setting_that_says_so(
-    data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    finished: pathlib.Path,
+    data_dir: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    flag: str,
+    said: str,
 ) -> None:
-    assert run(data_dir, tmp_path, "--config.audit.points=401") == 2
-    assert re.search(r"--config\.audit\.points=401: .* 400 rows; lower it", capsys.readouterr().err)
+    assert run(data_dir, finished, flag) == 2
+    assert re.search(rf"{re.escape(flag)}: .*{said}", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
