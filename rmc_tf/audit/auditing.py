@@ -8,6 +8,7 @@ import numpy as np
 
 from rmc_tf.audit import behaviour, checks, measured
 from rmc_tf.audit.ball import Attacked, Ball
+from rmc_tf.audit.crafting import Crafting
 from rmc_tf.audit.kept import Kept
 from rmc_tf.audit.stages import Stages
 from rmc_tf.audit.standing import Broken, Standing
@@ -68,16 +69,17 @@ class Auditing:
         random = drawn > 0
         seeds = [derive_seed(ball.seed, "retest", i) for i in range(budget.retests * random)]
         through, layers, signs = self._through(subject)
-        stages = Stages(
+        crafting = Crafting(
             subject,
             through,
+            self._images,
+            self._labels,
             ball,
+            kept,
             random=random,
             shaking=random and behaviour.shaking(subject, through, few),
-            adapts=adapts,
-            say=self._say,
-            kept=kept,
         )
+        stages = Stages(subject, crafting, ball, random=random, adapts=adapts, say=self._say)
         self._estimate(subject, stages.most(), seconds, random)
         standing = Standing(subject, self._images, self._labels, seeds, kept)
         attacked = stages.run(standing)

@@ -1,8 +1,9 @@
 """What an audit has computed, on the disk, so that one that was killed goes on where it stopped."""
 
+import contextlib
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ class Kept:
     """Computes what is asked for, and keeps nothing of it."""
 
     def each(self, name: str, made_from: Any, count: int, make: Make) -> Arrays:
-        """Computes so many pieces one after another, and shows how it goes.
+        """Computes so many pieces one after another, and shows how it goes; of one it doesn't.
 
         Args:
           name: of the work, for who waits.
@@ -36,7 +37,8 @@ class Kept:
         if done >= count:
             return known
         pieces = [{key: values[i] for key, values in known.items()} for i in range(done)]
-        with progress(f"  {name}", count, done, "point") as advance:
+        shown = progress(f"  {name}", count, done, "point") if count > 1 else _quiet()
+        with shown as advance:
             for number in range(done, count):
                 begun = time.perf_counter()
                 piece = make(number)
@@ -85,6 +87,11 @@ class KeptOnDisk(Kept):
     def _path(self, name: str, made_from: Any) -> pathlib.Path:
         words = "".join(each if each.isalnum() else "_" for each in name)
         return self._folder / f"{words}-{storage.fingerprint(self._of, name, made_from)}.npz"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[Callable[[int], object]]:
+    yield lambda done: None
 
 
 def _stacked(pieces: list[Arrays]) -> Arrays:
