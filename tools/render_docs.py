@@ -131,10 +131,11 @@ def _made_by(folder: pathlib.Path, link: str, file: str) -> Paragraph:
 
 
 def of_audit(folder: pathlib.Path) -> list[Block]:
-    """Returns the verdicts and the summary of an audit, with the command that made it."""
+    """Returns verdicts, summary and curve of an audit, with the command that made it."""
     found = storage.read_json(folder / "audit.json")
     made = _made_by(folder, "the whole page", "audit.md")
-    return [*audit_page.judged(found), audit_page.summary(found), made]
+    curve = Picture(f"/docs/results/{folder.name}/curve.svg", "Worst case against budget")
+    return [*audit_page.judged(found), audit_page.summary(found), curve, made]
 
 
 def of_gpu(file: pathlib.Path) -> list[Block]:

@@ -2,16 +2,17 @@
 
   of           audits a Keras model, or any object that answers; see `anyones`
   as_art       gives such a one to the attacks of ART; see `art_estimator`
-  --mode=audit the protocol for adaptive defences, run on a config, on one page:
-    plan       what is attacked, and with what
-    run        every threat while the defence answers, and replayed on a fresh one;
-               then each final image again, under other seeds
-    page       audit.md from audit.json
-  checks       signs of masked gradients, of both
+  --mode=audit audits the defences of a config: `plan`, `run`
+  auditing     the engine of both: one subject after another, by
+    suite      the attacks, by name and in the order of their cost
+    stages     what runs them, all points in one state
+    standing   which points still stand, and what broke the others
+    checks     signs of masked gradients
+  page         what was found, from audit.json
   known_answers  defences with planted faults, and what the audit must say of them
 
-After Croce et al., ICML 2022. In `--mode=audit` all that is dear is an artefact under a
-fingerprint, as in any run: an audit that was killed goes on, and a second one reads.
+After Croce et al., ICML 2022. In `--mode=audit` all that is dear is kept under a fingerprint, as
+in any run: an audit that was killed goes on, and a second one reads.
 """
 
 import importlib

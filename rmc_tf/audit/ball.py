@@ -1,13 +1,13 @@
-"""Where an audit of anyone's defence attacks, and what the checks need of it."""
+"""Where an audit attacks, and what the checks need of it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
 from rmc_tf.audit.budgets import Budget
-from rmc_tf.config import AttackConfig, Norm
+from rmc_tf.config import AttackConfig, Norm, ThreatConfig
 
 _FARTHEST = 5.0
 """How far all steps together reach, in ε; as 40 of ε/8, an audit's usual ones."""
@@ -25,9 +25,16 @@ class Ball:
     extra: Sequence[AttackConfig]
     """Attack models besides, each on the defence's present network."""
     seed: int
+    short: AttackConfig | None = None
+    """The attack by gradients that more steps are compared with; None: some steps of PGD."""
+    own: Mapping[str, tuple[ThreatConfig, AttackConfig]] = dataclasses.field(default_factory=dict)
+    """Threats besides, by name."""
+    chosen: Sequence[str] = ()
+    """The names of those that are run, out of `suite` and these; empty: all."""
 
     def steps(self, loss: str, iterations: int, factor: float = 1.0) -> AttackConfig:
         """Returns PGD on a loss; a factor of 0 is for no ball at all."""
+        # The largest ball under L∞ holds all images, whatever the norm of the others.
         epsilon, norm = (factor * self.epsilon, self.norm) if factor else (1.0, "linf")
         step = min(0.25, _FARTHEST / iterations) * epsilon
         return AttackConfig(

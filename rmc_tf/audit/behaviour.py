@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from rmc_tf.audit.kept import Arrays, Kept
 from rmc_tf.audit.subject import Subject, reseeded_by
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.defences.undefended import Undefended
@@ -12,6 +13,8 @@ from rmc_tf.threats.base import undisturbed, weights
 
 _SAME = 1e-5
 """By how much probabilities may differ by rounding."""
+_DRAWS = 3
+"""So often each image is answered to see whether answers are drawn. Ours: few show it."""
 
 
 def adapts(subject: Subject, image: np.ndarray) -> bool:
@@ -25,23 +28,26 @@ def adapts(subject: Subject, image: np.ndarray) -> bool:
     return any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def drawn(subject: Subject, images: np.ndarray, samples: int, seed: int) -> tuple[int, float]:
+def drawn(subject: Subject, images: np.ndarray, seed: int, kept: Kept) -> tuple[int, float]:
     """Returns of how many images, [n, H, W, C], answers are drawn, and the seconds of one answer.
 
-    Each is answered so many times in the same state, under other seeds where it has any.
+    Each is answered three times in the same state, under other seeds where it has any.
     """
-    different, times = 0, []
     with undisturbed(subject.defence) as ready:
-        for image in images:
-            seen = []
-            for number in range(samples):
-                other = derive_seed(seed, "drawn", number)
-                subject.defence.restore(reseeded_by(ready, other) if number else ready)
+
+        def ask(number: int) -> Arrays:
+            seen, times = [], []
+            for draw in range(_DRAWS):
+                other = derive_seed(seed, "drawn", draw)
+                subject.defence.restore(reseeded_by(ready, other) if draw else ready)
                 begun = time.perf_counter()
-                seen.append(subject.defence.predict(image).probabilities)
+                seen.append(subject.defence.predict(images[number]).probabilities)
                 times.append(time.perf_counter() - begun)
-            different += bool(np.ptp(np.array(seen), axis=0).max() > _SAME)
-    return different, float(np.median(times))
+            differ = np.ptp(np.array(seen), axis=0).max() > _SAME
+            return {"differ": np.array(differ), "times": np.array(times)}
+
+        found = kept.each("whether answers are drawn", [seed], len(images), ask)
+    return int(found["differ"].sum()), float(np.median(found["times"]))
 
 
 def shaking(subject: Subject, through: Classifier | None, images: np.ndarray) -> bool:

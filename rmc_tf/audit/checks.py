@@ -248,25 +248,6 @@ def more_steps(few: np.ndarray | None, many: np.ndarray | None, margin: float) -
     return Check(name, _judged(bad), found, numbers)
 
 
-def randomness(answers: np.ndarray, margin: float) -> Check:
-    """Looks for answers that are drawn, so that one who is lucky seems robust.
-
-    Args:
-      answers: to the same image in the same state under several seeds, [M, seeds].
-      margin: of the points.
-    """
-    name = "random answers"
-    if answers.shape[1] < 2:
-        return Check(name, "not run", "nothing was asked twice")
-    differ = (answers != answers[:, :1]).any(axis=1)
-    share = float(differ.mean())
-    found = (
-        f"{differ.sum()} of {len(differ)} images get different answers in one state under "
-        f"{answers.shape[1]} seeds; where many do, what is replayed and asked again counts"
-    )
-    return Check(name, _judged(share > margin), found, {"differ": share, "images": len(differ)})
-
-
 def drawn(differ: int, images: int) -> Check:
     """Looks for answers that are drawn, by their probabilities.
 

@@ -1,4 +1,4 @@
-"""audit.html of anyone's defence: verdict, curve, attacks, checks, and the points that fell."""
+"""The page of an audit as HTML and as Markdown, with its curve and the points that fell."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,8 @@ from rmc_tf.audit import page
 from rmc_tf.audit.standing import Broken
 from rmc_tf.report import html_page
 from rmc_tf.report.figures import style
-from rmc_tf.report.page import Block, Folded, Grid, Heading, Items, Paragraph, Picture
+from rmc_tf.report.page import Block, Folded, Picture
+from rmc_tf.report.page import write as write_markdown
 
 _SHOWN = 12
 """So many points that fell are shown."""
@@ -36,78 +37,44 @@ def write(
     found: Mapping[str, Any],
     images: np.ndarray,
     broken: Sequence[Mapping[int, Broken]],
+    made_by: Sequence[str],
 ) -> pathlib.Path:
-    """Writes audit.html and its pictures; returns the page's path."""
+    """Writes audit.html, audit.md and their pictures; returns the path of the first.
+
+    Args:
+      folder: where.
+      found: all numbers.
+      images: the clean points, [M, H, W, C].
+      broken: for each subject what broke which point.
+      made_by: what produced it, in lines.
+    """
     with style.style():
         curve = _curve(found)
     style.save(curve, folder / "curve.svg")
     plt.close(curve)
-    blocks: list[Block] = [
-        Heading(1, found["title"]),
-        *[Paragraph(f"**Note:** {note}") for note in found["notes"]],
-        *page.judged(found),
-        Paragraph(
-            "*Worst case*: the points on which no answer to any attack was wrong. A point that "
-            "one attack has broken isn't attacked again by what costs most."
-        ),
-        Picture(
+    pictures: dict[str, Block] = {
+        "curve": Picture(
             "curve.svg",
             "a falling line: worst case against budget",
             "Worst case against gradient passes and queries for a point. Where it still falls in "
             "the last third, the truth is lower.",
-        ),
-    ]
+        )
+    }
     for subject, fell in zip(found["subjects"], broken, strict=True):
-        blocks += [Heading(2, subject["title"]), stages_table(subject)]
         if fell:
-            name = f"fell_{subject['defence']}.png"
+            name = page.file_of(subject)
             with style.style():
                 picture = _pictures(subject, images, fell)
             style.save(picture, folder / name)
             plt.close(picture)
             what = f"{min(len(fell), _SHOWN)} of {len(fell)} points that fell"
             caption = "Clean, perturbed, the difference, and the answers."
-            blocks.append(Folded(what, [Picture(name, what, caption)]))
-    blocks += [Heading(2, "Checks for masked gradients"), page.checks_table(found)]
-    blocks += [Heading(2, "What was tried"), page.budget_table(found)]
-    if found["left_out"]:
-        blocks.append(Items([f"left out: {each}" for each in found["left_out"]]))
-    made = f"{found['points']} points, seed {found['seed']}, revision {found['revision']}"
-    blocks += [Heading(2, "What produced this"), Items([made, "every number: audit.json"])]
+            pictures[name] = Folded(what, [Picture(name, what, caption)])
+    blocks = page.blocks(found, pictures, made_by)
+    write_markdown(folder / "audit.md", blocks)
     path = folder / "audit.html"
     html_page.write(path, found["title"], blocks)
     return path
-
-
-def stages_table(subject: Mapping[str, Any]) -> Grid:
-    """Returns a table with a row for each attack on one subject, in the order they came."""
-    points = len(subject["right"])
-    rows = []
-    for stage in subject["stages"]:
-        right = "–"
-        if stage["right"] is not None:
-            right = page.percent(stage["right"], stage["interval"])
-        rows.append(
-            [
-                stage["title"],
-                f"{stage['attacked']}",
-                right,
-                f"{stage['broke']}",
-                f"**{page.percent(stage['left'], stage['left_interval'])}**, n = {points}",
-                f"{stage['spent']:.0f}",
-                f"{stage['seconds']:.1f}",
-            ]
-        )
-    head = [
-        "Attack",
-        "points attacked",
-        "right of these, %",
-        "newly broken",
-        "all that stand, %",
-        "passes and queries a point",
-        "s",
-    ]
-    return Grid(head, {"": rows})
 
 
 def _curve(found: Mapping[str, Any]) -> style.Picture:
@@ -119,7 +86,7 @@ def _curve(found: Mapping[str, Any]) -> style.Picture:
         x, y = np.array([*steps, last]).T
         axes.step(
             x, 100 * y, where="post", color=look.color, linestyle=look.linestyle,
-            label=subject["title"],
+            label=page.name(subject),
         )  # fmt: skip
     axes.set(xlabel="gradient passes and queries for a point", ylabel="worst case, %")
     axes.set_ylim(0, 102)

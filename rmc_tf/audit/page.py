@@ -1,4 +1,4 @@
-"""audit.md from the numbers of audit.json. Computes nothing but how sure a difference is."""
+"""The page of an audit from the numbers of audit.json; computes only how sure a difference is."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,47 +9,60 @@ from rmc_tf.report.page import Block, Grid, Heading, Items, Paragraph, table
 from rmc_tf.report.tables import primed_line
 
 Found = Mapping[str, Any]
-"""What `Audit.run` returns."""
+"""What `Auditing.found` returns."""
 Subject = Mapping[str, Any]
 """One of its `subjects`."""
 
 _SURE = 0.05
+_EXPLAINED = (
+    "*Worst case*: the points on which no answer was wrong: to any attack in the ball, and, where "
+    "answers are drawn, to the clean point and the final one, {retests} times again under other "
+    "seeds. A point that one attack has broken isn't attacked again by what costs most. "
+    "*Expected*: for each point the attack with the fewest right answers, and the share of those. "
+    "Where nothing is random both are the same."
+)
+_ABOUT = ("every number: audit.json", "protocol: Croce et al., ICML 2022; attacks: rmc_tf/threats/")
 _NO_PROOF = (
     "No number here proves that a defence is safe: larger budgets, other attacks and attackers "
     "that nobody has thought of may do better. A low number does show that it isn't."
 )
 
 
-def render(found: Found, provenance: Mapping[str, Any]) -> str:
-    """Returns the page as Markdown, from all numbers and what produced them."""
-    blocks: list[Block] = [
+def blocks(found: Found, pictures: Mapping[str, Block], made_by: Sequence[str]) -> list[Block]:
+    """Returns the whole page.
+
+    Args:
+      found: all numbers.
+      pictures: "curve", and by `file_of` of a subject what fell, if anything did.
+      made_by: what produced it, in lines.
+    """
+    made: list[Block] = [
         Heading(1, found["title"]),
-        *page.noted(found.get("notes", ())),
+        *page.noted(found["notes"]),
         *judged(found),
         summary(found),
-        Paragraph(
-            "*Worst case*: the points that every answer to every attack was right on: while it "
-            f"attacked, replayed on a fresh defence, and {found['retests']} times again under "
-            "other seeds. *Expected*: for each point the attack with the fewest right answers, and "
-            "the share of those. Where nothing is random both are the same."
-        ),
+        Paragraph(_EXPLAINED.format(retests=found["retests"])),
+        pictures["curve"],
     ]
     for subject in found["subjects"]:
-        blocks += [Heading(2, name(subject)), threats_table(subject, found)]
-    blocks += [Heading(2, "Checks for masked gradients"), checks_table(found)]
-    blocks += [Heading(2, "What was tried"), budget_table(found)]
+        made += [Heading(2, name(subject)), stages_table(subject)]
+        made += [pictures[file_of(subject)]] if file_of(subject) in pictures else []
+    made += [Heading(2, "Checks for masked gradients"), checks_table(found)]
+    made += [Heading(2, "What was tried"), budget_table(found)]
     if found["left_out"]:
-        others = ", ".join(found["left_out"])
-        blocks.append(Paragraph(f"Left out, since they search another ball: {others}."))
-    made_by = [
-        f"{found['points']} points of the test set",
-        *found.get("data", ()),
-        primed_line(found["primed_rows"]),
+        made.append(Items([f"left out: {each}" for each in found["left_out"]]))
+    return [*made, Heading(2, "What produced this"), Items([*made_by, *_ABOUT])]
+
+
+def made_by(found: Found, provenance: Mapping[str, Any]) -> list[str]:
+    """Returns what produced the audit of a config, as items of a list."""
+    before = f"; {found['before']} clean queries before" if found["before"] else ""
+    return [
+        f"{found['points']} points of the test set, budget {found['budget']['name']}",
+        *found["data"],
+        primed_line(found["primed_rows"]) + before,
         *page.made_by(provenance),
-        "every number: audit.json; every setting: provenance.json",
-        "protocol: Croce et al., ICML 2022; attacks: rmc_tf/threats/",
     ]
-    return page.markdown(*blocks, Heading(2, "What produced this"), Items(made_by))
 
 
 def verdicts(found: Found) -> str:
@@ -72,7 +85,7 @@ def verdict(subject: Subject, found: Found) -> str:
     suspicious = [check["name"] for check in subject["checks"] if check["status"] == "suspicious"]
     if suspicious:
         line += f" The truth may be worse, since there is a sign of: {', '.join(suspicious)}."
-    if subject.get("curve", {}).get("still_falling"):
+    if subject["curve"]["still_falling"]:
         line += " It is still falling at its end: the truth is lower."
     return line
 
@@ -101,48 +114,48 @@ def summary(found: Found) -> Grid:
     """Returns a table with a row for each defence."""
     rows = []
     for subject in found["subjects"]:
-        threats = {n: own for n, own in subject["threats"].items() if n != "clean"}
-        strongest = min(threats, key=lambda n: threats[n]["attacking"], default=None)
-        titles = {threat["name"]: threat["title"] for threat in found["threats"]}
+        points, stages = len(subject["right"]), subject["stages"][1:]  # without the clean points
+        whole = [stage for stage in stages if stage["attacked"] == points]
+        strongest = min(whole, key=lambda stage: float(stage["right"]), default=None)
         hardest = "–"
         if strongest is not None:
-            hardest = f"{percent(threats[strongest]['attacking'])} ({titles[strongest]})"
-        transfer = threats.get("transfer", {}).get("attacking")
+            hardest = f"{percent(strongest['right'])} ({strongest['title']})"
+        transfer = next((each for each in whole if each["name"] == "transfer"), None)
         signs = sum(check["status"] == "suspicious" for check in subject["checks"])
         rows.append(
             {
                 "Accuracy, % (95 % interval)": name(subject),
-                "clean": percent(subject["threats"]["clean"]["attacking"]),
-                "transfer": percent(transfer),
-                "strongest single attack": hardest,
-                "worst case": f"**{_share(subject)}**, n = {len(subject['right'])}",
+                "clean": percent(subject["clean"]),
+                "transfer": percent(transfer and transfer["right"]),
+                "strongest attack on all points": hardest,
+                "worst case": f"**{_share(subject)}**, n = {points}",
                 "expected": percent(subject["expected"]),
-                "ms a prediction": f"{1e3 * subject['threats']['clean']['seconds']:.0f}",
+                "ms a prediction": f"{1e3 * subject['seconds_a_prediction']:.0f}",
+                "minutes": f"{subject['seconds'] / 60:.1f}",
                 "checks suspicious": f"{signs} of {len(subject['checks'])}",
             }
         )
     return table(rows)
 
 
-def threats_table(subject: Subject, found: Found) -> Grid:
-    """Returns a table with a row for each attack on one defence."""
-    titles = {"clean": "none (clean)"} | {t["name"]: t["title"] for t in found["threats"]}
+def stages_table(subject: Subject) -> Grid:
+    """Returns a table with a row for each attack on one subject, in the order they came."""
+    points = len(subject["right"])
     rows = []
-    for threat, own in subject["threats"].items():
-        again = "–"
-        if own["retested"] is not None:
-            spread = "–" if own["spread"] is None else f" ± {100 * own['spread']:.1f}"
-            again = f"{percent(own['retested'])}{spread}"
-        took = "–" if own["attack_seconds"] is None else f"{own['attack_seconds']:.2f}"
+    for stage in subject["stages"]:
+        right = "–"
+        if stage["right"] is not None:
+            right = percent(stage["right"], stage["interval"])
         rows.append(
             {
-                f"Attack, n = {len(subject['right'])}": titles[threat],
-                "while attacking, %": percent(own["attacking"], own["interval"]),
-                "replayed, %": percent(own["replayed"], own["replayed_interval"]),
-                "asked again, % (mean ± spread)": again,
-                "always right, %": percent(own["always_right"]),
-                "ms a prediction": f"{1e3 * own['seconds']:.0f}",
-                "s a point attacked": took,
+                "Attack": stage["title"],
+                "points attacked": f"{stage['attacked']}",
+                "right of these, %": right,
+                "newly broken": f"{stage['broke']}",
+                "all that stand, %": f"**{percent(stage['left'], stage['left_interval'])}**, "
+                f"n = {points}",
+                "passes and queries a point": f"{stage['spent']:.0f}",
+                "s": f"{stage['seconds']:.1f}",
             }
         )
     return table(rows)
@@ -186,6 +199,12 @@ def bare_of(subject: Subject, found: Found) -> Subject:
     """Returns the same network without a defence; the subject itself, where that is alone."""
     bare = [other for other in found["subjects"] if other["defence"] == "none"]
     return next((other for other in bare if other["network"] == subject["network"]), subject)
+
+
+def file_of(subject: Subject) -> str:
+    """Returns the name of the picture of what fell."""
+    network = "" if subject["network"] == "target" else f"{subject['network']}_"
+    return f"fell_{network}{subject['defence']}.png"
 
 
 def name(subject: Subject) -> str:

@@ -1,9 +1,9 @@
-"""What an audit of anyone's defence found: JSON, a page, pictures of what fell, one line."""
+"""What an audit found: JSON, a page, pictures of what fell, one line."""
 
 import dataclasses
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from rmc_tf.common import storage
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The result of `rmc_tf.audit.of`.
+    """The result of `rmc_tf.audit.of`, and of `--mode=audit`.
 
     Attributes:
       found: all numbers, as JSON; `schema()` describes it.
@@ -50,20 +50,29 @@ class Report:
 
     @property
     def badge(self) -> str:
-        """The same in one short line."""
-        return illustrated.badge(self.subject, self.found)
+        """The same in one short line; of the audit of a config, a line for each defence."""
+        if self.subject["defence"] in ("given", "none"):
+            return illustrated.badge(self.subject, self.found)
+        subjects = self.found["subjects"]
+        return "\n".join(f"{page.name(s)}: {illustrated.badge(s, self.found)}" for s in subjects)
 
     def adversarial(self) -> dict[int, np.ndarray]:
         """Returns by the number of each point that fell the image that broke it, [H, W, C]."""
         return {point: each.image for point, each in self.broken[-1].items()}
 
-    def write(self, folder: str | pathlib.Path) -> pathlib.Path:
-        """Writes audit.json, audit.html, its pictures and badge.txt; returns the page's path."""
-        into = pathlib.Path(folder)
+    def write(self, folder: str | pathlib.Path, made_by: Sequence[str] = ()) -> pathlib.Path:
+        """Writes audit.json, audit.html, audit.md, pictures and badge.txt; returns audit.html.
+
+        `made_by` are lines on what produced
+        all of it, by default the points, the seed and the revision.
+        """
+        into, found = pathlib.Path(folder), self.found
         into.mkdir(parents=True, exist_ok=True)
-        storage.write_json(into / "audit.json", dict(self.found))
+        storage.write_json(into / "audit.json", dict(found))
         storage.write_bytes(into / "badge.txt", f"{self.badge}\n".encode())
-        return illustrated.write(into, self.found, self.images, self.broken)
+        points = f"{found['points']} points, budget {found['budget']['name']}, seed {found['seed']}"
+        about = made_by or [f"{points}, revision {found['revision']}"]
+        return illustrated.write(into, found, self.images, self.broken, about)
 
 
 def schema() -> dict[str, Any]:

@@ -1,29 +1,30 @@
 """The attacks of an audit, one after another, on the points that still stand.
 
-All points share a state, so attacks by gradients take them in one batch. The order is that of the
-cost: noise, transfer, the defence's present network, restarts, simulation, black boxes.
+All points share a state, so attacks by gradients take them in one batch. Which attacks there are,
+and in which order, is for `suite` to say; here each is run on what it fits.
 """
 
-import dataclasses
-import time
 from collections.abc import Callable
-from typing import Any, cast
 
 import numpy as np
 
-from rmc_tf import attacks, threats
-from rmc_tf.audit import budgets
 from rmc_tf.audit.ball import Attacked, Ball
+from rmc_tf.audit.crafting import Crafting
 from rmc_tf.audit.particular import Particular
 from rmc_tf.audit.standing import CLEAN, Standing
-from rmc_tf.audit.subject import Subject, View
-from rmc_tf.audit.through import Through, flatness
-from rmc_tf.audit.titles import FEW, MANY, TRANSFERS, described_by, title_of
+from rmc_tf.audit.subject import Subject
+from rmc_tf.audit.suite import (
+    ALL_POINTS,
+    MANY,
+    MARGIN,
+    Attacking,
+    described,
+    most,
+    spent_by,
+    suite,
+    title,
+)
 from rmc_tf.common.errors import UserError
-from rmc_tf.common.seeding import derive_seed
-from rmc_tf.config import AttackConfig, ThreatConfig
-from rmc_tf.networks.classifier import Classifier
-from rmc_tf.threats.base import undisturbed
 
 _LARGER = "larger_"
 
@@ -34,12 +35,10 @@ class Stages:
     def __init__(
         self,
         subject: Subject,
-        through: Classifier | None,
-        static: Classifier | None,
+        crafting: Crafting,
         ball: Ball,
         *,
         random: bool,
-        shaking: bool,
         adapts: bool,
         say: Callable[[str], object],
     ) -> None:
@@ -47,221 +46,124 @@ class Stages:
 
         Args:
           subject: what is attacked.
-          through: its present network, past what lets no gradient through; None: black boxes alone.
-          static: f(·; θ*), where transfer from it says something.
+          crafting: what makes x' of its points.
           ball: where and how patiently.
           random: whether its answers are drawn.
-          shaking: whether its gradients are, too; not where only an adaptation is.
           adapts: whether its network changes by an answer.
           say: is told of each attack.
         """
-        self._subject, self._ball, self._say = subject, ball, say
-        self._own = "PGD-Skip" if adapts or static is not None else "PGD"
-        self._random = random
-        self._draws = ball.budget.draws if random else 1
-        self._samples = ball.budget.samples if shaking else 1
-        self._static, self._through, self._adapts = static, through, adapts
-        self._crafts: dict[tuple[int, AttackConfig], attacks.Craft] = {}
-        self._particular = Particular(subject, through, ball, self._samples)
+        self._subject, self._crafting, self._ball, self._say = subject, crafting, ball, say
+        self._own = "PGD-Skip" if adapts or subject.static is not None else "PGD"
+        self._random, self._adapts = random, adapts
+        self._through, self._samples = crafting.through, crafting.samples
+        self._particular = Particular(subject, crafting.through, ball, crafting.samples)
+        self._suite = {name: each for name, each in suite(ball).items() if self._fits(each)}
 
-    def passes(self) -> tuple[int, int]:
+    def _fits(self, attack: Attacking) -> bool:
+        """Says whether an attack has what it needs of the subject."""
+        if attack.static:
+            return self._subject.static is not None
+        if attack.spec.black_box:
+            return True
+        if self._through is None or (attack.spec.searches and self._subject.searched is None):
+            return False
+        if not attack.simulates:  # an EOT of all of AutoAttack would be too dear
+            return self._samples == 1 or attack.model.attack != "autoattack"
+        # The neighbours' vote is no part of the network, so that it pays to ask for it.
+        changes = self._adapts or self._subject.searched is not None
+        return changes and (self._random or attack.config.samples == 1)
+
+    def most(self) -> tuple[int, int]:
         """Returns how many gradient passes and predictions a point takes at most."""
-        budget, samples, draws = self._ball.budget, self._samples, self._draws
-        whole = budget.iterations * samples
-        asked = 1 + budget.retests * self._random
-        passes, predictions = 0, 2 * asked + budget.noise * draws
-        if self._static is not None:
-            passes, predictions = 2 * budget.iterations, predictions + 2 * asked
+        passes, predictions = 0, 1 + self._random * 2 * self._ball.budget.retests
+        for attack in self._suite.values():
+            own_passes, own_predictions = most(attack)
+            passes += own_passes * self._crafting.samples_of(attack)
+            predictions += own_predictions * self._crafting.samples_of(attack) + 1
         if self._through is not None:
-            rounds = 2 + len(self._ball.larger) + 1 + budget.restarts - 1 + len(self._ball.extra)
-            passes += rounds * whole + budget.short * samples
-            predictions += (rounds + 1) * asked
-        if self._simulated():
-            each = sum(budgets.passes(name, budget.rounds) for name in budget.simulating)
-            simulated = self._simulated_draws()
-            passes += each * budget.iterations * simulated
-            predictions += len(budget.simulating) * (budget.rounds * simulated + asked)
+            balls = 1 + len(self._ball.larger)
+            passes += balls * self._ball.budget.iterations * self._samples
+            predictions += balls
         more = self._particular.passes()
-        passes, predictions = passes + more[0], predictions + more[1] * asked
-        predictions += len(self._black()) * (budget.queries * draws + asked)
-        return passes, predictions
+        return passes + more[0], predictions + more[1]
 
     def run(self, standing: Standing) -> Attacked:
         """Attacks; what falls is told to `standing`."""
         found, every = Attacked(), np.arange(len(standing.images))
-        budget = self._ball.budget
         right = standing.judge("clean", CLEAN, every, standing.images, spent=0.0, seconds=0.0)
         found.right["clean"] = right
-        self._each(found, standing, "noise", every, ThreatConfig(threat="noise"), budget.noise)
-        for name, loss in zip(TRANSFERS, ("cross_entropy", "margin"), strict=True):
-            if self._static is not None:
-                model = self._ball.steps(loss, budget.iterations)
-                self._gradients(found, standing, name, self._static, model, every)
-        if self._through is not None:
-            self._present(found, standing, every)
+        black = {name: each for name, each in self._suite.items() if _asks_alone(each)}
+        for name, attack in self._suite.items():
+            if name not in black:
+                points = every if name in ALL_POINTS else standing.points
+                self._attack(found, standing, name, attack, points)
         self._particular.run(found, standing, self._told)
-        if self._simulated():
-            for name in budget.simulating:
-                draws = self._simulated_draws()
-                config = ThreatConfig(threat=name, rounds=budget.rounds, samples=draws)
-                self._each(found, standing, name, standing.points, config)
+        if self._through is not None:
+            self._beyond(found, standing)
         found.before = standing.always.copy()
-        for name in self._black():
-            config = ThreatConfig(threat=name)
-            self._each(found, standing, name, standing.points, config, budget.queries)
+        for name, attack in black.items():
+            self._attack(found, standing, name, attack, standing.points)
+        if standing.ask_again():
+            self._told(standing)
         return found
 
-    def _present(self, found: Attacked, standing: Standing, every: np.ndarray) -> None:
-        """Attacks the present network by gradients: all points first, then what still stands."""
-        ball, budget, through = self._ball, self._ball.budget, self._through
-        assert through is not None
-        few = ball.steps("cross_entropy", budget.short)
-        self._gradients(found, standing, FEW, through, few, every)
-        for name, loss in ((MANY, "cross_entropy"), (f"{MANY}_margin", "margin")):
-            model = ball.steps(loss, budget.iterations)
-            self._gradients(found, standing, name, through, model, every)
-        stronger = "margin"
-        if found.right[MANY].mean() < found.right[f"{MANY}_margin"].mean():
-            stronger = "cross_entropy"
-        self._beyond(found, standing, stronger)
-        for number in range(1, budget.restarts):
-            model = ball.steps("margin", budget.iterations)
-            name = f"{MANY}_margin_{number + 1}"
-            self._gradients(found, standing, name, through, model, standing.points)
-        for model in ball.extra:
-            name = f"{MANY}_{model.attack}"
-            self._gradients(found, standing, name, through, model, standing.points)
+    def _attack(
+        self, found: Attacked, standing: Standing, name: str, attack: Attacking, points: np.ndarray
+    ) -> None:
+        """Attacks some points, and has what was made of them judged."""
+        heading = title(name, attack, self._own)
+        try:
+            craft = self._crafting.of(name, attack)
+        except UserError as error:
+            found.left_out.append(f"{heading} ({error})")
+            return
+        about = described(name, heading, attack)
+        if attack.present or attack.simulates:
+            about = {"samples": self._samples, **about}
+        found.described.append(about)
+        if not len(points):
+            return
+        made = craft(points)
+        spent = [
+            spent_by(attack, int(each), self._crafting.samples_of(attack)) for each in made["asked"]
+        ]
+        standing.predictions += int(made["asked"].sum())
+        right = standing.judge(
+            name,
+            heading,
+            points,
+            made["images"],
+            spent=spent,
+            seconds=float(made["seconds"].sum()),
+            back=not attack.spec.black_box,
+        )
+        self._told(standing)
+        if len(points) == len(standing.images):
+            found.right[name] = right
 
-    def _beyond(self, found: Attacked, standing: Standing, loss: str) -> None:
+    def _beyond(self, found: Attacked, standing: Standing) -> None:
         """Attacks all points in larger balls, for a check."""
         assert self._through is not None
+        by_loss = {n: found.right[n] for n in (MARGIN, MANY) if n in found.right}
+        if not by_loss:
+            return
+        name = min(by_loss, key=lambda n: by_loss[n].mean())
         budget, norm = self._ball.budget, self._ball.norm
-        name = MANY if loss == "cross_entropy" else f"{MANY}_margin"
-        found.by_radius.append(("ε", float(found.right[name].mean())))
+        every = np.arange(len(standing.images))
+        found.by_radius.append(("ε", float(by_loss[name].mean())))
         factors = [f for f in self._ball.larger if norm != "linf" or f * self._ball.epsilon < 1]
         for factor in (*sorted(factors), 0.0):
-            title = f"{factor:g} ε" if factor else "no ball"
+            heading = f"{factor:g} ε" if factor else "no ball"
+            loss = self._suite[name].model.loss
             model = self._ball.steps(loss, budget.iterations, factor)
-            images = self._crafted(self._through, model, standing, np.arange(len(standing.images)))
-            answers = standing.answers(images)
-            right = (answers == standing.labels[:, None]) | (answers < 0)
-            found.by_radius.append((title, float(right.mean())))
-            name = f"{_LARGER}{title}"
-            found.described.append(
-                described_by(name, f"{self._own}, {title}", model, self._samples, inside=False)
-            )
-
-    def _gradients(
-        self,
-        found: Attacked,
-        standing: Standing,
-        name: str,
-        network: Classifier,
-        model: AttackConfig,
-        points: np.ndarray,
-    ) -> None:
-        title = title_of(name, self._own, model)
-        found.described.append(described_by(name, title, model, self._samples))
-        if not len(points):
-            return
-        begun = time.perf_counter()
-        images = self._crafted(network, model, standing, points, name)
-        samples = 1 if network is self._static else self._samples
-        right = standing.judge(
-            name,
-            title,
-            points,
-            images,
-            spent=float(model.iterations * samples),
-            seconds=time.perf_counter() - begun,
-            back=True,
-        )
-        self._told(standing)
-        if len(points) == len(standing.images):
-            found.right[name] = right
-
-    def _crafted(
-        self,
-        network: Classifier,
-        model: AttackConfig,
-        standing: Standing,
-        points: np.ndarray,
-        name: str = "",
-    ) -> np.ndarray:
-        key = id(network), model
-        if key not in self._crafts:
-            flat = flatness(network, standing.images)
-            own = network is not self._static
-            samples, seen = (self._samples, self._subject.seen) if own else (1, None)
-            shown = Through(network, samples, seen, flat)
-            self._crafts[key] = attacks.build(model, cast(Classifier, shown))
-        seed = derive_seed(self._ball.seed, "audit", name)
-        with undisturbed(self._subject.defence):
-            return self._crafts[key](standing.images[points], standing.labels[points], seed)
-
-    def _each(
-        self,
-        found: Attacked,
-        standing: Standing,
-        name: str,
-        points: np.ndarray,
-        config: ThreatConfig,
-        queries: int | None = None,
-    ) -> None:
-        """Attacks points one by one, by a threat that asks the defence."""
-        budget, subject = self._ball.budget, self._subject
-        if queries is not None:
-            config = dataclasses.replace(config, queries=queries)
-        model = self._ball.steps("cross_entropy", budget.iterations)
-        config = dataclasses.replace(config, attack="model")
-        title = threats.find(config).title
-        try:
-            # Of black boxes no more than shapes is used.
-            shapes: Any = self._through or subject
-            threat = threats.build(config, {"model": model}, shapes)
-        except UserError as error:
-            found.left_out.append(f"{title} ({error})")
-            return
-        black = threats.find(config).black_box
-        described = described_by(name, title, model, None if black else self._samples)
-        read = {field: getattr(config, field) for field in threats.find(config).settings}
-        found.described.append({**described, **read})
-        if not len(points):
-            return
-        begun, images, spent = time.perf_counter(), [], []
-        # GMSA averages over draws itself.
-        samples = self._draws if black else 1
-        for point in points:
-            label = int(standing.labels[point])
-            view = View(subject.defence, label, samples)
-            seed = derive_seed(self._ball.seed, "threat", name, int(point))
-            image = threat.craft(cast(Any, view), standing.images[point], label, seed)
-            images.append(image)
-            standing.predictions += view.asked
-            steps = 0 if black else view.asked * budget.iterations
-            spent.append(float(view.asked + steps))
-        right = standing.judge(
-            name,
-            title,
-            points,
-            np.array(images, np.float32),
-            spent=spent,
-            seconds=time.perf_counter() - begun,
-            back=not black,
-        )
-        self._told(standing)
-        if len(points) == len(standing.images):
-            found.right[name] = right
-
-    def _simulated_draws(self) -> int:
-        return self._ball.budget.samples if self._random else 1
-
-    def _simulated(self) -> bool:
-        return self._adapts and self._through is not None
-
-    def _black(self) -> tuple[str, ...]:
-        within = ("square", "rays") if self._ball.norm == "linf" else ()
-        return (*within, "hop_skip_jump")
+            attack = Attacking(self._suite[name].config, model)
+            larger = f"{_LARGER}{factor:g}" if factor else "unbounded"
+            made = self._crafting.in_a_batch(larger, attack, every, self._through)
+            answers, _ = standing.answers(made["images"])
+            right = (answers[:, 0] == standing.labels) | (answers[:, 0] < 0)
+            found.by_radius.append((heading, float(right.mean())))
+            about = described(larger, f"{self._own}, {heading}", attack, inside=False)
+            found.described.append({"samples": self._samples, **about})
 
     def _told(self, standing: Standing) -> None:
         last = standing.stages[-1]
@@ -269,3 +171,8 @@ class Stages:
             f"  {last['title']}: {last['broke']} of {last['attacked']} points broken, "
             f"{100 * last['left']:.1f} % of all stand"
         )
+
+
+def _asks_alone(attack: Attacking) -> bool:
+    """Says whether an attack is a black box that searches; noise is none that does."""
+    return attack.spec.black_box and attack.config.threat != "noise"

@@ -35,6 +35,7 @@ from rmc_tf.defences.base import Defence, Prediction, State, reseeded
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.form import Tell
+from rmc_tf.threats.base import SearchedRows
 
 REFUSED = -1
 """The label of an answer that refuses to answer."""
@@ -72,6 +73,8 @@ class Subject:
     seen: Seen | None
     image_shape: tuple[int, int, int]
     num_classes: int
+    searched: SearchedRows | None = None
+    """The rows that it searches, where these are known to the attacker."""
     besides: Besides = dataclasses.field(default_factory=Besides)
     """What it shows besides."""
 

@@ -25,23 +25,23 @@ class AuditConfig(Section):
     attack: str = ""
     """The attack model whose ball is searched, out of `attacks`: PGD or BIM. Empty: the first of
     those that D' holds examples of, or else of all."""
-    budget: Literal["", "quick", "standard", "exhaustive"] = ""
-    """Sets those of iterations, rounds, queries and retests that are left as they are by default;
-    see `rmc_tf/audit/budgets.py`. Empty: sets none."""
+    budget: Literal["quick", "standard", "exhaustive"] = "standard"
+    """What may be spent on each point; see `rmc_tf/audit/budgets.py`."""
     points: int = 20
     """Ours: a simulated adaptation is dear. Croce et al. take 1,000 of CIFAR-10."""
-    retests: int = 3
-    """How often each final point is asked again under other seeds, besides the replay on a fresh
-    defence. Croce et al. ask for several."""
-    iterations: int = 40
-    """Steps of each attack by gradients, and of each round (Chen et al. 2022)."""
-    step_share: float = 0.125
-    """The size of a step, as a share of ε: 1/255 of 8/255 (Chen et al. 2022)."""
-    rounds: int = 6
-    """FPA, GMSA, joint. Chen et al. 2022 take 10; what GMSA-MIN costs grows with their cube."""
-    queries: int = 50
-    """Black boxes, for each point. Ours: an answer of RMC costs an adaptation; Square is often
-    given 5,000."""
+    before: int = 0
+    """How many clean queries, of other points of the test set, a defence has answered when it is
+    attacked. With rmc.primed_rows=0 and 0 of them RMC is cold."""
+    retests: int = -1
+    """How often each final point is asked again under other seeds. -1, here and of the next three:
+    as often as the budget says."""
+    iterations: int = -1
+    """Steps of each attack by gradients, and of each round; all together reach 5 ε, as 40 of ε/8 do
+    (Chen et al. 2022)."""
+    rounds: int = -1
+    """FPA, GMSA, joint."""
+    queries: int = -1
+    """Black boxes, for each point. An answer of RMC costs an adaptation."""
     larger: tuple[float, ...] = (2.0,)
     """By which factors ε is enlarged for the check that a larger ball is worse for the defence;
     no ball at all is checked, too."""
@@ -54,10 +54,12 @@ class AuditConfig(Section):
         for field in ("defences", "networks", "threats"):
             names = getattr(self, field)
             self._require(len(set(names)) == len(names), field, "name each once")
-        self._within("[1, ∞)", "points", "iterations", "rounds")
-        self._within("[0, ∞)", "retests")
-        self._within("[8, ∞)", "queries")
-        self._within("(0, 1]", "step_share")
+        self._within("[1, ∞)", "points")
+        self._within("[0, ∞)", "before")
+        for field, least in {"retests": 0, "iterations": 1, "rounds": 1, "queries": 8}.items():
+            value = getattr(self, field)
+            rule = f"must be {least} or more, or -1: as the budget says"
+            self._require(value == -1 or value >= least, field, rule)
         self._within("[0, 1)", "margin")
         above = all(1 < factor < math.inf for factor in self.larger)
         self._require(above, "larger", "must be above 1, and finite")

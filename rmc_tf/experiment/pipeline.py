@@ -15,7 +15,7 @@ import dataclasses
 import pathlib
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
@@ -26,7 +26,7 @@ from rmc_tf.common.provenance import revision
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.common.traces import Traces
 from rmc_tf.config import ExperimentConfig, K, profiled
-from rmc_tf.defences.base import Defence, State, tracing
+from rmc_tf.defences.base import tracing
 from rmc_tf.evaluation import records, streams
 from rmc_tf.experiment import cells, fitted, hparams
 from rmc_tf.experiment.artefacts import Artefacts, SharedArtefacts
@@ -38,15 +38,6 @@ from rmc_tf.experiment.workspace import Workspace
 from rmc_tf.networks.devices import choose_gpu, share_cores, share_gpus
 from rmc_tf.networks.export import export
 from rmc_tf.threats import runner
-
-
-class Finished(NamedTuple):
-    """What a finished cell was made of."""
-
-    defence: Defence
-    first_state: State
-    """In which the defence was asked the first query."""
-    asked: streams.Stream
 
 
 class Pipeline:
@@ -214,9 +205,3 @@ class Pipeline:
     def finished_path(self, cell: Cell) -> pathlib.Path:
         """Where the result of a finished cell is."""
         return self._result_path(cell)[0]
-
-    def finished(self, cell: Cell) -> Finished:
-        """What a finished cell was made of, for who wants to ask again."""
-        threatened = cell.stream in self.config.threats
-        asked = self._asked(dataclasses.replace(cell, replay=threatened))  # what was crafted
-        return Finished(*self.sides.defence(cell), asked)

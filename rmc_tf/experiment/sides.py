@@ -135,15 +135,19 @@ class Sides:
         key = config, cell.network, searched, settings.rmc.k
         if self._threat is None or self._threat[0] != key:
             self._threat = None
-            classifier, rows = self._artefacts.classifier(cell.network), None
-            if searched is not None:
-                prepared = self.prepared(searched)
-                rows = SearchedRows(
-                    prepared.static.features,
-                    prepared.static.outputs,
-                    prepared.augmented_set.labels,
-                    settings.rmc.k,
-                    lambda numbers: prepared.augmented_set.rows(numbers).images,
-                )
+            classifier = self._artefacts.classifier(cell.network)
+            rows = searched and self.searched_rows(searched, settings.rmc.k)
             self._threat = key, threats.build(config, settings.attacks, classifier, rows)
         return self._threat[1]
+
+    def searched_rows(self, searched: Searched, k: int) -> SearchedRows:
+        """Returns the rows that a defence searches, K of them at a time, as a threat knows them."""
+        prepared = self.prepared(searched)
+        static, d_prime = prepared.static, prepared.augmented_set
+        return SearchedRows(
+            static.features,
+            static.outputs,
+            d_prime.labels,
+            k,
+            lambda numbers: d_prime.rows(numbers).images,
+        )

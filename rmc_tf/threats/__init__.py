@@ -5,7 +5,7 @@ and `network`, so they work on any (`defences.base`). In the order of what the
 attacker knows: the static network (transfer), D' (PGD-NN), the present weights
 (PGD-Skip), answers and nothing else, but many (noise, Square, RayS, HopSkipJump), the whole
 procedure (FPA, GMSA, joint). `runner` attacks while it evaluates, `histories` says what a
-defence has become after some points, and `worst_case` takes the best of several.
+defence has become after some points.
 """
 
 import dataclasses

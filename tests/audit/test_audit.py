@@ -1,21 +1,21 @@
 """The audit by the command line: what is on the page, what is reused, and what is refused."""
 
-import dataclasses
 import json
 import pathlib
 import re
 import shutil
 from typing import Any
 
+import jsonschema
 import pytest
 
-from rmc_tf import main
+from rmc_tf import audit, main
 from rmc_tf.audit import page
 from rmc_tf.audit.plan import plan
+from rmc_tf.audit.suite import suite, title
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import (
     AttackConfig,
-    AuditConfig,
     DatasetConfig,
     ExperimentConfig,
     LossConfig,
@@ -26,18 +26,21 @@ from rmc_tf.config import (
 # Seconds of work: what is tested is how the parts hang together, not how robust the network is.
 TINY = (
     "--mode=audit",
-    "--config.model.filters=8",
-    "--config.training.epochs=3",
     "--config.attacks.pgd.iterations=2",
+    "--config.attacks.pgd.epsilon=0.02",  # in which some points stand
+    "--config.attacks.pgd.step_size=0.01",
     "--config.augmented_set.adversarial_per_row=0.2",
     "--config.rmc.k=32",
+    "--config.rmc.batch_size=8",  # in an order that is drawn
     "--config.rmc.primed_rows=2",
     "--config.rmc.early_stop.max_epochs=1",
     "--config.rmc.calibration.early_stop.max_epochs=1",
+    "--config.audit.budget=quick",
     "--config.audit.defences=('rmc',)",
     "--config.audit.threats=('transfer','pgd_nn','pgd_skip_short','pgd_skip','gmsa_avg','noise',"
     "'square')",
     "--config.audit.points=3",
+    "--config.audit.before=1",
     "--config.audit.retests=2",
     "--config.audit.iterations=3",
     "--config.audit.rounds=2",
@@ -46,15 +49,22 @@ TINY = (
 
 
 def run(data_dir: pathlib.Path, workdir: pathlib.Path, *flags: str) -> int:
+    """Audits the network that lies in the work directory."""
+    flags = (f"--config.model.path={workdir / 'digits.keras'}", *flags)
     own = {flag.partition("=")[0] for flag in flags}
     tiny = [flag for flag in TINY if flag.partition("=")[0] not in own]
     return main.main(["main.py", f"--data_dir={data_dir}", f"--workdir={workdir}", *tiny, *flags])
 
 
 @pytest.fixture(scope="module")
-def finished(data_dir: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+def finished(
+    data_dir: pathlib.Path,
+    trained: tuple[pathlib.Path, str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> pathlib.Path:
     """The work directory of an undisturbed audit."""
     workdir = tmp_path_factory.mktemp("finished")
+    shutil.copy(trained[0], workdir / "digits.keras")
     assert run(data_dir, workdir) == 0
     return workdir
 
@@ -63,19 +73,15 @@ def found(workdir: pathlib.Path) -> dict[str, Any]:
     return dict(json.loads((workdir / "audit" / "audit.json").read_text()))
 
 
-def without_times(value: Any) -> Any:
-    """Returns the numbers of an audit that don't depend on the machine."""
-    if isinstance(value, list):
-        return [without_times(item) for item in value]
-    if isinstance(value, dict):
-        return {k: without_times(v) for k, v in value.items() if not k.endswith("seconds")}
-    return value
+def stages(workdir: pathlib.Path, defence: str) -> dict[str, dict[str, Any]]:
+    (subject,) = (each for each in found(workdir)["subjects"] if each["defence"] == defence)
+    return {stage["name"]: stage for stage in subject["stages"]}
 
 
-def records(workdir: pathlib.Path, name: str) -> list[bool]:
-    (path,) = workdir.glob(f"evaluate/{name}-[0-9a-f]*/records.jsonl")
-    lines = map(json.loads, path.read_text().splitlines())
-    return [line["prediction"] == line["label"] for line in lines]
+def files(workdir: pathlib.Path) -> dict[pathlib.Path, int]:
+    """Returns when each file of the audit's work was written."""
+    kept = [*workdir.glob("audited/*"), *workdir.rglob("done.json")]
+    return {path.relative_to(workdir): path.stat().st_mtime_ns for path in kept}
 
 
 def test_the_page_has_the_verdict_every_table_and_what_produced_it(finished: pathlib.Path) -> None:
@@ -85,43 +91,40 @@ def test_the_page_has_the_verdict_every_table_and_what_produced_it(finished: pat
     assert re.search(r"^- \*\*RMC\*\*: worst case .* of 3 points\. Its bare network: ", text, re.M)
     assert "No number here proves that a defence is safe" in text
     percent = r"\d+\.\d \(\d+\.\d–\d+\.\d\)"
-    row = rf"^\| GMSA-AVG \| {percent} \| {percent} \| \d+\.\d ± \d+\.\d \| \d+\.\d \| \d+ \| \d"
-    assert len(re.findall(row, text, re.M)) == 2  # of both defences, attacking and replayed
-    by = "L∞, 0.15 | cross entropy"
-    assert f"| PGD-Skip, 2 steps | {by} | 0.0375 | 2 | – | – | – | yes |" in text
-    assert f"| GMSA-AVG | {by} | 0.01875 | 3 | 2 | 1 | – | yes |" in text
-    by = "L∞, 1 | cross entropy"
-    assert f"| GMSA-AVG, no ball | {by} | 0.125 | 3 | 2 | 1 | – | no, for a check |" in text
-    assert "| Square, black box | L∞, 0.15 | – | – | – | – | – | 8 | yes |" in text
-    zero = ("zero gradients", "zero gradients after 3 queries")
-    for name in (*zero, "probabilities for logits", "random answers"):
+    row = rf"^\| PGD-Skip \| 3 \| {percent} \| \d \| \*\*{percent}\*\*, n = 3 \| 4 \| \d+\.\d \|"
+    assert len(re.findall(row, text, re.M)) == 1
+    by = "L∞, 0.02 | cross entropy"
+    assert f"| PGD-Skip, 2 steps | {by} | 0.01 | 2 | – | 1 | – | yes |" in text
+    assert f"| GMSA-AVG | {by} | 0.005 | 3 | 2 | 1 | – | yes |" in text
+    assert "| PGD-Skip, no ball | L∞, 1 | cross entropy | 0.25 | 3 | – | 1 | – | no, " in text
+    assert "| Square, black box | L∞, 0.02 | – | – | – | – | – | 8 | yes |" in text
+    for name in ("zero gradients", "probabilities for logits", "random answers"):
         assert len(re.findall(rf"^\| {name} \|", text, re.M)) == 2
-    assert "- RMC is primed by 2 rows of D' before its first answer" in text
-    assert "--mode=audit" in text
+    assert "- RMC is primed by 2 rows of D' before its first answer; 1 clean queries before" in text
+    assert "--mode=audit" in text and "![a falling line" in text
     provenance = json.loads((finished / "audit" / "provenance.json").read_text())
     assert provenance["config"]["audit"]["points"] == 3
-    assert page.render(found(finished), provenance) == text
-    noted = page.render({**found(finished), "notes": ["as seen"]}, provenance)
-    assert noted.index("- **Note:** as seen") < noted.index("worst case")
+    html = (finished / "audit" / "audit.html").read_text()
+    assert "worst case" in html and 'src="data:image/svg' in html
+    badge = (finished / "audit" / "badge.txt").read_text().splitlines()
+    assert [line.partition(":")[0] for line in badge] == ["None", "RMC"]
+    jsonschema.validate(found(finished), audit.schema())
 
 
-def test_the_worst_case_is_at_most_every_attack_in_it_point_by_point(
-    finished: pathlib.Path,
-) -> None:
+def test_the_worst_case_is_at_most_every_attack_in_it(finished: pathlib.Path) -> None:
     none, rmc = found(finished)["subjects"]
     assert (none["defence"], rmc["defence"]) == ("none", "rmc")
     for subject in (none, rmc):
-        assert subject["worst_case"] == sum(subject["right"]) / 3
-        for own in subject["threats"].values():
-            shares = (own["attacking"], own["replayed"], own["retested"], own["always_right"])
-            assert all(share is None or subject["worst_case"] <= share for share in shares)
-        names = [f"{subject['defence']}-{name}" for name in subject["threats"]]
-        names += [f"{name}-replayed" for name in names if not name.endswith("clean")]
-        every = zip(*(records(finished, name) for name in names), strict=True)
-        assert all(not ever or all(answers) for ever, answers in zip(subject["right"], every))  # noqa: B905
-    assert "pgd_nn" in rmc["threats"]
-    assert "pgd_nn" not in none["threats"], "it searches nothing"
-    assert "unbounded" not in rmc["threats"], "that is no attack in the ball"
+        assert subject["worst_case"] == sum(subject["right"]) / 3 <= subject["expected"]
+        for stage in subject["stages"]:
+            assert subject["worst_case"] <= stage["left"]
+            whole = stage["attacked"] == 3
+            assert not whole or subject["worst_case"] <= stage["right"]
+    assert {"transfer", "pgd_nn", "gmsa_avg"} <= set(stages(finished, "rmc"))
+    assert not {"transfer", "pgd_nn", "gmsa_avg"} & set(stages(finished, "none")), "it has no such"
+    assert "unbounded" not in stages(finished, "rmc"), "that is no attack in the ball"
+    by = {each["name"]: each["found"] for each in rmc["checks"]}
+    assert "no ball" in by["larger ε no stronger"]
 
 
 @pytest.mark.slow
@@ -132,36 +135,35 @@ def test_a_second_audit_reads_and_a_broken_one_goes_on_to_the_same_numbers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     workdir = pathlib.Path(shutil.copytree(finished, tmp_path / "copy"))
-    made = {path: path.stat().st_mtime_ns for path in workdir.rglob("done.json")}
+    made = files(workdir)
     capsys.readouterr()
     assert run(data_dir, workdir) == 0
-    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("done.json")} == made
+    assert files(workdir) == made, "nothing is computed anew"
     assert found(workdir) == found(finished)
     out = capsys.readouterr().out
     assert out.rstrip().endswith("A low number does show that it isn't.")
-    shutil.rmtree(workdir / "audit")
-    lost = [*workdir.glob("evaluate/rmc-gmsa_avg-*"), *workdir.glob("retest/rmc-gmsa_avg-*")]
-    assert len(lost) == 3  # attacking, replayed, asked again
+    lost = [*workdir.glob("audited/noise-*"), *workdir.glob("audited/pgd_nn-*")]
+    assert len(lost) == 3  # noise is of both subjects
     for path in lost:
-        shutil.rmtree(path)
+        path.unlink()
     assert run(data_dir, workdir) == 0
-    assert without_times(found(workdir)) == without_times(found(finished))
-    assert set(workdir.rglob("done.json")) == set(made)
+    assert set(files(workdir)) == set(made)
+    again = [(stage["name"], stage["right"]) for stage in stages(workdir, "rmc").values()]
+    assert again == [(stage["name"], stage["right"]) for stage in stages(finished, "rmc").values()]
 
 
+@pytest.mark.slow
 def test_another_number_of_retests_asks_again_and_attacks_nothing_anew(
     finished: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     workdir = pathlib.Path(shutil.copytree(finished, tmp_path / "copy"))
-    before = {path.parent.name for path in workdir.rglob("done.json")}
-    assert run(data_dir, workdir, "--config.audit.retests=0") == 0
-    new = {path.parent for path in workdir.rglob("done.json") if path.parent.name not in before}
-    assert new
-    assert {path.parent.name for path in new} == {"retest"}
-    _, rmc = found(workdir)["subjects"]
-    assert rmc["threats"]["gmsa_avg"]["retested"] is None
-    (randomness,) = (c for c in rmc["checks"] if c["name"] == "random answers")
-    assert randomness["status"] == "not run"
+    before = files(workdir)
+    assert run(data_dir, workdir, "--config.audit.retests=1") == 0
+    new = {path.name.partition("-")[0] for path in files(workdir).keys() - before.keys()}
+    assert "asked_again" in new
+    assert not new & {"noise", "transfer", "pgd_skip_short", "pgd_skip"}
+    for name in ("clean", "transfer", "pgd_skip"):
+        assert stages(workdir, "rmc")[name]["right"] == stages(finished, "rmc")[name]["right"]
 
 
 EXPERIMENT = ExperimentConfig(
@@ -190,58 +192,42 @@ def test_each_network_worth_comparing_is_audited_bare_and_behind_each_defence() 
     assert chosen.subjects == (("other", "none"), ("other", "rmc"))
 
 
-def test_the_protocol_has_one_threat_of_each_kind_and_those_of_the_config() -> None:
-    chosen = audited()
-    assert chosen.inside == (
-        "mine",
-        "transfer",
-        "pgd_nn",
-        "pgd_nn_labels",
-        "pgd_skip_short",
-        "pgd_skip",
-        "fpa",
-        "gmsa_avg",
-        "gmsa_min",
-        "joint",
-        "transfer_margin",
-        "transfer_autoattack",
-        "pgd_skip_margin",
-        "gmsa_avg_margin",
-        "noise",
-        "square",
-        "rays",
-    )
-    assert chosen.beyond == ("larger_2", "unbounded")
-    assert chosen.model("pgd_skip_short") == EXPERIMENT.attacks["pgd"]
-    patient = chosen.model("gmsa_min")
-    assert (patient.epsilon, patient.iterations) == (0.1, AuditConfig().iterations)
-    assert patient.step_size == pytest.approx(0.1 / 8)
-    losses = {chosen.model(name).loss for name in ("transfer", "pgd_skip", "gmsa_avg")}
-    assert losses == {"cross_entropy"}
-    by_margin = [chosen.model(f"{name}_margin") for name in ("transfer", "pgd_skip", "gmsa_avg")]
-    assert by_margin == [dataclasses.replace(patient, loss="margin")] * 3
-    assert chosen.title("gmsa_avg_margin") == "GMSA-AVG, margin loss"
-    standard = AttackConfig(attack="autoattack", epsilon=0.1)
-    assert chosen.model("transfer_autoattack") == standard, "of the same ball, and all its patience"
-    assert chosen.title("transfer_autoattack").endswith(", AutoAttack")
-    told = chosen.described("transfer_autoattack")
-    assert told["attack"] == "autoattack" and not {"loss", "step_size", "iterations"} & set(told)
-    round_one = audited(attack="round").model("transfer_autoattack")
-    assert (round_one.norm, round_one.epsilon) == ("l2", 2.0)
-    assert chosen.model("larger_2").epsilon == pytest.approx(0.2)
-    assert chosen.model("unbounded").epsilon == 1
-    assert set(chosen.cells("at", "none")) == {"clean", *chosen.inside, *chosen.beyond} - {
-        "pgd_nn",
-        "pgd_nn_labels",
-    }
+def test_the_protocol_has_one_attack_of_each_kind_and_those_of_the_config() -> None:
+    found = suite(audited().ball)
+    names = list(found)
+    static = ["noise", "transfer", "transfer_margin", "transfer_autoattack"]
+    searched = ["pgd_nn", "pgd_nn_labels"]
+    simulating = ["mine", "fpa", "gmsa_avg", "gmsa_avg_margin", "gmsa_min", "gmsa_avg_eot"]
+    cost = [*static, *searched, "pgd_skip", "pgd_skip_margin", *simulating, "square"]
+    assert [name for name in names if name in cost] == cost, "what is dear comes last"
+    assert found["pgd_skip_short"].model == EXPERIMENT.attacks["pgd"]
+    assert found["mine"].model == EXPERIMENT.attacks["pgd"]
+    patient = found["gmsa_min"].model
+    assert (patient.epsilon, patient.iterations, patient.loss) == (0.1, 50, "cross_entropy")
+    assert patient.step_size * patient.iterations == pytest.approx(5 * 0.1)
+    assert {found[n].model.loss for n in ("transfer_margin", "gmsa_avg_margin")} == {"margin"}
+    assert found["transfer_autoattack"].model == AttackConfig(attack="autoattack", epsilon=0.1)
+    assert found["pgd_nn_labels"].config.vote == "labels"
+    titles = [title(name, found[name], "PGD-Skip") for name in ("gmsa_avg_margin", "gmsa_avg_eot")]
+    assert titles == ["GMSA-AVG, margin loss", "GMSA-AVG, EOT over 10"]
+
+
+def test_who_names_attacks_gets_these_and_more_of_them_than_the_budget_has() -> None:
+    quick = suite(audited(budget="quick").ball)
+    assert "fpa" not in quick and "transfer_autoattack" not in quick
+    chosen = suite(audited(budget="quick", threats=("fpa", "pgd_skip_margin")).ball)
+    assert list(chosen) == ["pgd_skip_margin", "pgd_skip_margin_2", "fpa"], "each start is meant"
+    assert suite(audited(budget="exhaustive", iterations=7).ball)["fpa"].model.iterations == 7
+    assert suite(audited(budget="exhaustive", iterations=7).ball)["square"].config.queries == 5_000
 
 
 def test_under_l2_the_black_box_is_one_that_can() -> None:
-    chosen = audited(attack="round", larger=(3.0,))
-    assert "hop_skip_jump" in chosen.inside
-    assert "square" not in chosen.inside
-    assert (chosen.model("larger_3").norm, chosen.model("larger_3").epsilon) == ("l2", 6)
-    assert (chosen.model("unbounded").norm, chosen.model("unbounded").epsilon) == ("linf", 1)
+    ball = audited(attack="round", larger=(3.0,)).ball
+    assert "hop_skip_jump" in suite(ball)
+    assert "square" not in suite(ball)
+    assert (ball.norm, ball.steps("margin", 5, 3.0).epsilon) == ("l2", 6)
+    no_ball = ball.steps("margin", 5, 0.0)
+    assert (no_ball.norm, no_ball.epsilon) == ("linf", 1)
 
 
 def test_threats_of_the_config_count_only_in_the_ball_that_is_searched() -> None:
@@ -253,19 +239,30 @@ def test_threats_of_the_config_count_only_in_the_ball_that_is_searched() -> None
     config = EXPERIMENT.to_dict() | {"attacks": attacks, "threats": threats}
     chosen = plan(ExperimentConfig.from_dict(config | {"audit": {"attack": "pgd"}}))
     assert chosen.left_out == ("mine",)
-    assert "mine" not in {*chosen.inside, *chosen.beyond}
+    assert "mine" not in suite(chosen.ball)
     chosen = plan(ExperimentConfig.from_dict(config | {"audit": {"attack": "larger"}}))
-    assert "mine" in chosen.inside
+    assert "mine" in suite(chosen.ball)
     with pytest.raises(UserError, match=r"audit.threats=mine: .* its ball isn't within .* pgd"):
         audit = {"attack": "pgd", "threats": ["mine"]}
         plan(ExperimentConfig.from_dict(config | {"audit": audit}))
 
 
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--config.audit.points=401", r"400 rows; lower it"),
+        ("--config.audit.before=398", r"only 397 rows of .* aren't attacked; lower it"),
+    ],
+)
 def test_more_points_than_there_are_rows_are_refused_by_the_setting_that_says_so(
-    data_dir: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    finished: pathlib.Path,
+    data_dir: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    flag: str,
+    said: str,
 ) -> None:
-    assert run(data_dir, tmp_path, "--config.audit.points=401") == 2
-    assert re.search(r"--config\.audit\.points=401: .* 400 rows; lower it", capsys.readouterr().err)
+    assert run(data_dir, finished, flag) == 2
+    assert re.search(rf"{re.escape(flag)}: .*{said}", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -280,9 +277,10 @@ def test_more_points_than_there_are_rows_are_refused_by_the_setting_that_says_so
         ({"attack": "fgsm"}, "audit.attack=fgsm.*PGD or BIM"),
         ({"queries": 3}, "audit.queries=3.*must be 8 or more"),
         ({"larger": (1.0,)}, r"audit.larger=\(1.0,\): must be above 1"),
-        ({"step_share": 0.0}, "audit.step_share=0.0"),
+        ({"iterations": 0}, "audit.iterations=0: must be 1 or more, or -1"),
+        ({"before": -1}, "audit.before=-1"),
         ({"points": 0}, "audit.points=0"),
-        ({"retests": -1}, "audit.retests=-1"),
+        ({"retests": -2}, "audit.retests=-2"),
         ({"margin": 1.0}, "audit.margin=1.0"),
         ({"defences": ("rmc", "rmc")}, "audit.defences=.*each once"),
     ],
@@ -302,6 +300,7 @@ def subject(title: str, right: list[bool], **more: Any) -> dict[str, Any]:
         "worst_case": share,
         "interval": [0.0, 1.0],
         "checks": [],
+        "curve": {"still_falling": False},
     } | more
 
 
@@ -335,22 +334,17 @@ def test_the_chance_is_that_of_a_fair_coin() -> None:
     assert "p = 0.031" in page.difference(defended, bare)
 
 
-def test_an_audit_says_what_it_will_take(
+def test_an_audit_says_what_it_will_take_and_how_it_goes(
     finished: pathlib.Path, data_dir: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
     assert run(data_dir, finished) == 0
     lines = capsys.readouterr().out.splitlines()
-    (bare, rmc) = (line for line in lines if "gradient passes" in line)
-    assert re.search(r"at most \d+ predictions of \S+ ms, \d+ s in all, and \d+ gradient", bare)
-    # A point, clean, under seven attacks in the ball, and two in larger ones: each is answered
-    # once. The first eight are asked again under two seeds and once as they were, seven are
-    # replayed. Black boxes ask eight times, GMSA two times in each of three balls.
-    a_point = 10 + 8 * 3 + 7 + 2 * 8 + 3 * 2
+    bare, rmc = (line for line in lines if "gradient passes" in line)
+    assert re.search(r"at most [\d,]+ predictions of \S+ ms and [\d,]+ gradient passes", bare)
+    # A point: clean, and asked two times again, first and last. Under seven attacks, and in two
+    # larger balls, it is answered once. Noise asks five times, Square eight, GMSA two times.
+    a_point = 1 + 2 * 2 + 7 + 2 + 5 + 8 + 2
     assert f"at most {3 * a_point} predictions" in rmc
-
-
-def test_a_budget_sets_the_parts_of_a_config() -> None:
-    chosen = audited(budget="exhaustive", iterations=7)
-    assert chosen.experiment.audit.queries == 5_000
-    assert chosen.model("pgd_skip").iterations == 7, "what was set stays"
+    told = re.compile(r"  PGD-Skip: \d of 3 points broken, \d+\.\d % of all stand")
+    assert any(map(told.match, lines))

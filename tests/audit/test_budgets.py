@@ -9,29 +9,20 @@ from rmc_tf.config import AuditConfig
 
 def test_a_larger_budget_spends_no_less_of_anything() -> None:
     quick, standard, exhaustive = (budgets.BUDGETS[n] for n in ("quick", "standard", "exhaustive"))
-    parts = (
-        "iterations",
-        "restarts",
-        "rounds",
-        "queries",
-        "retests",
-        "samples",
-        "noise",
-        "surrogates",
-    )
+    spent = ("iterations", "restarts", "rounds", "queries", "retests", "samples", "averaged")
+    parts = (*spent, "surrogates")
     for less, more in ((quick, standard), (standard, exhaustive)):
-        assert all(getattr(less, part) <= getattr(more, part) for part in parts)
-        assert set(less.simulating) <= set(more.simulating)
+        for part in (*parts, "draws", "noise"):
+            assert getattr(less, part) <= getattr(more, part)
+        assert set(less.left_out) >= set(more.left_out)
 
 
-def test_a_budget_sets_what_was_left_as_it_is_and_nothing_else() -> None:
-    assert budgets.applied(AuditConfig(rounds=2)) == AuditConfig(rounds=2)
-    found = budgets.applied(AuditConfig(budget="exhaustive", rounds=2))
+def test_what_is_set_by_hand_stays_and_the_budget_sets_the_rest() -> None:
+    assert budgets.of_config(AuditConfig()) == budgets.BUDGETS["standard"]
+    found = budgets.of_config(AuditConfig(budget="exhaustive", rounds=6, retests=0))
     wanted = budgets.BUDGETS["exhaustive"]
     assert (found.queries, found.iterations) == (wanted.queries, wanted.iterations)
-    assert found.retests == wanted.retests
-    assert found.rounds == 2
-    assert found.points == AuditConfig().points
+    assert (found.rounds, found.retests) == (6, 0), "though 6 is what another budget says"
 
 
 def test_a_budget_of_another_name_is_refused_by_a_line() -> None:
@@ -39,3 +30,11 @@ def test_a_budget_of_another_name_is_refused_by_a_line() -> None:
         budgets.find("standart")
     with pytest.raises(UserError, match=r"audit\.budget"):
         AuditConfig(budget="much")  # type: ignore[arg-type]
+
+
+def test_each_simulation_climbs_one_member_more() -> None:
+    assert budgets.passes("gmsa_avg", 3) == 1 + 2 + 3
+    assert budgets.passes("gmsa_min", 3) == 1 + 4 + 9
+    assert budgets.passes("fpa", 3) == 3
+    assert budgets.passes("gmsa_avg", 3, samples=10) == 1 + 11 + 21
+    assert budgets.passes("pgd_skip", 3) == 1

@@ -107,8 +107,9 @@ def test_a_varied_k_is_how_many_neighbours_are_searched_for(
 ) -> None:
     pipeline = Pipeline(with_rows(config, row(), row(k=32)), tmp_path, print)
     for place, k in zip(pipeline.table.rows, (64, 32), strict=True):
-        finished = pipeline.finished(place.cells[0][0])
-        assert len(finished.defence.predict(finished.asked.images[0]).neighbours) == k
+        defence, _ = pipeline.sides.defence(place.cells[0][0])
+        images = pipeline.artefacts.stream("pgd", "").images
+        assert len(defence.predict(images[0]).neighbours) == k
 
 
 def test_a_varied_n_prime_is_the_size_of_d_prime(

@@ -34,7 +34,6 @@ from rmc_tf.threats.base import SearchedRows, Threat, undisturbed, weights
 from rmc_tf.threats.ensemble_pgd import EnsemblePGD
 from rmc_tf.threats.histories import Standing, state_after
 from rmc_tf.threats.pgd_skip import crafted_from, in_another_order
-from rmc_tf.threats.worst_case import WorstCase, retest
 from rmc_tf.training import loop
 
 SHORT = EarlyStopConfig(max_epochs=2)
@@ -622,81 +621,3 @@ def test_a_black_box_that_cannot_is_refused(
     monkeypatch.setitem(sys.modules, "art.attacks.evasion", None)
     with pytest.raises(UserError, match="pip install adversarial-robustness-toolbox"):
         _threat("square", pgd, deployed)
-
-
-def test_an_image_is_asked_again_in_the_state_it_was_crafted_in_under_other_seeds(
-    rmc: RMC, test_rows: Examples
-) -> None:
-    images, _ = test_rows
-    rmc.predict(images[9])
-    before, heard = rmc.snapshot(), Heard(rmc)
-    found = retest(heard, images[:3], [1, 2])
-    assert _same_state(rmc.snapshot(), before)
-    assert found.shape == (3, 2)
-    rmc.calibrate()
-    answers = iter(heard.answers)
-    for number, image in enumerate(images[:3]):
-        state = rmc.snapshot()
-        for i, seed in enumerate((1, 2)):
-            rmc.restore(reseeded(state, seed))
-            expected = rmc.predict(image)
-            assert _same(next(answers), expected)
-            assert found[number, i] == expected.label
-        rmc.restore(state)
-        assert _same(next(answers), rmc.predict(image))  # what it was asked, and as it was
-        rmc.calibrate()
-
-
-class HeardTogether(Heard):
-    """A defence, and what it was asked at once."""
-
-    def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
-        self.asked.append(np.asarray(images))
-        return self._defence.predict_many(images)
-
-
-def test_those_that_adapt_together_are_asked_again_together(
-    trained: tuple[pathlib.Path, str],
-    d_prime: rows_on_disk.AugmentedSet,
-    index: FeatureIndex,
-    test_rows: Examples,
-) -> None:
-    config = dataclasses.replace(CONFIG, queries_at_once=2)
-    rmc, images = RMC(Classifier.load(*trained), d_prime, index, config), test_rows[0][:3]
-    before = rmc.snapshot()
-    heard = HeardTogether(rmc)
-    found = retest(heard, images, [1])
-    assert [len(asked) for asked in heard.asked] == [2, 2, 1, 1]
-    assert _same_state(rmc.snapshot(), before)
-    for group in (slice(0, 2), slice(2, 3)):
-        state = rmc.snapshot()
-        rmc.restore(reseeded(state, 1))
-        labels = [answer.label for answer in rmc.predict_many(images[group])]
-        assert labels == found[group, 0].tolist()
-        rmc.restore(state)
-        rmc.predict_many(images[group])
-        rmc.calibrate()
-
-
-def test_the_worst_case_is_no_better_than_any_attack_and_the_expected_one_no_worse() -> None:
-    random = np.random.default_rng(0)
-    right = {name: random.random((50, n)) < 0.9 for name, n in (("a", 1), ("b", 4), ("c", 5))}
-    found = WorstCase(right)
-    assert all(found.points.mean() <= own.all(axis=1).mean() for own in right.values())
-    assert found.points.mean() < found.expected
-    assert all(found.expected <= own.mean() for own in right.values())
-    by_hand = [all(own[i].all() for own in right.values()) for i in range(50)]
-    assert found.points.tolist() == by_hand
-    same = {name: own[:, :1] for name, own in right.items()}
-    assert WorstCase(same).expected == WorstCase(same).points.mean()
-
-
-def test_the_summary_of_a_worst_case_tells_mean_spread_and_minimum() -> None:
-    a = np.array([[1, 1], [1, 0], [1, 0], [1, 1]], bool)
-    b = np.array([[1, 1], [1, 1], [1, 1], [0, 0]], bool)
-    summary = WorstCase({"a": a, "b": b}).summary()
-    assert summary["threats"]["a"] == {"accuracy": 0.75, "spread": 0.25, "always_right": 0.5}
-    assert summary["threats"]["b"] == {"accuracy": 0.75, "spread": 0.0, "always_right": 0.75}
-    assert summary["worst_case"] == 0.25
-    low, high = summary["interval"]
-    assert low < 0.25 < high
