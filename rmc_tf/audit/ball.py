@@ -39,6 +39,12 @@ class Ball:
             loss=cast(Any, loss),
         )
 
+    def ensemble(self) -> tuple[AttackConfig, ...]:
+        """Returns AutoAttack in this ball, if the budget has it."""
+        if not self.budget.autoattack:
+            return ()
+        return (AttackConfig(attack="autoattack", norm=self.norm, epsilon=self.epsilon),)
+
 
 @dataclasses.dataclass
 class Attacked:
@@ -52,3 +58,35 @@ class Attacked:
     described: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """Each attack and what it may spend, as JSON."""
     left_out: list[str] = dataclasses.field(default_factory=list)
+
+
+def described(
+    name: str,
+    title: str,
+    model: AttackConfig,
+    samples: int | None,
+    *,
+    inside: bool = True,
+    black: bool = False,
+) -> dict[str, Any]:
+    """Returns an attack and what it may spend, as JSON.
+
+    Args:
+      name: of it.
+      title: what a reader calls it.
+      model: norm and ε; and, unless it is a black box, loss and steps.
+      samples: draws that its gradients are means over; None: it has nothing of the kind.
+      inside: whether it counts for the worst case.
+      black: whether it is a black box.
+    """
+    steps = () if black else ("attack", "loss", "step_size", "iterations")
+    drawn = {} if samples is None else {"samples": samples}
+    return {
+        "name": name,
+        "title": title,
+        "worst_case": inside,
+        "norm": model.norm,
+        "epsilon": model.epsilon,
+        **{field: getattr(model, field) for field in steps},
+        **drawn,
+    }

@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 
+from rmc_tf import attacks
 from rmc_tf.common.errors import UserError, did_you_mean
-from rmc_tf.config import AuditConfig
+from rmc_tf.config import AttackConfig, AuditConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Budget:
     short: int = 10
     """Steps of the attack that more steps are compared with; that of the paper."""
     simulating: tuple[str, ...] = ("gmsa_avg",)
+    autoattack: bool = False
+    """Whether AutoAttack is run on the present network, too, where its gradients aren't drawn."""
 
 
 BUDGETS: Mapping[str, Budget] = {
@@ -45,6 +48,7 @@ BUDGETS: Mapping[str, Budget] = {
         queries=1_000,
         retests=5,
         noise=50,
+        autoattack=True,
         simulating=("fpa", "gmsa_avg", "gmsa_min"),
     ),
     # AutoAttack's Square has 5,000 queries; Croce et al. 2022 ask each final point five times.
@@ -56,6 +60,7 @@ BUDGETS: Mapping[str, Budget] = {
         retests=5,
         samples=20,
         noise=100,
+        autoattack=True,
         simulating=("fpa", "gmsa_avg", "gmsa_min"),
     ),
 }
@@ -101,3 +106,16 @@ def passes(threat: str, rounds: int) -> int:
     if threat == "gmsa_avg":
         return sum(members)
     return rounds if threat == "fpa" else 1
+
+
+def most(model: AttackConfig, classes: int) -> int:
+    """Returns how many gradient passes and queries an attack on a network takes an image, at most.
+
+    Args:
+      model: the attack.
+      classes: of the network.
+    """
+    if model.attack != "autoattack":
+        return model.iterations
+    turns = attacks.find(model).turns(model, classes)
+    return turns * model.patience + model.restarts * model.queries

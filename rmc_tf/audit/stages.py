@@ -13,7 +13,7 @@ import numpy as np
 
 from rmc_tf import attacks, threats
 from rmc_tf.audit import budgets
-from rmc_tf.audit.ball import Attacked, Ball
+from rmc_tf.audit.ball import Attacked, Ball, described
 from rmc_tf.audit.standing import CLEAN, Standing
 from rmc_tf.audit.subject import Subject, View
 from rmc_tf.audit.through import Through, flatness
@@ -74,7 +74,9 @@ class Stages:
         if self._through is not None:
             rounds = 2 + len(self._ball.larger) + 1 + budget.restarts - 1 + len(self._ball.extra)
             passes += rounds * whole + budget.short * samples
-            predictions += (rounds + 1) * asked
+            classes = self._through.num_classes
+            passes += sum(budgets.most(model, classes) for model in self._ensemble())
+            predictions += (rounds + 1 + len(self._ensemble())) * asked
         if self._simulated():
             each = sum(budgets.passes(name, budget.rounds) for name in budget.simulating)
             simulated = self._simulated_draws()
@@ -124,9 +126,13 @@ class Stages:
             model = ball.steps("margin", budget.iterations)
             name = f"{MANY}_margin_{number + 1}"
             self._gradients(found, standing, name, through, model, standing.points)
-        for model in ball.extra:
+        for model in (*self._ensemble(), *ball.extra):
             name = f"{MANY}_{model.attack}"
             self._gradients(found, standing, name, through, model, standing.points)
+
+    def _ensemble(self) -> tuple[AttackConfig, ...]:
+        """Returns AutoAttack, by budgets that have it; an EOT of all of it would be too dear."""
+        return self._ball.ensemble() if self._samples == 1 else ()
 
     def _beyond(self, found: Attacked, standing: Standing, loss: str) -> None:
         """Attacks all points in larger balls, for a check."""
@@ -143,9 +149,8 @@ class Stages:
             right = (answers == standing.labels[:, None]) | (answers < 0)
             found.by_radius.append((title, float(right.mean())))
             name = f"{_LARGER}{title}"
-            found.described.append(
-                self._described(name, f"{self._own}, {title}", model, inside=False)
-            )
+            title = f"{self._own}, {title}"
+            found.described.append(described(name, title, model, self._samples, inside=False))
 
     def _gradients(
         self,
@@ -157,7 +162,8 @@ class Stages:
         points: np.ndarray,
     ) -> None:
         title = self._title(name, model)
-        found.described.append(self._described(name, title, model))
+        drawn = None if name in TRANSFERS else self._samples
+        found.described.append(described(name, title, model, drawn))
         if not len(points):
             return
         begun = time.perf_counter()
@@ -168,7 +174,7 @@ class Stages:
             title,
             points,
             images,
-            spent=float(model.iterations * samples),
+            spent=float(budgets.most(model, network.num_classes) * samples),
             seconds=time.perf_counter() - begun,
             back=True,
         )
@@ -219,9 +225,10 @@ class Stages:
             found.left_out.append(f"{title} ({error})")
             return
         black = threats.find(config).black_box
-        described = self._described(name, title, model, black=black)
+        drawn = None if black else self._samples
+        told = described(name, title, model, drawn, black=black)
         read = {field: getattr(config, field) for field in threats.find(config).settings}
-        found.described.append({**described, **read})
+        found.described.append({**told, **read})
         if not len(points):
             return
         begun, images, spent = time.perf_counter(), [], []
@@ -268,25 +275,10 @@ class Stages:
     def _title(self, name: str, model: AttackConfig) -> str:
         title = "Transfer from θ*" if name in TRANSFERS else self._own
         if model.attack != "pgd":
-            return f"{title}, {model.attack}"
+            return f"{title}, {'AutoAttack' if model.attack == 'autoattack' else model.attack}"
         if name == FEW:
             title += f", {model.iterations} steps"
         if model.loss == "margin":
             title += ", margin loss"
         number = name.rpartition("_")[2]
         return f"{title}, start {number}" if number.isdigit() else title
-
-    def _described(
-        self, name: str, title: str, model: AttackConfig, inside: bool = True, black: bool = False
-    ) -> dict[str, Any]:
-        steps = () if black else ("attack", "loss", "step_size", "iterations")
-        drawn = {} if black or name in TRANSFERS else {"samples": self._samples}
-        return {
-            "name": name,
-            "title": title,
-            "worst_case": inside,
-            "norm": model.norm,
-            "epsilon": model.epsilon,
-            **{field: getattr(model, field) for field in steps},
-            **drawn,
-        }
