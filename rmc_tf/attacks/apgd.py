@@ -140,9 +140,7 @@ def checkpoints(iterations: int) -> list[int]:
     return [math.ceil(share * iterations - 1e-9) for share in shares[1:-1]]
 
 
-def climb(
-    look: Look, config: AttackConfig, batch: Batch, iterations: int, *, until_wrong: bool = False
-) -> tf.Tensor:
+def climb(look: Look, config: AttackConfig, batch: Batch, iterations: int) -> tf.Tensor:
     """Returns the best point of each image, [B, H, W, C], in A(x) and [0, 1]; compiles.
 
     Args:
@@ -150,7 +148,6 @@ def climb(
       config: norm and ε.
       batch: x, and where to begin.
       iterations: how many; the gradient is taken once more often.
-      until_wrong: whether to stop once all images are answered as the attack wants.
     """
     periods = np.zeros(iterations + 1, np.float32)  # 0: no checkpoint; else: so long since the last
     marks = sorted({0, *checkpoints(iterations)})
@@ -161,8 +158,6 @@ def climb(
     step, rises = tf.fill(tf.shape(now.values), 2 * config.epsilon), tf.zeros_like(now.values)
     best_at_mark = best.values
     for number in tf.range(iterations):
-        if until_wrong and tf.reduce_all(answer.wrong):
-            break
         share = tf.where(number > 0, _MOMENTUM, 1.0)
         uphill = _by_image(step) * _direction(now.gradient, config)
         straight = project(now.images + uphill, batch.images, config)

@@ -13,7 +13,6 @@ as the point that came nearest to it, since an attack on a network is also an at
 it.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -27,30 +26,29 @@ _LIKELIEST, _STARTS, _BY_DLR = 3, 20, 4
 classes. The margin finds more of them than DLR does, but not the same; each fourth is by DLR."""
 
 
-def untargeted(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
-    """Returns what APGD on the cross entropy finds; see `base.Perturb`."""
-    look = apgd.of_label(logits, config, batch)
-    return apgd.climb(look, config, batch, config.patience, until_wrong=True)
+def climbing(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
+    """Returns what APGD finds; see `base.Perturb`.
 
-
-def at_class(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
-    """Returns what APGD-T finds: on DLR at one class after another, then at the likeliest again."""
-    classes = apgd.classes(logits, batch)
+    On the cross entropy; then, targeted, on DLR at one class after another, and at the likeliest
+    again and again. These are one function, since each more takes as long to compile as to run.
+    """
+    scores, classes = logits(batch.images), apgd.classes(logits, batch)
     tried, likeliest = apgd.tried(config, classes), _likeliest(config, classes)
     turn = tf.broadcast_to(batch.turn, tf.shape(batch.labels))
-    beyond = turn - tried
-    start = beyond // likeliest
-    by_dlr = (beyond < 0) | (start % _BY_DLR == _BY_DLR - 1)
-    rank = tf.where(beyond < 0, turn, beyond % likeliest)
-    aims = apgd.likely(logits(batch.images), batch.labels, rank)
-    dlr, margin = (dataclasses.replace(config, loss=loss) for loss in ("dlr", "margin"))
+    again = turn - 1 - tried
+    start = again // likeliest
+    by_dlr = (again < 0) | (start % _BY_DLR == _BY_DLR - 1)
+    rank = tf.where(again < 0, tf.maximum(turn - 1, 0), again % likeliest)
+    aims = apgd.likely(scores, batch.labels, rank)
+    heat = losses.temperature(scores)
+    dlr, margin = (AttackConfig(loss=loss) for loss in ("dlr", "margin"))
 
-    def value(scores: tf.Tensor) -> tf.Tensor:
-        ways = (losses.towards(each, scores, batch.labels, aims) for each in (dlr, margin))
-        return tf.where(by_dlr, *ways)
+    def value(now: tf.Tensor) -> tf.Tensor:
+        aimed = (losses.towards(each, now, batch.labels, aims) for each in (dlr, margin))
+        entropy = losses.cross_entropy(labels=batch.labels, logits=now / heat)
+        return tf.where(turn == 0, entropy, tf.where(by_dlr, *aimed))
 
-    look = apgd.looking(logits, batch, value)
-    return apgd.climb(look, config, batch, config.patience, until_wrong=True)
+    return apgd.climb(apgd.looking(logits, batch, value), config, batch, config.patience)
 
 
 def nearest(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
@@ -71,9 +69,7 @@ def by_search(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
 
 def _nearest(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
     aims = apgd.likely(logits(batch.images), batch.labels, batch.turn)
-    found, away = fab.at_class(
-        logits, config, batch, aims, batch.starts, config.patience, until_wrong=True
-    )
+    found, away = fab.at_class(logits, config, batch, aims, batch.starts, config.patience)
     within = (away <= config.epsilon)[:, None, None, None]
     return tf.where(within, found, batch.images)
 
@@ -86,9 +82,8 @@ def parts(config: AttackConfig, classes: int) -> Sequence[Turns]:
     """Returns all turns with so many classes; see `base.Attack`."""
     tried, likeliest = apgd.tried(config, classes), _likeliest(config, classes)
     begin = (
-        Turns(untargeted, 1),
-        Turns(at_class, tried + likeliest),
-        Turns(at_class, _STARTS * likeliest, first=tried + likeliest, at_edge=True),
+        Turns(climbing, 1 + tried + likeliest),
+        Turns(climbing, _STARTS * likeliest, first=1 + tried + likeliest, at_edge=True),
     )
     searched = Turns(by_search, 1, together=False)
     first = *begin, Turns(nearest, tried), searched
@@ -97,7 +92,7 @@ def parts(config: AttackConfig, classes: int) -> Sequence[Turns]:
 
 
 ATTACK = Attack(
-    untargeted,
+    climbing,
     norms=("linf", "l2"),
     settings=("epsilon", "restarts", "classes_tried", "queries", "patience"),
     by_xla=False,
