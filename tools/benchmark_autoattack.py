@@ -10,6 +10,7 @@ a lower bound. Each part is written once it is known, and a second run does thos
 so that many short runs make one table. Prints what is found.
 """
 
+import functools
 import json
 import pathlib
 import sys
@@ -53,7 +54,8 @@ BALLS: Mapping[tuple[str, str], tuple[tuple[Norm, float], ...]] = {
     ("fashion_mnist", "mlp"): (("linf", 0.02), ("l2", 0.5)),
 }
 """Ours: balls in which some points stand and many fall."""
-FACTORS = (1, 5, 20)
+FACTORS = ("1", "5", "20")
+"""What logits are times, of ours."""
 _TRAINED_AGAINST = {"digits": 0.15, "fashion_mnist": 0.1}
 """ε of the PGD that the second network is trained against."""
 _ROWS = 4000
@@ -71,6 +73,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_enum("network", NETWORKS, NETWORKS, "Which.", values)
     flags.DEFINE_multi_enum("norm", ["linf", "l2"], ["linf", "l2"], "Which.", values)
     flags.DEFINE_multi_enum("measure", MEASURES, MEASURES, "What.", values)
+    flags.DEFINE_multi_enum("factor", FACTORS, FACTORS, "Which, of ours.", values)
     text = "Of ART's parts: how many are run."
     every = len(autoattack_page.PARTS)
     flags.DEFINE_integer("art_parts", every, text, 0, every, flag_values=values)
@@ -134,12 +137,12 @@ def missing(
     if "pgd" in values.measure and "pgd" not in case:
         yield lambda: into(case, "pgd", lambda: ensembles.by_pgd(plain, points))
     for name, measured in (("ours", ensembles.ours), ("audit", ensembles.by_audit)):
-        for factor in FACTORS if name in values.measure else ():
+        for factor in values.factor if name in values.measure else ():
             place = case.setdefault(name, {})
-            if values.again or str(factor) not in place:
-                other = ensembles.times(plain, factor)
-                yield lambda m=measured, n=other, p=place, f=factor: into(
-                    p, str(f), lambda: m(n, points)
+            if values.again or factor not in place:
+                other = ensembles.times(plain, float(factor))
+                yield functools.partial(
+                    into, place, factor, functools.partial(measured, other, points)
                 )
     parts = case.setdefault("art", [])
 

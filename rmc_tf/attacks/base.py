@@ -37,7 +37,8 @@ class Perturb(Protocol):
         """Returns x' = x + δ with δ in A(x), shape [B, H, W, C], in [0, 1]."""
 
 
-class Turns(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Turns:
     """Some turns of an attack that do the same, from other starts or at other classes."""
 
     perturb: Perturb

@@ -1,7 +1,7 @@
 """An attack on one classifier, compiled: NumPy in, NumPy out, and what comes out is checked."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -88,7 +88,7 @@ class Craft:
         self._by_xla = by_xla
         self._parts = 1 if by_xla else operations_at_once()
 
-        def compiled(perturb: Perturb, parts: int) -> Compiled:
+        def compiled(perturb: Perturb, parts: int) -> Any:
             def whole(
                 images: tf.Tensor,
                 labels: tf.Tensor,
