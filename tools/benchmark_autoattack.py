@@ -1,20 +1,21 @@
-"""Compares our AutoAttack with ART's: what each leaves right of the same points, and how long.
+"""Compares our AutoAttack and our audit with ART's AutoAttack and with margin PGD.
 
-python tools/benchmark_autoattack.py --out=docs/results/autoattack/results.json --seconds=450
+python tools/benchmark_autoattack.py --dataset=digits --measure=ours --seconds=450
 
-Three networks are made from digits, and attacked at test points in three balls: ours with
-logits × 1, × 5 and × 20, ART's with × 1 alone, since a saturated network hides from it. ART's are
-its own parts with its own settings, in the order of its AutoAttack, each on what those before it
-left. Some take many minutes: `--art_parts` says how many are run; where the later ones aren't, the
-time of ART's is a lower bound. Each case is written once it is known, and a second run does those
-that are missing, so that many short runs make one table. Prints what is found.
+Three networks are made from a data set, and attacked at test points under L∞ and L2: ours with
+logits × 1, × 5 and × 20, the others with × 1 alone, since a saturated network hides from them.
+ART's are its own parts with its own settings, in the order of its AutoAttack, each on what those
+before it left. Some take many minutes: where the later ones haven't been run, the time of ART's is
+a lower bound. Each part is written once it is known, and a second run does those that are missing,
+so that many short runs make one table. Prints what is found.
 """
 
+import functools
 import json
 import pathlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -22,11 +23,9 @@ sys.path.insert(0, str(ROOT))  # runs from a checkout
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import app, flags
 
-from rmc_tf import attacks
-from rmc_tf.common import storage
+from rmc_tf.common import console, storage
 from rmc_tf.common.provenance import revision
 from rmc_tf.common.traces import Traces
 from rmc_tf.config import (
@@ -42,43 +41,67 @@ from rmc_tf.data.images import to_float
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.devices import share_cores
 from rmc_tf.training import loop
-from tools.performance import autoattack_page
+from tools.performance import autoattack_page, ensembles
 
 NETWORKS = ("regular", "adversarial", "mlp")
-BALLS: tuple[tuple[Norm, float], ...] = (("linf", 0.15), ("linf", 0.05), ("l2", 1.0))
-FACTORS = (1, 5, 20)
-_PGD = AttackConfig(epsilon=0.15, step_size=0.0375, iterations=7)
-"""What the second network is trained against."""
+MEASURES = ("pgd", "art", "ours", "audit")
+BALLS: Mapping[tuple[str, str], tuple[tuple[Norm, float], ...]] = {
+    ("digits", "regular"): (("linf", 0.05), ("l2", 0.5)),
+    ("digits", "adversarial"): (("linf", 0.15), ("l2", 1.0)),
+    ("digits", "mlp"): (("linf", 0.05), ("l2", 0.5)),
+    ("fashion_mnist", "regular"): (("linf", 0.02), ("l2", 0.5)),
+    ("fashion_mnist", "adversarial"): (("linf", 0.1), ("l2", 1.0)),
+    ("fashion_mnist", "mlp"): (("linf", 0.02), ("l2", 0.5)),
+}
+"""Ours: balls in which some points stand and many fall."""
+FACTORS = ("1", "5", "20")
+"""What logits are times, of ours."""
+_TRAINED_AGAINST = {"digits": 0.15, "fashion_mnist": 0.1}
+"""ε of the PGD that the second network is trained against."""
+_ROWS = 4000
+"""Rows of a data set that networks are trained on, at most."""
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Adds the flags of the command line to `values`."""
-    flags.DEFINE_string("out", "autoattack.json", "JSON file, read first and added to.", values)
-    flags.DEFINE_string("workdir", "", "Keeps data and networks; empty: beside `out`.", values)
-    flags.DEFINE_integer("points", 200, "Test digits.", 1, flag_values=values)
-    flags.DEFINE_float("seconds", 450, "No case is begun later.", 0, flag_values=values)
-    text = "Of ART's four parts: how many are run; 0: ours alone."
-    flags.DEFINE_integer("art_parts", 4, text, 0, 4, flag_values=values)
+    out = "docs/results/autoattack/results.json"
+    flags.DEFINE_string("out", out, "JSON file, read first and added to.", values)
+    flags.DEFINE_string("workdir", "", "Keeps the networks; empty: beside `out`.", values)
+    flags.DEFINE_string("data_dir", "", "Of TFDS.", values)
+    names = sorted({dataset for dataset, _ in BALLS})
+    flags.DEFINE_multi_enum("dataset", names, names, "Which.", values)
     flags.DEFINE_multi_enum("network", NETWORKS, NETWORKS, "Which.", values)
-    flags.DEFINE_multi_integer("ball", [0, 1, 2], "Which, by number.", 0, 2, flag_values=values)
+    flags.DEFINE_multi_enum("norm", ["linf", "l2"], ["linf", "l2"], "Which.", values)
+    flags.DEFINE_multi_enum("measure", MEASURES, MEASURES, "What.", values)
+    flags.DEFINE_multi_enum("factor", FACTORS, FACTORS, "Which, of ours.", values)
+    text = "Of ART's parts: how many are run."
+    every = len(autoattack_page.PARTS)
+    flags.DEFINE_integer("art_parts", every, text, 0, every, flag_values=values)
+    flags.DEFINE_integer("first", 200, "First row of the test set.", 0, flag_values=values)
+    flags.DEFINE_integer("points", 200, "How many, of digits; of others half.", 1, None, values)
+    flags.DEFINE_bool("again", False, "Measures ours anew; nothing of ART's.", values)
+    flags.DEFINE_float("seconds", 450, "No part is begun later.", 0, flag_values=values)
 
 
-def network(name: str, digits: datasets.Dataset, folder: pathlib.Path) -> Classifier:
+def network(name: str, data: datasets.Dataset, folder: pathlib.Path, epsilon: float) -> Classifier:
     """Returns one of the networks, trained unless it lies in the folder."""
     path = folder / f"{name}.keras"
     if not path.exists():
-        rows = digits.train.arrays()
-        sample = to_float(rows.images)
+        folder.mkdir(parents=True, exist_ok=True)
+        batch = next(data.train.batches(_ROWS))
+        sample = to_float(batch.images)
         keras.utils.set_random_seed(0)
-        made = Classifier(_untrained(name, sample.mean(), sample.var()))
+        made = Classifier(_untrained(name, data, sample.mean(), sample.var()))
         adversarial = name == "adversarial"
         loss = LossConfig(kind="adversarial", attack="pgd") if adversarial else LossConfig()
         loop.train(
             made,
-            rows.images,
-            rows.labels,
+            batch.images,
+            batch.labels,
             TrainingConfig(epochs=20, batch_size=64, learning_rate=1e-2, loss=loss),
-            attack_models={"pgd": _PGD},
+            attack_models={
+                "pgd": AttackConfig(epsilon=epsilon, step_size=epsilon / 4, iterations=7)
+            },
             seed=0,
             checkpoint=folder / f"{name}.npz",
             traces=Traces(),
@@ -87,123 +110,86 @@ def network(name: str, digits: datasets.Dataset, folder: pathlib.Path) -> Classi
     return Classifier.load(path)
 
 
-def _untrained(name: str, mean: float, variance: float) -> keras.Model:
-    """Returns the tests' network of three convolutions, or an MLP of two layers."""
-    layers, images = keras.layers, keras.Input((8, 8, 1))
+def _untrained(name: str, data: datasets.Dataset, mean: float, variance: float) -> keras.Model:
+    """Returns a network of three convolutions, or an MLP of two layers."""
+    layers, images = keras.layers, keras.Input(data.image_shape)
     x = layers.Normalization(mean=[mean], variance=[variance])(images)
     if name == "mlp":
+        x = layers.Flatten()(x)
         for width in (128, 64):
-            x = layers.Dense(width, activation="relu")(layers.Flatten()(x))
-        return keras.Model(images, layers.Dense(10)(x))
-    for filters, stride in ((16, 1), (16, 2), (32, 1)):
+            x = layers.Dense(width, activation="relu")(x)
+        return keras.Model(images, layers.Dense(data.num_classes)(x))
+    first = 1 if data.image_shape[0] < 16 else 2
+    for filters, stride in ((16, first), (16, 2), (32, 1)):
         x = layers.Conv2D(filters, 3, stride, "same", use_bias=False)(x)
         x = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
-    return keras.Model(images, layers.Dense(10)(layers.GlobalAveragePooling2D()(x)))
+    return keras.Model(images, layers.Dense(data.num_classes)(layers.GlobalAveragePooling2D()(x)))
 
 
-def times(classifier: Classifier, factor: float) -> Classifier:
-    """Returns the network with its logits times a number."""
-    logits = keras.layers.Rescaling(factor)(classifier.model.outputs[0])
-    return Classifier(keras.Model(classifier.model.inputs[0], logits))
+def missing(
+    case: dict[str, Any], plain: Classifier, points: ensembles.Points, values: flags.FlagValues
+) -> Iterator[Callable[[], None]]:
+    """Yields, for each part that a case lacks, what measures it and puts it into the case."""
 
+    def into(place: dict[str, Any], name: str, made: Callable[[], dict[str, Any]]) -> None:
+        place[name] = made() | {"revision": revision()}
 
-def _right(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return np.asarray(classifier.forward(images)[1].argmax(axis=1) == labels)
+    if "pgd" in values.measure and "pgd" not in case:
+        yield lambda: into(case, "pgd", lambda: ensembles.by_pgd(plain, points))
+    for name, measured in (("ours", ensembles.ours), ("audit", ensembles.by_audit)):
+        for factor in values.factor if name in values.measure else ():
+            place = case.setdefault(name, {})
+            if values.again or factor not in place:
+                other = ensembles.times(plain, float(factor))
+                yield functools.partial(
+                    into, place, factor, functools.partial(measured, other, points)
+                )
+    parts = case.setdefault("art", [])
 
+    def next_part() -> None:
+        left = ensembles.standing(plain, points.images, points.labels)
+        if parts:
+            left = np.isin(np.arange(len(left)), parts[-1]["rows"])
+        parts.append(ensembles.by_art(plain, points, left, len(parts)))
 
-def ours(
-    classifier: Classifier, images: np.ndarray, labels: np.ndarray, norm: Norm, epsilon: float
-) -> dict[str, Any]:
-    """Returns what our attack leaves right, a share, and its seconds, with and without tracing."""
-    begun = time.perf_counter()
-    craft = attacks.build(AttackConfig(attack="autoattack", norm=norm, epsilon=epsilon), classifier)
-    craft.trace()
-    traced = time.perf_counter()
-    found = craft(images, labels, 0)
-    seconds = time.perf_counter() - traced
-    left = float(_right(classifier, found, labels).mean())
-    return {"left": left, "seconds": seconds, "tracing_seconds": traced - begun}
-
-
-def by_art(
-    classifier: Classifier,
-    images: np.ndarray,
-    labels: np.ndarray,
-    norm: Norm,
-    epsilon: float,
-    parts: int,
-) -> list[dict[str, Any]]:
-    """Returns what the first of ART's parts leave right, one after another, and their seconds."""
-    from art.attacks.evasion import AutoAttack
-    from art.attacks.evasion.auto_attack import run_attack
-    from art.estimators.classification import TensorFlowV2Classifier
-
-    loss = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    estimator = TensorFlowV2Classifier(
-        classifier.model, 10, classifier.image_shape, loss_object=loss, clip_values=(0, 1)
-    )
-    order = np.inf if norm == "linf" else 2
-    ensemble = AutoAttack(estimator, order, epsilon, 2 * epsilon, batch_size=len(images))
-    np.random.seed(0)  # noqa: NPY002 - ART draws from the global one
-    found, left = images.copy(), _right(classifier, images, labels)
-    known = []
-    for part in ensemble.attacks[:parts]:
-        part.verbose = False
-        if not left.any():
+    while "art" in values.measure and len(parts) < values.art_parts:
+        if parts and not parts[-1]["rows"]:
             break
-        begun = time.perf_counter()
-        found, left = run_attack(
-            found, np.eye(10)[labels], left, part, estimator, norm=order, eps=epsilon
-        )
-        seconds = time.perf_counter() - begun
-        known.append({"part": type(part).__name__, "left": float(left.mean()), "seconds": seconds})
-    return known
+        yield next_part
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measures what is missing, and writes each case once it is known."""
+    """Measures what is missing, and writes each part once it is known."""
     del argv
     values, begun = flags.FLAGS, time.monotonic()
+    console.quieten()
     out = pathlib.Path(values.out)
-    folder = pathlib.Path(values.workdir) if values.workdir else out.parent / "benchmark_autoattack"
-    folder.mkdir(parents=True, exist_ok=True)
+    above = pathlib.Path(values.workdir) if values.workdir else out.parent / "networks"
     share_cores(HardwareConfig(threads_per_operation=1))
-    digits = datasets.load(DatasetConfig(name="digits", data_dir=str(folder)))
-    batch = next(digits.test.batches(values.points))
-    images, labels = to_float(batch.images), batch.labels
-    found = json.loads(out.read_text("utf-8")) if out.exists() else {"cases": []}
-    fields = ("network", "norm", "epsilon", "points")
+    found = storage.read_json(out) if out.exists() else {"cases": []}
+    fields = ("dataset", "network", "norm", "epsilon", "first", "points")
     cases = {tuple(case[field] for field in fields): case for case in found["cases"]}
-    for name in values.network:
-        for norm, epsilon in (BALLS[number] for number in values.ball):
-            key = name, norm, epsilon, values.points
-            case = cases.get(key)
-            wanted = values.art_parts
-            done = case is not None and (len(case["art"]) >= wanted or case["art_is_whole"])
-            if done or time.monotonic() - begun > values.seconds:
-                continue
-            plain = network(name, digits, folder)
-            if case is None:
-                case = {
-                    "network": name,
-                    "norm": norm,
-                    "epsilon": epsilon,
-                    "points": values.points,
-                    "clean": float(_right(plain, images, labels).mean()),
-                    "art": [],
-                    "art_is_whole": False,
-                }
-            # Both sides in one process, one after the other: a busy machine slows both.
-            case["ours"] = {
-                str(n): ours(times(plain, n), images, labels, norm, epsilon) for n in FACTORS
-            }
-            if wanted:
-                case["art"] = by_art(plain, images, labels, norm, epsilon, wanted)
-                case["art_is_whole"] = wanted == 4 or len(case["art"]) < wanted
-            cases[key] = case
-            print(" | ".join(autoattack_page.row(case).values()), flush=True)
-            every = {"revision": revision(), "cases": [*cases.values()]}
-            storage.write_bytes(out, (json.dumps(every, indent=2) + "\n").encode())
+    for dataset in values.dataset:
+        data = datasets.load(DatasetConfig(name=dataset, data_dir=values.data_dir), print)
+        count = values.points if dataset == "digits" else values.points // 2
+        batch = next(data.test.batches(values.first + count))
+        images, labels = (each[values.first :] for each in (to_float(batch.images), batch.labels))
+        for name in values.network:
+            plain = network(name, data, above / dataset, _TRAINED_AGAINST[dataset])
+            for norm, epsilon in BALLS[dataset, name]:
+                if norm not in values.norm:
+                    continue
+                key = dataset, name, norm, epsilon, values.first, count
+                case = cases.setdefault(key, dict(zip(fields, key, strict=True)))
+                case["clean"] = float(ensembles.standing(plain, images, labels).mean())
+                points = ensembles.Points(images, labels, norm, epsilon)
+                for measure in missing(case, plain, points, values):
+                    if time.monotonic() - begun > values.seconds:
+                        return
+                    measure()
+                    stored = {"cases": [*cases.values()]}
+                    storage.write_bytes(out, (json.dumps(stored) + "\n").encode())
+                    print(" | ".join(autoattack_page.row(case).values()), flush=True)
 
 
 if __name__ == "__main__":

@@ -107,9 +107,8 @@ def in_graph(
             drawn = tf.random.stateless_uniform([], seed + 4)
             starts = tf.where(drawn < starts_at_x, images, starts)
         batch = Batch(images, aims, starts, seed)
-        turns = attack.turns(config, classifier.num_classes)
-        if turns == 1:
+        if attack.turns(config, classifier.num_classes) == 1:
             return attack.perturb(classifier.logits, config, batch)
-        return all_turns(attack, classifier.logits, config, batch, turns)
+        return all_turns(attack, classifier.logits, config, batch)
 
     return perturb

@@ -49,8 +49,13 @@ def perturb(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
 
 def perturb_at_classes(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
     """Returns the best point of one run at the class whose turn it is; see `perturb`."""
-    rank = batch.turn % tried(config, logits(batch.images[:1]).shape[1])
+    rank = batch.turn % tried(config, classes(logits, batch))
     return climb(of_class(logits, config, batch, rank), config, batch, config.iterations)
+
+
+def classes(logits: Logits, batch: Batch) -> int:
+    """Returns how many there are."""
+    return int(logits(batch.images[:1]).shape[1])
 
 
 def tried(config: AttackConfig, classes: int) -> int:
@@ -64,11 +69,12 @@ def likely(scores: tf.Tensor, labels: tf.Tensor, rank: tf.Tensor | int) -> tf.Te
     Args:
       scores: [B, classes] logits.
       labels: [B] int32.
-      rank: scalar int32, from 0.
+      rank: [B] int32, or one for all, from 0.
     """
     own = tf.one_hot(labels, scores.shape[1], on_value=True, off_value=False)
     order = tf.argsort(tf.where(own, -np.inf, scores), direction="DESCENDING", stable=True)
-    return tf.cast(tf.gather(order, rank, axis=1), labels.dtype)
+    place = tf.broadcast_to(rank, tf.shape(labels))
+    return tf.cast(tf.gather(order, place, axis=1, batch_dims=1), labels.dtype)
 
 
 def of_label(logits: Logits, config: AttackConfig, batch: Batch) -> Look:
@@ -79,7 +85,7 @@ def of_label(logits: Logits, config: AttackConfig, batch: Batch) -> Look:
     def value(scores: tf.Tensor) -> tf.Tensor:
         return sign * losses.of(config)(labels=batch.labels, logits=scores / heat)
 
-    return _looking(logits, batch, value, sign)
+    return looking(logits, batch, value, sign)
 
 
 def of_class(logits: Logits, config: AttackConfig, batch: Batch, rank: tf.Tensor | int) -> Look:
@@ -90,7 +96,7 @@ def of_class(logits: Logits, config: AttackConfig, batch: Batch, rank: tf.Tensor
     def value(scores: tf.Tensor) -> tf.Tensor:
         return losses.towards(config, scores / heat, batch.labels, aims)
 
-    return _looking(logits, batch, value, 1.0)
+    return looking(logits, batch, value)
 
 
 def _temperature(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
@@ -99,9 +105,18 @@ def _temperature(logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tenso
     return losses.temperature(logits(batch.images))
 
 
-def _looking(
-    logits: Logits, batch: Batch, value: Callable[[tf.Tensor], tf.Tensor], sign: float
+def looking(
+    logits: Logits, batch: Batch, value: Callable[[tf.Tensor], tf.Tensor], sign: float = 1.0
 ) -> Look:
+    """Returns what looks at a value of the logits [B, classes].
+
+    Args:
+      logits: of the network.
+      batch: y, or the targets.
+      value: what is climbed, [B].
+      sign: 1: to be wrong about y is wanted; -1: to answer the target.
+    """
+
     def look(images: tf.Tensor) -> Seen:
         with tf.GradientTape() as tape:
             tape.watch(images)
@@ -125,9 +140,7 @@ def checkpoints(iterations: int) -> list[int]:
     return [math.ceil(share * iterations - 1e-9) for share in shares[1:-1]]
 
 
-def climb(
-    look: Look, config: AttackConfig, batch: Batch, iterations: int, *, until_wrong: bool = False
-) -> tf.Tensor:
+def climb(look: Look, config: AttackConfig, batch: Batch, iterations: int) -> tf.Tensor:
     """Returns the best point of each image, [B, H, W, C], in A(x) and [0, 1]; compiles.
 
     Args:
@@ -135,7 +148,6 @@ def climb(
       config: norm and ε.
       batch: x, and where to begin.
       iterations: how many; the gradient is taken once more often.
-      until_wrong: whether to stop once all images are answered as the attack wants.
     """
     periods = np.zeros(iterations + 1, np.float32)  # 0: no checkpoint; else: so long since the last
     marks = sorted({0, *checkpoints(iterations)})
@@ -146,8 +158,6 @@ def climb(
     step, rises = tf.fill(tf.shape(now.values), 2 * config.epsilon), tf.zeros_like(now.values)
     best_at_mark = best.values
     for number in tf.range(iterations):
-        if until_wrong and tf.reduce_all(answer.wrong):
-            break
         share = tf.where(number > 0, _MOMENTUM, 1.0)
         uphill = _by_image(step) * _direction(now.gradient, config)
         straight = project(now.images + uphill, batch.images, config)

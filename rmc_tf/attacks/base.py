@@ -1,7 +1,7 @@
 """What an attack file provides, and the steps that the gradient attacks have in common."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     """[2] int32, of what is drawn besides. That is drawn once for a batch, so that what becomes of
     an image doesn't depend on how many others are with it."""
     turn: tf.Tensor | int = 0
-    """Scalar int32: which of its turns an attack takes."""
+    """[B] int32, or one for all: which of its turns each image takes, of those of a kind."""
 
 
 class Perturb(Protocol):
@@ -35,6 +35,20 @@ class Perturb(Protocol):
 
     def __call__(self, logits: Logits, config: AttackConfig, batch: Batch) -> tf.Tensor:
         """Returns x' = x + δ with δ in A(x), shape [B, H, W, C], in [0, 1]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Turns:
+    """Some turns of an attack that do the same, from other starts or at other classes."""
+
+    perturb: Perturb
+    count: int
+    together: bool = True
+    """Whether several may be taken as one batch, in which an image is as often as it has turns."""
+    first: int = 0
+    """The number of the first, where others of a `perturb` come before."""
+    at_edge: bool = False
+    """Whether only images take them that are nearly broken; see `turns.at_edge`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +69,22 @@ class Attack:
     turns: Callable[[AttackConfig, int], int] = lambda config, classes: 1
     """(config, number of classes) to how often it is run, each time on what isn't broken yet:
     restarts × what it tries one after another."""
+    together: bool = True
+    """Whether several turns may be taken as one batch; see `Turns`."""
+    parts: Callable[[AttackConfig, int], Sequence[Turns]] | None = None
+    """(config, number of classes) to its turns in order, where they don't all do the same."""
     draws: bool = False
     """Whether it draws whatever its config says: with another seed it gives another x'."""
 
     def random_start(self, config: AttackConfig) -> bool:
         """Returns whether it begins at a random point of A(x)."""
         return self.draws or (config.random_start and "random_start" in self.settings)
+
+    def schedule(self, config: AttackConfig, classes: int) -> Sequence[Turns]:
+        """Returns all turns in order."""
+        if self.parts is not None:
+            return self.parts(config, classes)
+        return [Turns(self.perturb, self.turns(config, classes), self.together)]
 
 
 def order(norm: Norm) -> float:

@@ -1,14 +1,14 @@
 """An attack on one classifier, compiled: NumPy in, NumPy out, and what comes out is checked."""
 
-import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.attacks.base import Attack, Batch, random_start
-from rmc_tf.attacks.turns import SURE, anywhere, lead
+from rmc_tf.attacks.base import Attack, Batch, Perturb, random_start
+from rmc_tf.attacks.side_by_side import Compiled, side_by_side
+from rmc_tf.attacks.turns import SURE, anywhere, at_edge, lead
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.forks import check_process
 from rmc_tf.common.seeding import generator
@@ -18,15 +18,28 @@ from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.devices import operations_at_once
 from rmc_tf.networks.memory import running_out_is_told
 
-Compiled = Callable[..., tf.Tensor]
-"""From images [B, H, W, C], labels [B], starts [B, H, W, C], a seed [2] and a turn to images."""
-
 Tell = Callable[[int, int, int], object]
 """Is told after each turn how many are done, of how many, and how many images aren't broken yet."""
 
 
+_FEW = 32
+"""So many images at once are fewer than any machine has room for. Ours: an attack takes as many
+turns at once as fill the batch that it is given, or this."""
+
 _STILL = 1e-6
 """A pixel that moved by no more than this has moved by rounding alone."""
+
+
+class _Group(NamedTuple):
+    """Turns of one kind that are taken as one batch."""
+
+    perturb: Perturb
+    turn: int
+    """The first, of all."""
+    number: int
+    """The first, of its kind."""
+    copies: int
+    """How many."""
 
 
 class Crafted(NamedTuple):
@@ -57,18 +70,9 @@ class Craft:
         self.config = config
         self._attack = attack
         self._num_classes = classifier.num_classes
-        self._turns = attack.turns(config, classifier.num_classes)
+        self._schedule = attack.schedule(config, classifier.num_classes)
+        self._turns = sum(each.count for each in self._schedule)
         self.radius = attack.radius(config, int(np.prod(classifier.image_shape)))
-
-        def whole(
-            images: tf.Tensor,
-            labels: tf.Tensor,
-            starts: tf.Tensor,
-            seed: tf.Tensor,
-            turn: tf.Tensor,
-        ) -> tf.Tensor:
-            batch = Batch(images, labels, starts, seed, turn)
-            return attack.perturb(classifier.logits, config, batch)
 
         def leading(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             return lead(classifier.logits, config, images, labels)
@@ -79,15 +83,28 @@ class Craft:
 
         pixels = tf.TensorSpec([None, *classifier.image_shape], tf.float32)
         classes, pair = tf.TensorSpec([None], tf.int32), tf.TensorSpec([2], tf.int32)
-        batch = [pixels, classes, pixels, pair, tf.TensorSpec([], tf.int32)]
+        batch = [pixels, classes, pixels, classes, pair]
         by_xla = classifier.jit_compile and attack.by_xla  # starts are drawn as without it
         self._by_xla = by_xla
         self._parts = 1 if by_xla else operations_at_once()
-        self._compiled = {1: tf.function(whole, batch, jit_compile=by_xla or None)}
-        if self._parts > 1:
-            together = side_by_side(self._compiled[1], self._parts)
-            self._compiled[self._parts] = tf.function(together, batch)
-        self._traces: dict[int, Compiled] = {}
+
+        def compiled(perturb: Perturb, parts: int) -> Any:
+            def whole(
+                images: tf.Tensor,
+                labels: tf.Tensor,
+                starts: tf.Tensor,
+                turn: tf.Tensor,
+                seed: tf.Tensor,
+            ) -> tf.Tensor:
+                given = Batch(images, labels, starts, seed, turn)
+                return perturb(classifier.logits, config, given)
+
+            if parts > 1:
+                return tf.function(side_by_side(self._traced(perturb, 1), parts), batch)
+            return tf.function(whole, batch, jit_compile=by_xla or None)
+
+        self._compile = compiled
+        self._traces: dict[tuple[Perturb, int], Compiled] = {}
         self._start = tf.function(start, [pixels, pair, tf.TensorSpec([None], tf.bool)])
         self._lead = tf.function(leading, [pixels, classes])
 
@@ -141,7 +158,8 @@ class Craft:
         with running_out_is_told("an attack", len(images), "augmented_set.batch_size"):
             x, classes = tf.constant(images, tf.float32), np.asarray(aims, np.int32)
             if self._turns == 1:
-                made = self._turn(x, classes, seed, 0, again, np.arange(len(images)))
+                only = _Group(self._schedule[0].perturb, 0, 0, 1)
+                made = self._turn(only, x, classes, seed, again, np.arange(len(images)))
             else:
                 made = self._in_turns(x, classes, seed, again, tell)
         adversarial = made.images
@@ -159,57 +177,80 @@ class Craft:
         if not len(aims):
             return Crafted(kept, moved)
         best, rows = self._lead(x, aims).numpy(), np.arange(len(aims))
-        for turn in range(self._turns):
-            if not rows.size:
-                break
-            made = self._turn(x, aims, seed, turn, again, rows)
-            leads = self._lead(made.images, aims[rows]).numpy()
-            better = leads > best[rows]
-            at = rows[better]
-            kept[at], best[at] = made.images[better], leads[better]
-            moved[at] = made.moved[better]
+        at_x, last = best.copy(), 0
+        for each in self._schedule:
+            turn, last = last, last + each.count
+            number = each.first - turn
+            while turn < last:
+                if each.at_edge:
+                    rows = rows[at_edge(best[rows], at_x[rows])]
+                if not rows.size:
+                    break
+                most = max(len(aims), _FEW) // len(rows) if each.together else 1
+                copies = max(1, min(most, last - turn))
+                group = _Group(each.perturb, turn, number + turn, copies)
+                made = self._turn(group, x, aims, seed, again, rows)
+                leads = self._lead(made.images, np.tile(aims[rows], copies)).numpy()
+                for images, moves, values in zip(
+                    *(np.split(part, copies) for part in (*made, leads)), strict=True
+                ):  # as if one turn had come after another
+                    better = (values > best[rows]) & ((best[rows] <= SURE) | (turn == 0))
+                    at = rows[better]
+                    kept[at], best[at], moved[at] = images[better], values[better], moves[better]
+                    turn += 1
+                rows = np.flatnonzero(best <= SURE)
+                if tell is not None:
+                    tell(turn, self._turns, len(rows))
             rows = np.flatnonzero(best <= SURE)
-            if tell is not None:
-                tell(turn + 1, self._turns, len(rows))
         return Crafted(kept, moved)
 
     def _turn(
         self,
+        group: "_Group",
         x: tf.Tensor,
         aims: np.ndarray,
         seed: int,
-        turn: int,
         again: np.ndarray,
         rows: np.ndarray,
     ) -> Crafted:
-        """Returns what one turn makes of some rows of a batch."""
-        starts = x
-        elsewhere = again | anywhere(self._attack, self.config, turn, self._turns)
-        if "epsilon" in self._attack.settings and elsewhere.any():
-            # Of all rows: what is drawn for an image doesn't depend on which others are broken.
-            starts = self._start(x, [seed, turn], elsewhere)
-        batch = x, tf.constant(aims), starts
+        """Returns what some turns make of some rows of a batch, those of one after another's."""
+        starts = []
+        for turn in range(group.turn, group.turn + group.copies):
+            elsewhere = again | anywhere(self._attack, self.config, turn, self._turns)
+            begin = x
+            if "epsilon" in self._attack.settings and elsewhere.any():
+                # Of all rows: what is drawn for an image doesn't depend on which are broken.
+                begin = self._start(x, [seed, turn], elsewhere)
+            starts.append(begin if len(rows) == len(aims) else tf.gather(begin, rows))
+        given = x, tf.constant(aims)
         if len(rows) < len(aims):
-            batch = tuple(tf.gather(each, rows) for each in batch)
-        begun = batch[2].numpy()
-        traced = self._traced(1 if len(rows) < self._parts else self._parts)
+            given = tuple(tf.gather(each, rows) for each in given)
+        turns = np.arange(group.number, group.number + group.copies, dtype=np.int32)
+        batch = *given, starts[0], tf.constant(turns.repeat(len(rows)))
+        if group.copies > 1:
+            many = (tf.concat([each] * group.copies, 0) for each in given)
+            batch = *many, tf.concat(starts, 0), batch[3]
+        begun, count = batch[2].numpy(), len(rows) * group.copies
+        traced = self._traced(group.perturb, 1 if count < self._parts else self._parts)
         if self._by_xla:
             batch = filled(batch)
-        made = traced(*batch, tf.constant([seed, 0]), tf.constant(turn)).numpy()[: len(rows)]
+        made = traced(*batch, tf.constant([seed, group.turn])).numpy()[:count]
         furthest_pixel = np.abs(made - begun).max(axis=(1, 2, 3), initial=0)
         # An attack that climbs nothing, as CW-L2, gives x where it reached nothing.
         climbs = "loss" in self._attack.settings
         return Crafted(made, (furthest_pixel > _STILL) | (not climbs))
 
-    def _traced(self, parts: int) -> Compiled:
+    def _traced(self, perturb: Perturb, parts: int) -> Compiled:
         # Kept: to find the trace for some tensors takes a third of a millisecond.
-        if parts not in self._traces:
-            self._traces[parts] = self._compiled[parts].get_concrete_function()
-        return self._traces[parts]
+        if (perturb, parts) not in self._traces:
+            compiled = self._compile(perturb, parts)
+            self._traces[perturb, parts] = compiled.get_concrete_function()
+        return self._traces[perturb, parts]
 
     def trace(self) -> None:
         """Traces the attack now, so that the time of the first call is that of the attack."""
-        self._traced(self._parts)
+        for each in self._schedule:
+            self._traced(each.perturb, self._parts)
         if self._turns > 1:
             self._lead.get_concrete_function()
 
@@ -242,24 +283,3 @@ def filled(batch: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, ...]:
     rows = int(batch[0].shape[0])
     more = (1 << max(0, rows - 1).bit_length()) - rows
     return tuple(tf.concat([each, tf.repeat(each[:1], more, axis=0)], 0) for each in batch)
-
-
-def side_by_side(compiled: Compiled, parts: int) -> Compiled:
-    """Returns the same attack, which works on so many parts of a batch at once.
-
-    Where each operation has one thread, the other cores would have nothing to do. What an attack
-    does to an image doesn't depend on the others of its batch, which has at least `parts`.
-    """
-
-    def together(
-        images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor, *shared: tf.Tensor
-    ) -> tf.Tensor:
-        rows = tf.shape(images)[0]
-        cuts = [rows * part // parts for part in range(parts + 1)]
-        made = [
-            compiled(images[begin:end], labels[begin:end], starts[begin:end], *shared)
-            for begin, end in itertools.pairwise(cuts)
-        ]
-        return tf.concat(made, axis=0)
-
-    return together

@@ -43,8 +43,6 @@ def at_class(
     aims: tf.Tensor,
     starts: tf.Tensor,
     iterations: int,
-    *,
-    until_wrong: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the nearest misclassified points, [B, H, W, C], and how far they are, [B].
 
@@ -57,15 +55,12 @@ def at_class(
       aims: [B] int32, the classes to whose boundary it goes.
       starts: [B, H, W, C] in [0, 1].
       iterations: how many.
-      until_wrong: whether to stop once all images have a point within ε.
     """
     classes = logits(batch.images[:1]).shape[1]
     sign = tf.one_hot(aims, classes) - tf.one_hot(batch.labels, classes)
     nearest, distance = batch.images, tf.fill(tf.shape(batch.labels), float("inf"))
     iterates = starts
     for _ in tf.range(iterations):
-        if until_wrong and tf.reduce_all(distance <= config.epsilon):
-            break
         with tf.GradientTape() as tape:
             tape.watch(iterates)
             ahead = tf.reduce_sum(sign * logits(iterates), axis=1)

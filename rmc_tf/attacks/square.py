@@ -49,7 +49,7 @@ def search(logits: Logits, config: AttackConfig, batch: Batch, queries: int) -> 
     shape: Shape = tuple(batch.images.shape[1:])
     draw = _drawing(shape, config.norm, sizes(shape, config.norm, queries))
     aimed = -1.0 if config.targeted else 1.0
-    root = tf.convert_to_tensor(batch.seed) + tf.stack([0, tf.convert_to_tensor(batch.turn)])
+    root = tf.convert_to_tensor(batch.seed)
 
     def lead(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         return aimed * losses.margin(labels=labels, logits=logits(images))
@@ -197,5 +197,6 @@ ATTACK = Attack(
     settings=("epsilon", "queries", "restarts", "targeted"),
     by_xla=False,
     turns=lambda config, classes: config.restarts,
+    together=False,
     draws=True,
 )

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from rmc_tf import attacks
-from rmc_tf.attacks import autoattack
+from rmc_tf.attacks import apgd, autoattack, losses
 from rmc_tf.attacks.base import Batch
 from rmc_tf.attacks.craft import Craft
 from rmc_tf.attacks.turns import lead
@@ -53,32 +53,65 @@ def leads(network: Classifier, images: np.ndarray, labels: np.ndarray) -> np.nda
     )
 
 
-def test_the_standard_is_the_authors_with_more_starts_of_apgd_t() -> None:
+def test_the_standard_is_the_authors_and_more_of_apgd_t() -> None:
     config = AttackConfig(attack="autoattack", epsilon=0.1)
     assert (config.restarts, config.classes_tried, config.queries) == (1, 9, 5000)
     assert config.patience == 100
-    assert autoattack.turns(config, 10) == 1 + 5 * 9 + 9 + 1
-    assert autoattack.turns(config, 4) == 1 + 5 * 3 + 3 + 1, "there are no more other classes"
-    assert autoattack.turns(dataclasses.replace(config, restarts=3), 10) == 3 * 56
+    turns = autoattack.ATTACK.turns
+    assert turns(config, 10) == 1 + 9 + 21 * 3 + 9 + 1
+    assert turns(config, 3) == 1 + 2 + 21 * 2 + 2 + 1, "there are no more other classes"
+    assert turns(dataclasses.replace(config, restarts=3), 10) == 3 * 83
 
 
 def test_each_turn_is_the_attack_whose_turn_it_is(
     of_users: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    for module, name in (("apgd", "climb"), ("fab", "at_class"), ("square", "search")):
-        original = getattr(getattr(autoattack, module), name)
+    said: list[tuple[Any, ...]] = []
 
-        def noted(*given: Any, original: Any = original, name: str = name, **more: Any) -> Any:
-            said.append(name)
-            return original(*given, **more)
+    def climbed(look: Any, config: AttackConfig, batch: Batch, iterations: int, **more: Any) -> Any:
+        said.append(("climb", round(float(look(batch.images).values[0]), 5), iterations))
+        return batch.images
 
-        monkeypatch.setattr(getattr(autoattack, module), name, noted)
-    x, labels = tf.zeros([1, 8, 8, 1]), tf.zeros([1], tf.int32)
-    config = small("linf", patience=1, queries=2)
-    for turn in range(autoattack.turns(config, 10)):  # eagerly, so that one branch is run
-        autoattack.perturb(of_users.logits, config, Batch(x, labels, x, turn=turn))
-    assert said == ["climb"] * 16 + ["at_class"] * 3 + ["search"]
+    def neared(logits: Any, config: AttackConfig, batch: Batch, *given: Any, **more: Any) -> Any:
+        aims, starts, iterations = given
+        begun = float(starts[0, 0, 0, 0])
+        said.append(("at_class", int(aims[0]), round(begun, 5), iterations))
+        return batch.images, tf.zeros([1])
+
+    def searched(logits: Any, config: AttackConfig, batch: Batch, queries: int) -> Any:
+        said.append(("search", queries))
+        return batch.images
+
+    for module, name, stands_in in (
+        ("apgd", "climb", climbed),
+        ("fab", "at_class", neared),
+        ("square", "search", searched),
+    ):
+        monkeypatch.setattr(getattr(autoattack, module), name, stands_in)
+    x, labels = tf.fill([1, 8, 8, 1], 0.5), tf.zeros([1], tf.int32)
+    config = small("linf", patience=7, queries=9, restarts=2)
+    for turns in autoattack.ATTACK.schedule(config, 10):  # eagerly
+        for number in range(turns.first, turns.first + (12 if turns.at_edge else turns.count)):
+            turns.perturb(of_users.logits, config, Batch(x, labels, x + 0.02, turn=number))
+    scores = of_users.logits(x)
+    likely = [apgd.likely(scores, labels, rank) for rank in range(3)]
+    dlr, margin = (
+        [
+            ("climb", round(float(losses.towards(by, scores, labels, aims)[0]), 5), 7)
+            for aims in likely
+        ]
+        for by in (AttackConfig(loss="dlr"), AttackConfig(loss="margin"))
+    )
+    entropy = losses.cross_entropy(labels=labels, logits=scores / losses.temperature(scores))
+    classes = [int(aims[0]) for aims in likely]
+    first, second = said[: len(said) // 2], said[len(said) // 2 :]
+    assert first[1:4] == dlr and first[4:7] == margin
+    assert first[7:19] == margin + margin + dlr + margin, "of many starts each fourth is by DLR"
+    assert first[19:22] == [("at_class", aims, 0.5, 7) for aims in classes]
+    assert second[19:22] == [("at_class", aims, 0.51, 7) for aims in classes], "within ε / 2"
+    assert first[22:] == second[22:] == [("search", 9)]
+    assert first[0] == ("climb", round(float(entropy[0]), 5), 7)
+    assert second[:19] == first[:19]
 
 
 def test_what_is_found_is_in_the_ball_and_the_rest_has_come_nearer(
@@ -100,12 +133,11 @@ def test_a_broken_image_is_not_attacked_again(
 ) -> None:
     told: list[tuple[int, int, int]] = []
     found = craft.crafted(*test_rows, 0, tell=lambda *turn: told.append(turn)).images
-    assert [turn[:2] for turn in told] == [(number, 20) for number in range(1, 21)]
-    left = [turn[2] for turn in told]
-    assert (
-        left == sorted(left, reverse=True)
-        and left[-1] == right(of_users, found, test_rows[1]).sum()
-    )
+    done, of, left = zip(*told, strict=True)
+    assert set(of) == {1 + 3 + 21 * 3 + 3 + 1} and done[0] == 1 and done[-1] == of[0]
+    assert list(done) == sorted(set(done))
+    assert list(left) == sorted(left, reverse=True)
+    assert left[-1] == right(of_users, found, test_rows[1]).sum()
     first = AttackConfig(
         attack="apgd", norm=craft.config.norm, epsilon=craft.config.epsilon, iterations=10
     )
@@ -119,7 +151,7 @@ def test_nothing_is_run_once_all_are_broken(of_users: Classifier, test_rows: Exa
     craft = attacks.build(dataclasses.replace(small("linf"), epsilon=0.5), of_users)
     craft.crafted(*test_rows, 0, tell=lambda *turn: told.append(turn))
     assert told[-1][2] == 0
-    assert len(told) < 20
+    assert told[-1][0] < told[-1][1]
     assert craft(test_rows[0][:0], test_rows[1][:0], 0).shape == (0, 8, 8, 1)
 
 
@@ -127,8 +159,11 @@ def test_a_seed_repeats_whatever_the_batch(test_rows: Examples, craft: Craft) ->
     once = craft(*test_rows, 3)
     np.testing.assert_array_equal(craft(*test_rows, 3), once)
     assert np.any(craft(*test_rows, 4) != once)
-    fewer = craft(test_rows[0][:20], test_rows[1][:20], 3)
-    assert np.isclose(fewer, once[:20], atol=1e-4).mean() > 0.97
+    told: list[tuple[int, int, int]] = []
+    few = test_rows[0][:4], test_rows[1][:4]
+    fewer = craft.crafted(*few, 3, tell=lambda *turn: told.append(turn)).images
+    assert len(told) < told[-1][1] / 2, "several turns as one batch"
+    assert np.isclose(fewer, once[:4], atol=1e-4).mean() > 0.97
 
 
 def test_it_has_what_other_attacks_have(test_rows: Examples, craft: Craft) -> None:

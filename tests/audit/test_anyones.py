@@ -1,5 +1,6 @@
 """`rmc_tf.audit.of`: five lines audit anything that answers, and say what to make of it."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -12,7 +13,7 @@ import pytest
 import tensorflow as tf
 
 from rmc_tf import audit
-from rmc_tf.audit import page
+from rmc_tf.audit import budgets, page
 from rmc_tf.audit.illustrated import badge
 from rmc_tf.audit.report import Report
 from rmc_tf.audit.standing import Standing
@@ -87,6 +88,23 @@ def truth(templates: Classifier, known: Examples, epsilon: float) -> np.ndarray:
         most = margin + np.maximum(slope * low, slope * high).sum(1)
         stands &= (most < 0) | (other == labels)
     return stands
+
+
+@pytest.mark.slow
+def test_larger_budgets_take_autoattack_on_the_present_network(
+    templates: Classifier, known: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little = {"iterations": 2, "short": 1, "restarts": 1, "queries": 20, "noise": 1}
+    standard = dataclasses.replace(budgets.BUDGETS["standard"], **little)  # type: ignore[arg-type]
+    monkeypatch.setitem(budgets.BUDGETS, "standard", standard)  # type: ignore[arg-type]
+    images, labels = known
+    found = audit.of(
+        templates.model, images, labels, epsilon=0.12, budget="standard", say=lambda line: None
+    )
+    taken = stage(found, "PGD, AutoAttack")
+    assert taken["spent"] >= (1 + 9 + 3 + 9) * 100 + 5000
+    assert taken["left"] == truth(templates, known, 0.12).mean()
+    assert "pgd_skip_autoattack" in budgets.BUDGETS["quick"].left_out, "it would be too dear"
 
 
 def test_the_worst_case_of_a_linear_network_is_the_truth_point_by_point(

@@ -16,7 +16,7 @@ from configs import digits as digits_config
 from rmc_tf import attacks
 from rmc_tf.adaptation.loop import Adaptation, Fit
 from rmc_tf.attacks.base import Batch
-from rmc_tf.attacks.craft import side_by_side
+from rmc_tf.attacks.side_by_side import side_by_side
 from rmc_tf.config import AttackConfig, EarlyStopConfig, HardwareConfig, ModelConfig
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.defences import find
@@ -204,20 +204,24 @@ def test_an_attack_in_parts_at_once_finds_what_it_finds_in_one(
 ) -> None:
     attack = attacks.find(config)
 
-    def iterate(images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
-        return attack.perturb(network.logits, config, Batch(images, labels, starts))
+    def iterate(
+        images: tf.Tensor, labels: tf.Tensor, starts: tf.Tensor, turn: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
+        return attack.perturb(network.logits, config, Batch(images, labels, starts, seed, turn))
 
-    pixels = tf.TensorSpec([None, 8, 8, 1], tf.float32)
-    signature = [pixels, tf.TensorSpec([None], tf.int32), pixels]
+    pixels, classes = tf.TensorSpec([None, 8, 8, 1], tf.float32), tf.TensorSpec([None], tf.int32)
+    signature = [pixels, classes, pixels, classes, tf.TensorSpec([2], tf.int32)]
     whole = tf.function(iterate, signature)
     cut = {n: tf.function(side_by_side(whole, n), signature) for n in (2, 3)}
     images = test_rows[0][:5]
     labels = ((test_rows[1][:5] + config.targeted) % 10).astype(np.int32)
-    expected = whole(images, labels, images).numpy()
+    turn, seed = np.zeros(5, np.int32), tf.constant([0, 0])
+    expected = whole(images, labels, images, turn, seed).numpy()
     assert np.abs(expected - images).max() > 0
     for parts, together in cut.items():
         for rows in (parts, 5):
-            found = together(images[:rows], labels[:rows], images[:rows]).numpy()
+            given = (each[:rows] for each in (images, labels, images, turn))
+            found = together(*given, seed).numpy()
             np.testing.assert_allclose(found, expected[:rows], atol=1e-5)
 
 
