@@ -72,12 +72,11 @@ class Background:
         self._standby = [self._defence.network.clone() for _ in range(2)]
         for each in self._standby:
             each.forward(np.zeros((1, *each.image_shape), np.float32))
-        begun, steps = time.monotonic(), 0
-        while self._defence.goes_on and not steps:  # a check may come before
-            begun, steps = time.monotonic(), self._defence.advance()
-        if steps:
-            begun = time.monotonic()
-            self._step = (time.monotonic() - begun) / max(1, self._defence.advance())
+        while self._defence.goes_on and not self._defence.advance():  # a check may come before
+            pass
+        begun = time.monotonic()
+        if self._defence.goes_on and self._defence.advance():  # the first took what compiling takes
+            self._step = time.monotonic() - begun
         self._defence.restore(state)
         self._tell()
 
