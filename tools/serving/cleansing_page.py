@@ -64,7 +64,8 @@ def tables(found: Mapping[str, Any], name: str) -> list[Block]:
         f"{asked['lost']} lost, {100 * asked['right']:.1f} % right, {median} each in the median, "
         f"{most} for 95 % of them."
     )
-    about = f"{machine['cores']} cores of {machine['processor']}"
+    many = "s" if machine["cores"] > 1 else ""
+    about = f"{machine['cores']} core{many} of {machine['processor']}"
     note = f"; {found['note']}" if found.get("note") else ""
     made = f"*Made by `{found['command']}`, on {about}{note}.*"
     picture = Picture(f"/docs/results/{name}/cleansing.png", "Accuracy over the seconds")
