@@ -107,12 +107,14 @@ def test_the_same_seed_gives_the_same_weights_however_the_work_is_cut(defence: C
 
 
 def test_a_state_goes_on_to_the_bit_also_from_the_middle_of_a_check(defence: Cleansing) -> None:
+    first = defence.snapshot()
     defence.cleanse(20)
     defence.advance()  # half a check
     halfway = defence.snapshot()
     defence.cleanse(5)
     there = defence.snapshot()
-    defence.cleanse(5)
+    defence.restore(first)
+    defence.advance()  # half a check of other weights
     defence.restore(halfway)
     defence.cleanse(5)
     assert_same(defence.snapshot(), there)
