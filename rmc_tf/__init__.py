@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rmc_tf.config import AttackConfig as AttackConfig
     from rmc_tf.config import AugmentedSetConfig as AugmentedSetConfig
     from rmc_tf.config import CalibrationConfig as CalibrationConfig
+    from rmc_tf.config import CleansingConfig as CleansingConfig
     from rmc_tf.config import DatasetConfig as DatasetConfig
     from rmc_tf.config import EarlyStopConfig as EarlyStopConfig
     from rmc_tf.config import HardwareConfig as HardwareConfig
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rmc_tf.data.rows import ArraySplit as ArraySplit
     from rmc_tf.data.rows import as_rows as as_rows
     from rmc_tf.defences.base import Prediction as Prediction
+    from rmc_tf.defences.cleansing import Cleansing as Cleansing
     from rmc_tf.defences.rmc import RMC as RMC
     from rmc_tf.defences.rmc_plus import RMCPlus as RMCPlus
     from rmc_tf.networks.classifier import Classifier as Classifier
@@ -49,6 +51,8 @@ _HOMES = {
     "Bundle": "service.bundle.Bundle",
     "CalibrationConfig": "config.CalibrationConfig",
     "Classifier": "networks.classifier.Classifier",
+    "Cleansing": "defences.cleansing.Cleansing",
+    "CleansingConfig": "config.CleansingConfig",
     "DatasetConfig": "config.DatasetConfig",
     "EarlyStopConfig": "config.EarlyStopConfig",
     "FeatureIndex": "search.index.FeatureIndex",

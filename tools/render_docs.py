@@ -35,8 +35,8 @@ from tools.performance import (
     sizes_page,
     step_page,
 )
+from tools.serving import cleansing_page, window_page
 from tools.serving import page as service_page
-from tools.serving import window_page
 
 _PLACE = re.compile(r"(<!-- results: ([\w/]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 _FIGURE = "growth"
@@ -98,6 +98,8 @@ def of_results(place: str) -> list[Block]:
             f"/docs/results/{name}/window.png", "Accuracy over time, around the request"
         )
         return [*window_page.tables(values), picture]
+    if "from_nothing" in values:
+        return cleansing_page.tables(values, name)
     if service_page.is_of_a_service(values):
         return service_page.tables(values)
     if "histories" in values:

@@ -29,6 +29,7 @@ from rmc_tf.config.section import require
 from rmc_tf.data.images import to_float
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.training import replicas
+from rmc_tf.training.steps import back_within
 
 Examples = tuple[np.ndarray, np.ndarray]
 """Images [n, H, W, C], float32 in [0, 1] or uint8 as D' stores them, and labels [n] int32."""
@@ -269,11 +270,7 @@ class Adaptation:
     def _back_to_the_trust_region(self) -> None:
         if not self._trust_radius:
             return
-        moves = [w.value - static for w, static in zip(self._weights, self._static, strict=True)]
-        most = self._trust_radius * tf.linalg.global_norm(self._static)
-        moves, _ = tf.clip_by_global_norm(moves, most)
-        for weight, static, move in zip(self._weights, self._static, moves, strict=True):
-            weight.value.assign(static + move)
+        back_within(self._weights, self._static, self._trust_radius)
 
     @tf.autograph.experimental.do_not_convert
     def _remember(self) -> None:

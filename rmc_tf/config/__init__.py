@@ -12,6 +12,7 @@ refused when the config is made, by a line that names the field and the remedy.
 from rmc_tf.config.attack import AttackConfig as AttackConfig
 from rmc_tf.config.attack import Norm as Norm
 from rmc_tf.config.audit import AuditConfig as AuditConfig
+from rmc_tf.config.cleansing import CleansingConfig as CleansingConfig
 from rmc_tf.config.experiment import ColumnConfig as ColumnConfig
 from rmc_tf.config.experiment import EvaluationConfig as EvaluationConfig
 from rmc_tf.config.experiment import ExperimentConfig as ExperimentConfig

@@ -8,6 +8,7 @@ import ml_collections
 
 from rmc_tf.config.attack import AttackConfig
 from rmc_tf.config.audit import AuditConfig
+from rmc_tf.config.cleansing import CleansingConfig
 from rmc_tf.config.hardware import HardwareConfig
 from rmc_tf.config.index import IndexConfig
 from rmc_tf.config.method import AugmentedSetConfig, RefreshConfig, RMCConfig
@@ -150,6 +151,7 @@ class ExperimentConfig(Section):
     index: IndexConfig = IndexConfig()
     rmc: RMCConfig = RMCConfig()
     refresh: RefreshConfig = RefreshConfig()
+    cleansing: CleansingConfig = CleansingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     table: TableConfig = TableConfig()
     audit: AuditConfig = AuditConfig()
@@ -171,6 +173,8 @@ class ExperimentConfig(Section):
             self.network(name)  # what its architecture can't be is refused
         losses = [self.training.loss, *(network.loss for network in self.networks.values())]
         _check_names("augmented_set.attacks", self.augmented_set.attacks, self.attacks)
+        trained_against = self.cleansing.attack
+        _check_names("cleansing.attack", [trained_against] if trained_against else [], self.attacks)
         for name, threat in self.threats.items():
             _check_names(f"threats.{name}.attack", [threat.attack], self.attacks)
         _check_names("evaluation.streams", self.evaluation.streams, clean)
@@ -183,6 +187,18 @@ class ExperimentConfig(Section):
             replayed = column.stream in self.threats or not column.replay
             rule = "only what a threat crafts is replayed"
             require(replayed, "table.columns", column.stream, rule)
+
+    @property
+    def cleansed_against(self) -> AttackConfig:
+        """The attack model that `cleansing` trains against.
+
+        Raises:
+          UserError: it names none, and D' is made by none.
+        """
+        named = self.cleansing.attack or next(iter(self.augmented_set.attacks), "")
+        rule = f"D' is made by no attack, so name one; known: {', '.join(self.attacks)}"
+        require(bool(named), "cleansing.attack", repr(named), rule)
+        return self.attacks[named]
 
     def network(self, name: str) -> tuple[ModelConfig, TrainingConfig]:
         """Returns architecture and training of "target" or of one of `networks`."""

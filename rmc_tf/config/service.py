@@ -15,7 +15,7 @@ class ServiceConfig(Section):
 
     _where = "service"
 
-    defence: Literal["rmc", "rmc_plus"] = "rmc"
+    defence: Literal["rmc", "rmc_plus", "cleansing", "cleansing_rmc"] = "rmc"
     """Whose bundle is written and served."""
     name: str = "rmc"
     """NAME in /v1/models/NAME and /v2/models/NAME."""
@@ -66,6 +66,11 @@ class ServiceConfig(Section):
     times."""
     canary_answers: int = 100
     """After so many answers the canary is asked again: a fifth of the work, all of it idle time."""
+    cleansing_slice_ms: int = 100
+    """Where the defence is cleansed in the background: about how long it then computes at a time,
+    at least one step. A query that comes meanwhile waits for the rest of it."""
+    cleansing_share: float = 1.0
+    """The share of the idle time that this takes, to leave a machine something. 1: all of it."""
     drain_seconds: float = 20.0
     """How long, after SIGTERM, waiting requests are still adapted to; then they are answered
     without. With the write of the state that is less than the 30 s after which Kubernetes kills."""
@@ -90,8 +95,9 @@ class ServiceConfig(Section):
             "save_answers",
             "versions_kept",
             "canary_answers",
+            "cleansing_slice_ms",
         )
         self._within("[1, ∞)", *counts, "max_body_bytes", "deadline_ms")
         self._within("(0, ∞)", "body_seconds", "save_seconds")
         self._within("[0, ∞)", "trust", "canary_rows", "drain_seconds", "reserve_ms")
-        self._within("(0, 1]", "canary_bar")
+        self._within("(0, 1]", "canary_bar", "cleansing_share")

@@ -12,6 +12,7 @@ from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.config.section import require
 from rmc_tf.defences.base import Defence
+from rmc_tf.defences.cleansing import Cleansing
 from rmc_tf.defences.nearest import NearestNeighbours, Vote
 from rmc_tf.defences.non_masking import NonMasking
 from rmc_tf.defences.rmc import RMC
@@ -58,6 +59,14 @@ class DefenceSpec:
     are the undefended network."""
     adapts: bool = False
     """Whether it adapts to a query before it answers, as `config.rmc` says."""
+    cleansed: bool = False
+    """Whether it is trained in the background, as `config.cleansing` says."""
+
+    def primed(self, config: ExperimentConfig) -> int:
+        """Returns how many rows, or how many steps of training, come before its first query."""
+        if self.cleansed:
+            return config.cleansing.primed_steps
+        return config.rmc.primed_rows if self.adapts else 0
 
 
 def _undefended(parts: Parts) -> Defence:
@@ -112,6 +121,25 @@ def _non_masking(parts: Parts) -> Defence:
     return NonMasking(_rmc(parts))
 
 
+def _cleansing(parts: Parts, adapts: bool = False) -> Defence:
+    config, prepared = parts.config, parts.prepare()
+    rows = len(prepared.augmented_set)
+    return Cleansing(
+        parts.classifier,
+        prepared.augmented_set,
+        prepared.index,
+        dataclasses.replace(config.rmc, k=min(config.rmc.k, rows)),  # D may be smaller than K
+        config.cleansing,
+        config.cleansed_against,
+        adapts=adapts,
+        seed=derive_seed(config.seed, "rmc"),
+        d_prime=config.hardware.d_prime,
+    )
+
+
+_cleansing_and_rmc = functools.partial(_cleansing, adapts=True)
+
+
 def _search_settings(config: ExperimentConfig) -> Any:
     return [config.rmc.k, config.index.to_dict(), config.seed]
 
@@ -129,6 +157,16 @@ def _hindsight_settings(config: ExperimentConfig) -> Any:
     return [config.training.to_dict(), config.augmented_set.adversarial_per_row, config.seed]
 
 
+def _cleansing_settings(config: ExperimentConfig) -> Any:
+    searching = config.cleansing.recent_share and [config.rmc.k, config.index.to_dict()]
+    against = config.cleansed_against.to_dict()
+    return [config.cleansing.to_dict(), against, searching, config.seed]
+
+
+def _cleansing_and_rmc_settings(config: ExperimentConfig) -> Any:
+    return [_rmc_settings(config), _cleansing_settings(config)]
+
+
 DEFENCES: Mapping[str, DefenceSpec] = {
     "none": DefenceSpec("None", _undefended, lambda config: []),
     "deep_nn": DefenceSpec("DeepNN", _by_outputs, _search_settings, "training_set"),
@@ -139,6 +177,17 @@ DEFENCES: Mapping[str, DefenceSpec] = {
     "rmc_plus": DefenceSpec("RMC+", _rmc_plus, _rmc_plus_settings, "augmented_set", adapts=True),
     "non_masking": DefenceSpec(
         "Non-masking RMC", _non_masking, _rmc_settings, "augmented_set", "rmc", adapts=True
+    ),
+    "cleansing": DefenceSpec(
+        "Cleansing that stays", _cleansing, _cleansing_settings, "training_set", cleansed=True
+    ),
+    "cleansing_rmc": DefenceSpec(
+        "Cleansing that stays, RMC on top",
+        _cleansing_and_rmc,
+        _cleansing_and_rmc_settings,
+        "augmented_set",
+        adapts=True,
+        cleansed=True,
     ),
     "hindsight": DefenceSpec(
         "Hindsight adversarial training", _undefended, _hindsight_settings, history="labels"

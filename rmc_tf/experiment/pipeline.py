@@ -102,7 +102,7 @@ class Pipeline:
             spec = defences.find(cell.defence)
             if spec.searches != "nothing":
                 folders[self.artefacts.prepared(cell.searched).augmented_set.folder] = None
-            if spec.adapts and cell.settings(self.config).rmc.primed_rows:
+            if spec.primed(cell.settings(self.config)):
                 self.sides.defence(dataclasses.replace(cell, replay=False))  # primes it
         if not folders:
             d_prime = Searched("target", self.config.augmented_set.attacks)

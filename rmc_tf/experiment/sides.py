@@ -76,7 +76,7 @@ class Sides:
         them. What they can't know, another role's random choices, begins with the first query.
         """
         spec, own = defences.find(cell.defence), made.snapshot()
-        if not spec.adapts or not self.settings(cell).rmc.primed_rows:
+        if not spec.primed(self.settings(cell)):
             return own
         name = "rmc" if spec.history == "rmc" else cell.defence
         primed = self._artefacts.primed(made, name, storage.fingerprint(name, self.made_from(cell)))

@@ -62,7 +62,8 @@ def _facts(pipeline: Pipeline, results: Mapping[Cell, Mapping[str, Any]]) -> lis
 
 def _primed(pipeline: Pipeline, cells: Iterable[Cell]) -> list[str]:
     """Returns by how many rows what adapts was primed, a line for each number of them."""
-    adapting = [cell for cell in cells if defences.find(cell.defence).adapts]
+    specs = {cell: defences.find(cell.defence) for cell in cells}
+    adapting = [cell for cell, spec in specs.items() if spec.adapts and not spec.cleansed]
     every = sorted({cell.settings(pipeline.config).rmc.primed_rows for cell in adapting})
     return [tables.primed_line(rows) for rows in every]
 

@@ -18,21 +18,19 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rmc_tf.augmented_set.refreshed_set import RefreshedSet, base_of
+from rmc_tf.augmented_set.refreshed_set import base_of
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, Shard, write_manifest
 from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError, UserError
 from rmc_tf.common.paths import expanded
 from rmc_tf.common.provenance import versions
-from rmc_tf.config import AttackConfig, AugmentedSetConfig, IndexConfig, RefreshConfig, RMCConfig
 from rmc_tf.data.images import check_each, check_labels
 from rmc_tf.defences.base import State, reseeded
 from rmc_tf.defences.rmc import RMC
-from rmc_tf.defences.rmc_plus import RMCPlus
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.form import Tell, warn
 from rmc_tf.search import searchers
-from rmc_tf.search.index import FeatureIndex
+from rmc_tf.service import bundle_defence
 
 KIND = "bundle"
 FORMAT = 2
@@ -56,7 +54,7 @@ class Bundle:
 
     folder: pathlib.Path
     defence: RMC
-    """RMC, or RMC⁺; it changes as it answers, the folder doesn't."""
+    """RMC, RMC⁺ or `Cleansing`; it changes as it answers, the folder doesn't."""
     class_names: tuple[str, ...]
     """Of the labels 0, 1, …"""
     held_back: HeldBack | None
@@ -94,7 +92,7 @@ def save_bundle(
 
     Args:
       folder: where it goes; its parents are made.
-      defence: RMC or RMC⁺.
+      defence: RMC, RMC⁺ or `Cleansing`.
       class_names: of the labels 0, 1, …; without any they are called by their numbers.
       held_back: images [n, H, W, C] float32 in [0, 1] and labels [n] that aren't in D'.
 
@@ -108,8 +106,8 @@ def save_bundle(
         raise UserError(f"{place}: there is something already; choose another place, or delete it")
     if not isinstance(defence, RMC):
         raise UserError(
-            f"a bundle is of an RMC or RMCPlus, not of a {type(defence).__name__}; of a network "
-            "alone, export it (--mode=export)"
+            f"a bundle is of an RMC, RMCPlus or Cleansing, not of a {type(defence).__name__}; of a "
+            "network alone, export it (--mode=export)"
         )
     network = defence.static
     names = tuple(class_names) or tuple(map(str, range(network.num_classes)))
@@ -121,20 +119,12 @@ def save_bundle(
     canary = None if held_back is None else _checked(held_back, network)
     d_prime, state = base_of(defence.augmented_set), defence.snapshot()
     settings = {
-        "defence": type(defence).__name__,
+        **bundle_defence.settings_of(defence),
         "class_names": names,
         "feature_layer": network.feature_layer,
         "xla": network.xla,
-        "rmc": defence.config.to_dict(),
-        "index": defence.index.config.to_dict(),
-        "index_k": defence.index.k,
-        "index_seed": defence.index.seed,
         "versions": versions("tensorflow", "keras", "scann", "numpy"),
     }
-    if isinstance(defence, RMCPlus):
-        settings["refresh"] = defence.refresh.to_dict()
-        settings["attacks"] = {n: a.to_dict() for n, a in defence.attack_models.items()}
-        settings["augmented_set"] = defence.made_by.to_dict()
     made_from = storage.fingerprint(settings, network.weights_checksum(), d_prime.fingerprint)
     details = {"format": FORMAT}
     with storage.committing(place, kind=KIND, fingerprint=made_from, details=details) as new:
@@ -189,26 +179,8 @@ def load_bundle(
         unsafe_deserialization=unsafe_deserialization,
     )
     rows, state = AugmentedSet.open(place / _D_PRIME), storage.read_arrays(place / _STATE)
-    index = FeatureIndex(
-        np.load(place / _FEATURES, mmap_mode="r"),
-        IndexConfig.from_dict(settings["index"]),
-        settings["index_k"],
-        seed=settings["index_seed"],
-    )
-    method = RMCConfig.from_dict(settings["rmc"])
-    defence: RMC
-    if settings["defence"] == "RMCPlus":
-        defence = RMCPlus(
-            network,
-            RefreshedSet(rows, index),
-            method,
-            RefreshConfig.from_dict(settings["refresh"]),
-            {name: AttackConfig.from_dict(a) for name, a in settings["attacks"].items()},
-            AugmentedSetConfig.from_dict(settings["augmented_set"]),
-            devices=devices,
-        )
-    else:
-        defence = RMC(network, rows, index, method, devices=devices, d_prime=d_prime)
+    features = np.load(place / _FEATURES, mmap_mode="r")
+    defence = bundle_defence.made_of(settings, network, rows, features, devices, d_prime)
     first = reseeded(defence.snapshot(), int(state["random"][0]))
     defence.restore(state)
     held_back = place / _HELD_BACK

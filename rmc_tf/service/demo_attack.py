@@ -11,6 +11,7 @@ import numpy as np
 from rmc_tf import attacks
 from rmc_tf.augmented_set.rows_on_disk import SearchedSet
 from rmc_tf.config import AttackConfig
+from rmc_tf.defences.cleansing import Cleansing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.rmc_plus import RMCPlus
 from rmc_tf.service import reading
@@ -32,9 +33,12 @@ _BUSY_SECONDS = 2.0
 def epsilon_of(defence: RMC) -> tuple[float, str]:
     """Returns an ε that fits a defence, in units of [0, 1], and where it comes from.
 
-    "attacks": of its attack models, which RMC⁺ has. "rows": measured in D': the L∞ distance of
+    "attacks": of its attack models, which RMC⁺ has, or of the one that a network is cleansed
+    against. "rows": measured in D': the L∞ distance of
     adversarial rows to their origins, where all of a source's are alike. "default": 8/255.
     """
+    if isinstance(defence, Cleansing) and defence.attack.norm == "linf":
+        return defence.attack.epsilon, "attacks"
     if isinstance(defence, RMCPlus):
         known = [each.epsilon for each in defence.attack_models.values() if each.norm == "linf"]
         if known:

@@ -74,7 +74,7 @@ class Keeping:
         return max(due, self._not_before)
 
     def moved(self, answers: int) -> None:
-        """Notes that so many answers have moved the weights."""
+        """Notes that so many answers, or slices of background work, have moved the weights."""
         if not self._unwritten:
             self._unwritten_since = time.monotonic()
         self._unwritten += answers

@@ -4,6 +4,7 @@ import gc
 import pathlib
 from collections.abc import Callable
 
+from rmc_tf import defences
 from rmc_tf.augmented_set import distributed
 from rmc_tf.common import storage
 from rmc_tf.config import ExperimentConfig
@@ -14,9 +15,15 @@ from rmc_tf.service import bundle
 
 
 def served(config: ExperimentConfig) -> Cell:
-    """Returns the cell whose defence is served: of the experiment's own network and its own D'."""
-    attacks = config.augmented_set.attacks
-    return Cell("target", config.service.defence, attacks, stream="clean", source="")
+    """Returns the cell whose defence is served: of the experiment's own network and its own D'.
+
+    One that is cleansed is so while it is served, not before.
+    """
+    spec = defences.find(config.service.defence)
+    attacks = config.augmented_set.attacks if spec.searches == "augmented_set" else ()
+    own = (("cleansing.primed_steps", 0),) if spec.cleansed else ()
+    name = config.service.defence
+    return Cell("target", name, attacks, stream="clean", source="", overrides=own)
 
 
 def write(experiment: Pipeline, say: Callable[[str], object]) -> pathlib.Path:

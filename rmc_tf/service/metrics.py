@@ -49,6 +49,12 @@ class Metrics(Watch):
         self._rows = Gauge("rmc_d_prime_rows", text, ["source"], registry=own)
         text = "Accuracy on the held-back rows, the last time that all were asked."
         self._canary = Gauge("rmc_canary_accuracy", text, registry=own)
+        text = "Background steps of adversarial training, in all."
+        self._cleansing = Gauge("rmc_cleansing_steps", text, registry=own)
+        text = "Seconds that they and their checks took in this process."
+        self._spent = Gauge("rmc_cleansing_seconds", text, registry=own)
+        text = "Accuracy on the held-out rows of D at the last check, clean or attacked."
+        self._checked = Gauge("rmc_cleansing_accuracy", text, ["rows"], registry=own)
 
     def text(self) -> bytes:
         """Returns all of it in Prometheus' text format."""
@@ -104,6 +110,13 @@ class Metrics(Watch):
         self._rows.clear()
         for source, number in rows.items():
             self._rows.labels(source).set(number)
+
+    def cleansed(self, steps: int, seconds: float, clean: float, robust: float) -> None:
+        """See `Watch`."""
+        self._cleansing.set(steps)
+        self._spent.set(seconds)
+        self._checked.labels("clean").set(clean)
+        self._checked.labels("attacked").set(robust)
 
     def state(self, version: int, frozen: bool) -> None:
         """See `Watch`."""

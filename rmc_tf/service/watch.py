@@ -32,5 +32,8 @@ class Watch:
     def searched(self, rows: Mapping[str, int]) -> None:
         """D' has so many rows of each source from now on."""
 
+    def cleansed(self, steps: int, seconds: float, clean: float, robust: float) -> None:
+        """So many background steps are done; accuracies are in [0, 1], or NaN before a check."""
+
     def state(self, version: int, frozen: bool) -> None:
         """The present state is of this version."""

@@ -2,7 +2,7 @@
 
 Whatever moves the weights happens in this thread: answers, calibration, states that come back. Who
 can't be adapted to in time is answered in the thread that waits, by the primed network: the weights
-with which the service began, which never move.
+with which the service began, which never move; where it is cleansed, those of the last check.
 """
 
 import collections
@@ -24,6 +24,7 @@ from rmc_tf.service.additions import Additions
 from rmc_tf.service.answers import Answer, Job, QueueFull, Stopping, Why
 from rmc_tf.service.bundle import Bundle
 from rmc_tf.service.canary import Canary
+from rmc_tf.service.cleansing import Background
 from rmc_tf.service.generations import Generations, searching
 from rmc_tf.service.keeping import Keeping
 from rmc_tf.service.states import States, folder_of
@@ -92,6 +93,7 @@ class Worker:
             raise UserError(f"{folder}: {error}") from None
         self._radius = config.trust * _norm(bundle.defence.static)
         self._canary = Canary(bundle.held_back, self._defence, config)
+        self._background = Background(self._defence, config, self._watch)
         self.additions = Additions(
             self._generations, self._defence, engine or Engine(), self._change_over, say
         )
@@ -172,6 +174,7 @@ class Worker:
             "indexed_rows": self._defence.index.report.rows,
             "features": len(self._defence.index.features),
             "generation": self._generations.present.number,
+            **self._background.status,
         }
 
     def freeze(self, frozen: bool) -> None:
@@ -278,6 +281,7 @@ class Worker:
             self._defence.calibrate()
             self._defence.restore(state)
         self._defence.calibrate()  # of the last answer before
+        self._background.begin()
         self._primed = self._defence.network.clone()
         self._primed_version = self._kept.version
         self._primed.forward(np.zeros((1, *self._primed.image_shape), np.float32))  # is compiled
@@ -308,6 +312,10 @@ class Worker:
                     return self._kept.write
                 if self._canary.is_due and not self._kept.frozen:
                     return self._ask_canary
+                at = math.inf if self._kept.frozen else self._background.due_at
+                if time.monotonic() >= at:
+                    return self._cleanse
+                due = min(due, at)
                 wait = due - time.monotonic()
                 self._changed.wait(None if due == math.inf else max(0.0, wait))
 
@@ -424,6 +432,21 @@ class Worker:
             self._recover("canary", good=True)
         else:
             self._kept.mark_good()
+
+    def _cleanse(self) -> None:
+        """Trains the network a little, while nobody waits."""
+        try:
+            steps = self._background.work()
+        except Exception as error:
+            self._say(f"cleansing has ended: {first_line(error)}; a restart takes it up again")
+            self._recover("a step of cleansing failed")
+            return
+        if steps:
+            self._kept.moved(1)
+            self._canary.begin_anew()
+            self._canary.answered(steps)
+        if (checked := self._background.newly_checked()) is not None:
+            self._primed, self._primed_version = checked, self._kept.version
 
     def _change_over(self, search: Callable[[], None]) -> None:
         """Has another D' searched, between two queries, and writes the state that is over it."""

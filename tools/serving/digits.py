@@ -12,9 +12,8 @@ import tensorflow as tf
 from absl import flags
 
 import rmc_tf
-from configs import digits
 from rmc_tf.common import console, storage
-from rmc_tf.config import ExperimentConfig
+from rmc_tf.config import ExperimentConfig, shipped
 from rmc_tf.data import datasets
 from rmc_tf.data.images import to_float
 from rmc_tf.data.rows import LabelledRows
@@ -36,9 +35,9 @@ def number(values: flags.FlagValues, name: str, default: int, what: str, least: 
     flags.DEFINE_integer(name, default, what, flag_values=values, lower_bound=least)
 
 
-def begin() -> ExperimentConfig:
-    """Has TensorFlow compute here as in the service; returns the shipped config of the digits."""
-    config = digits.experiment()
+def begin(dataset: str = "digits") -> ExperimentConfig:
+    """Has TensorFlow compute here as in the service; returns the shipped config of a data set."""
+    config = shipped.of_dataset(dataset)
     console.quieten()
     share_cores(config.hardware)
     tf.config.experimental.enable_op_determinism()
