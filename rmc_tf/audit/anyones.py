@@ -229,7 +229,7 @@ class _Auditing:
         total = passes * each + predictions * seconds
         draws = f", answers are drawn: EOT over {self._ball.budget.samples}" if random else ""
         if subject.besides.surrogate is not None:
-            draws += f"; {self._ball.budget.surrogates} of its networks are trained besides"
+            draws += f"; networks trained besides: {self._ball.budget.surrogates}"
         self._say(
             f"audit of {subject.title}, {len(self._images)} points: at most {predictions:,} "
             f"predictions of {1e3 * seconds:.2g} ms and {passes:,} gradient passes of "
