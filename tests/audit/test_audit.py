@@ -232,6 +232,7 @@ def test_the_protocol_has_one_threat_of_each_kind_and_those_of_the_config() -> N
     assert set(chosen.cells("at", "none")) == {"clean", *chosen.inside, *chosen.beyond} - {
         "pgd_nn",
         "pgd_nn_labels",
+        "joint",
     }
 
 
