@@ -187,7 +187,7 @@ def budget_table(found: Found) -> Grid:
                 "step": f"{threat['step_size']:.4g}" if "step_size" in threat else "–",
                 "steps (of a round)": str(threat.get("iterations", "–")),
                 "rounds": str(threat.get("rounds", "–")),
-                "samples (EOT)": str(threat.get("samples", "–")),
+                "samples (EOT)": str(threat.get("samples", "–") or "1 to 10"),
                 "queries": str(threat.get("queries", "–")),
                 "in the worst case": "yes" if threat["worst_case"] else "no, for a check",
             }
