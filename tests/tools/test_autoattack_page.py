@@ -43,7 +43,7 @@ def test_what_was_not_run_is_said_and_the_time_is_a_lower_bound() -> None:
     some = case(art=case()["art"][:1], ours={})
     assert page.lacks(some) == [f"without ART's {part}" for part in ("APGD", "DeepFool", "Square")]
     assert (page.row(some)["ART's, s"], page.row(some)["ART's ÷ ours"]) == ("≥ 10", "–")
-    assert "digits, mlp, L2, 1: without ART's APGD" in str(page.tables({"cases": [some]}))
+    assert "without ART's Square: digits, mlp, L2, 1" in str(page.tables({"cases": [some]}))
     failed = [*case()["art"][:3], case()["art"][3] | {"failed": "ValueError: low >= high"}]
     assert page.lacks(case(art=failed)) == ["ART's Square failed (ValueError: low >= high)"]
     broken = [left(0, part=page.PARTS[0])]

@@ -16,17 +16,16 @@ _NAMES = {"AutoProjectedGradientDescent": "APGD", "SquareAttack": "Square"}
 def tables(values: Mapping[str, Any]) -> list[Block]:
     """Returns what holds of the bars, the table, and of which cases not all was measured."""
     cases = values["cases"]
-    lacking = [
-        f"{case['dataset']}, {case['network']}, {_ball(case)}: {'; '.join(lacks(case))}"
-        for case in cases
-        if lacks(case)
-    ]
+    lacking: dict[str, list[str]] = {}
+    for case in cases:
+        if lacks(case):
+            lacking.setdefault(", ".join(lacks(case)), []).append(_where(case))
     revisions = sorted({own["revision"][:12] for case in cases for own in _own(case).values()})
     made = f"`tools/benchmark_autoattack.py`, ours at revision {', '.join(revisions) or 'none'}"
     return [
         Items(verdicts(cases)),
         table([row(case) for case in cases]),
-        *([Items(lacking)] if lacking else []),
+        *([Items([f"{what}: {'; '.join(of)}" for what, of in lacking.items()])] if lacking else []),
         Paragraph(f"*Times are the processor's, compiling included. Made by {made}.*"),
     ]
 
@@ -36,7 +35,7 @@ def verdicts(cases: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = []
     for name, title in (("ours", "AutoAttack"), ("audit", "the audit's budget `standard`")):
         gaps = {
-            f"{case['dataset']}, {case['network']}, {_ball(case)}, logits × {factor}": gap
+            f"{_where(case)}, logits × {factor}": gap
             for case in cases
             for factor, gap in _gaps(case, name).items()
         }
@@ -144,6 +143,10 @@ def _points(gap: float) -> str:
 
 def _ball(case: Mapping[str, Any]) -> str:
     return f"{_NORMS[case['norm']]}, {case['epsilon']:g}"
+
+
+def _where(case: Mapping[str, Any]) -> str:
+    return f"{case['dataset']}, {case['network']}, {_ball(case)}"
 
 
 def _named(part: str) -> str:
