@@ -34,6 +34,7 @@ AT_LEAST_1 = [
     *("index.recall_queries", "rmc.batch_size", "rmc.early_stop.patience"),
     *("rmc.calibration.early_stop.max_epochs", "evaluation.points", "rmc.calibration.every"),
     *("rmc.fast.batch_size", "rmc.fast.max_epochs"),
+    *("cleansing.steps", "cleansing.batch_size", "cleansing.held_out"),
 ]
 LISTS = ["augmented_set.attacks", "evaluation.streams", "evaluation.defences"]
 ABOVE_0 = [
@@ -42,6 +43,7 @@ ABOVE_0 = [
     *("augmented_set.adversarial_per_row", "index.leaves_searched", "index.least_recall"),
     *("rmc.training_rate", "rmc.rate_share", "rmc.validation_share"),
     *("rmc.fast.neighbours", "rmc.fast.rate_factor"),
+    *("cleansing.learning_rate", "cleansing.most_clean_loss"),
 ]
 
 

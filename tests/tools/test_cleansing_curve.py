@@ -68,7 +68,7 @@ def test_the_page_has_each_state_beside_as_many_steps_from_nothing() -> None:
     }
     page = markdown(*cleansing_page.tables(found, "cleansing_digits"))
     assert "| 10 | 100 | **50.0 % (43–57)** | 98.0 % | 55.0 % | 90.0 % |" in page
-    assert "50 queries were asked, 5 a second: 0 lost" in page
+    assert "50 queries were asked, at most 5 a second: 0 lost" in page
     assert "/docs/results/cleansing_digits/cleansing.png" in page and "shared" in page
 
 

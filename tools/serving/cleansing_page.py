@@ -60,7 +60,7 @@ def tables(found: Mapping[str, Any], name: str) -> list[Block]:
     median, most = (f"{1000 * asked[f'{name}_seconds']:.0f} ms" for name in ("median", "p95"))
     text = (
         f"{found['rows']:,} rows of D, {points} test points, ε = {found['epsilon']:g}. Meanwhile "
-        f"{asked['asked']:,} queries were asked, {found['each_second']:g} a second: "
+        f"{asked['asked']:,} queries were asked, at most {found['each_second']:g} a second: "
         f"{asked['lost']} lost, {100 * asked['right']:.1f} % right, {median} each in the median, "
         f"{most} for 95 % of them."
     )
