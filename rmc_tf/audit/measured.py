@@ -47,7 +47,7 @@ def compared(
     many: str,
     by_radius: Sequence[tuple[str, float]],
     margin: float,
-    searched: Mapping[str, np.ndarray] | None = None,
+    searched: Mapping[str, np.ndarray],
 ) -> list[checks.Check]:
     """Returns the checks that compare attacks in the ball, and larger ones.
 
@@ -60,12 +60,11 @@ def compared(
       many: and of the patient one.
       by_radius: title and accuracy of one attack, from the smallest ball to none at all.
       margin: by how much an accuracy must be on the wrong side, as a share of the points.
-      searched: the threats that black boxes are compared by, where they aren't these: where points
-        that fell aren't attacked again, what stood before and after.
+      searched: what stood before black boxes, "white", and after, "black"; they attack the rest.
     """
     white = {name: own for name, own in threats.items() if name not in black}
     return [
-        checks.black_box(searched or threats, black, margin),
+        checks.black_box(searched, black, margin),
         checks.transfer(white, transfers, margin),
         checks.known_attack(threats, transfers, margin),
         checks.noise(clean, threats.get("noise"), white),

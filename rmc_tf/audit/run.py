@@ -78,7 +78,7 @@ class Audit:
         enough = self._config.evaluation.with_replacement or audit.points <= test.num_rows
         require(enough, "audit.points", audit.points, rule)
         if audit.before:
-            left = self._pipeline.artefacts.rows_for_history
+            left = len(self._pipeline.artefacts.rows_to_hold_back(audit.before))
             rule = f"only {left} rows of {test.source} aren't attacked; lower it"
             require(audit.before <= left, "audit.before", audit.before, rule)
 
