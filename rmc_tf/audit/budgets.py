@@ -63,6 +63,7 @@ BUDGETS: Mapping[str, Budget] = {
             "fpa",
             "gmsa_avg_margin",
             "gmsa_min",
+            "joint",
             "hop_skip_jump",
         ),
     ),

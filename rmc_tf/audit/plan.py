@@ -57,7 +57,7 @@ def plan(config: ExperimentConfig) -> Plan:
     suite(ball)  # what is chosen and isn't there is told before any work
     experiment = dataclasses.replace(
         config,
-        evaluation=dataclasses.replace(config.evaluation, points=audit.points),
+        evaluation=dataclasses.replace(config.evaluation, points=audit.points, folds=1),
         table=TableConfig(),
     )
     return Plan(experiment, _subjects(config), ball, left_out)
