@@ -12,6 +12,7 @@ Measures:
   searching          a search index: build, memory, recall, and time beside a full sort
   pixels             whether the memory of a prediction grows with the pixels of D'
   profiles           accuracy, steps and delay of several settings of RMC
+  ensembles          what our AutoAttack, ART's, margin PGD and an audit leave right
   gpu_parts          what the bars on a GPU are for
   gpu_tasks          what each of these runs, in a process of its own
   stored_search      what of a search is stored, and what is left
