@@ -156,7 +156,7 @@ def test_a_threat_stays_in_its_ball_and_leaves_the_defence_as_it_found_it(
     assert crafted.min() >= 0
     assert crafted.max() <= 1
     assert np.array_equal(crafted, again)
-    assert not np.array_equal(crafted, other)
+    assert np.array_equal(crafted, other) == (name == "rays"), "it draws, unless it is RayS"
     assert _same_state(rmc.snapshot(), before)
     assert deployed.fingerprint() == static
 
