@@ -55,7 +55,7 @@ BUDGETS: Mapping[str, Budget] = {
         retests=3,
         averaged=3,
         surrogates=1,
-        noise=5,
+        noise=3,
         draws=1,
         left_out=(
             "transfer_autoattack",
