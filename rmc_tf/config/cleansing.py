@@ -54,7 +54,8 @@ class CleansingConfig(Section):
     none, and `most_clean_loss` bounds nothing."""
     most_clean_loss: float = 0.05
     """By how much the clean accuracy on the held-out rows may be lower than at first. Where it is,
-    steps are of clean rows alone until it isn't. Ours: 6 of 128 rows, thrice what chance moves."""
+    half of a step's loss is that of the clean rows until it isn't. Ours: 6 of 128 rows, thrice what
+    chance moves."""
     trust_radius: float = 0.0
     """The most that ‖θ − θ₀‖ may be after a step, as a share of ‖θ₀‖; what is further is moved back
     towards θ₀ (as `RMCConfig.trust_radius`). Ours: 0, no bound."""

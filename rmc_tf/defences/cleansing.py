@@ -34,6 +34,10 @@ from rmc_tf.training.steps import Steps
 _AT_ONCE = 25
 """Steps of priming, after which a state may be taken, where no check comes before. Ours."""
 
+_HALF = 0.5
+"""The weight of the clean rows in a step, at least, where clean accuracy is too low. Ours: with
+clean rows alone, on Fashion-MNIST, steps took back what they had given."""
+
 
 class Cleansing(RMC):
     """A network that answers by its present weights, and is trained adversarially meanwhile.
@@ -91,8 +95,9 @@ class Cleansing(RMC):
         self._optimizer = keras.optimizers.Adam(cleansing.learning_rate)
         self._optimizer.build(network.model.trainable_variables)
         how = LossConfig(kind="adversarial", attack="own", clean_share=cleansing.clean_share)
+        held_back = dataclasses.replace(how, clean_share=max(_HALF, cleansing.clean_share))
         self._adversarial = self._steps_on(losses.build(how, network, {"own": model}))
-        self._clean = self._steps_on(losses.build(LossConfig(), network, {}))
+        self._held_back = self._steps_on(losses.build(held_back, network, {"own": model}))
         self._craft = attacks.build(model, network)
         self._rows = CleansingRows(cleansing, len(augmented_set.benign_rows))
         self._own = CleansingState(self._optimizer)
@@ -121,7 +126,7 @@ class Cleansing(RMC):
     @property
     def traces_of_steps(self) -> int:
         """How often steps were traced, of both losses; 2, unless there is a bug."""
-        return self._adversarial.traces + self._clean.traces
+        return self._adversarial.traces + self._held_back.traces
 
     def cleanse(self, steps: int) -> int:
         """Takes so many steps, and measures on the way; returns how many were left to take."""
@@ -164,7 +169,7 @@ class Cleansing(RMC):
         images = np.asarray(drawn.stored).reshape(*rows.shape, *self._static.image_shape)
         seeds = [derive_seed(seed, "cleansing", now.steps + i) for i in range(steps)]
         lost = now.first_clean - now.clean > self.cleansing.most_clean_loss
-        found = (self._clean if lost else self._adversarial).take(
+        found = (self._held_back if lost else self._adversarial).take(
             images, drawn.labels.reshape(rows.shape), seeds
         )
         if not np.isfinite(found).all():
