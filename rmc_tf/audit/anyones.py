@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rmc_tf import attacks as attacks_by_name
 from rmc_tf.audit import behaviour, budgets
 from rmc_tf.audit.auditing import Auditing
 from rmc_tf.audit.ball import Ball
@@ -73,7 +74,8 @@ def of(
     if norm not in ("linf", "l2"):
         raise UserError(f"norm={norm}: an audit searches a ball of linf or l2; choose one")
     for model in attacks:
-        if model.norm != norm or model.epsilon > epsilon:
+        bounded = "epsilon" in attacks_by_name.find(model).settings
+        if model.norm != norm or model.epsilon > epsilon or not bounded:
             raise UserError(f"attacks: {model.attack} searches another ball than the audit's")
     ball = Ball(epsilon, norm, budgets.find(budget), tuple(larger), tuple(attacks), seed)
     auditing = Auditing(ball, images, np.asarray(labels), margin, say)

@@ -13,7 +13,7 @@ from rmc_tf.audit.kept import Kept
 from rmc_tf.audit.stages import Stages
 from rmc_tf.audit.standing import Broken, Standing
 from rmc_tf.audit.subject import Subject
-from rmc_tf.audit.suite import FEW, MANY, TRANSFERS
+from rmc_tf.audit.suite import FEW, MANY, NOT_ITS_OWN, TRANSFERS
 from rmc_tf.common.intervals import wilson
 from rmc_tf.common.provenance import revision
 from rmc_tf.common.seeding import derive_seed
@@ -189,11 +189,13 @@ class Auditing:
     def _compared(self, attacked: Attacked, standing: Standing) -> list[checks.Check]:
         clean = attacked.right["clean"]
         rights = {name: own for name, own in attacked.right.items() if name != "clean"}
-        after = {"white": attacked.before, "black": standing.always}
+        after = {"white": attacked.before}
+        if attacked.after is not None:
+            after["black"] = attacked.after
         signs = measured.compared(
             clean,
             rights,
-            black=["noise", "black"],
+            black=["noise", "black", *NOT_ITS_OWN],
             transfers=[name for name in TRANSFERS if name in rights],
             few=FEW,
             many=MANY,

@@ -58,6 +58,8 @@ class Attacked:
     by_radius: list[tuple[str, float]] = dataclasses.field(default_factory=list)
     described: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """Each attack and what it may spend, as JSON."""
+    after: np.ndarray | None = None
+    """What stood after black boxes, [M] bool; None: there was none."""
     left_out: list[str] = dataclasses.field(default_factory=list)
     surrogates: tuple[np.ndarray, np.ndarray] | None = None
     """Whether each point stood before the attacker's own networks, and after, [M] bool."""

@@ -85,6 +85,7 @@ class Audit:
     def _add(self, auditing: Auditing, network: str, name: str) -> None:
         """Audits one defence of one network."""
         spec, sides = defences.find(name), self._pipeline.sides
+        searches = spec.searches != "nothing" and not spec.cleansed  # it answers without
         d_prime = self._config.augmented_set.attacks if spec.searches == "augmented_set" else ()
         cell = Cell(network, name, d_prime, "clean", "")
         defence, first = sides.defence(cell)
@@ -98,11 +99,11 @@ class Audit:
                 spec.title,
                 defence,
                 defence.network,
-                classifier if spec.adapts else None,
+                classifier if spec.adapts or spec.cleansed else None,
                 None,
                 classifier.image_shape,
                 classifier.num_classes,
-                sides.searched_rows(cell.searched, self._config.rmc.k) if d_prime else None,
+                sides.searched_rows(cell.searched, self._config.rmc.k) if searches else None,
             ),
             network,
             name,
@@ -117,11 +118,13 @@ class Audit:
     def _answered(self, cell: Cell, defence: Defence) -> str:
         """Has a defence answer clean queries of other points; returns their fingerprint."""
         count = self._config.audit.before
-        if not count or not defences.find(cell.defence).adapts:
+        spec = defences.find(cell.defence)
+        if not count or not (spec.adapts or spec.cleansed):
             return ""
         artefacts = self._pipeline.artefacts
         rows = artefacts.rows_to_hold_back(count)
-        of = storage.fingerprint(rows.tolist(), self._pipeline.sides.made_from(cell))
+        test, made_from = artefacts.dataset.test, self._pipeline.sides.made_from(cell)
+        of = storage.fingerprint(cell.defence, test.fingerprint, rows.tolist(), made_from)
         state = state_after(
             defence,
             artefacts.images_of(rows)[0],

@@ -71,7 +71,8 @@ class Stages:
             return self._samples == 1 or attack.model.attack != "autoattack"
         # The neighbours' vote is no part of the network, so that it pays to ask for it.
         changes = self._adapts or self._subject.searched is not None
-        return changes and (self._random or attack.config.samples == 1)
+        averaged = attack.config.samples > 1  # over draws, of which there are none
+        return changes and (self._random or not averaged)
 
     def most(self) -> tuple[int, int]:
         """Returns how many gradient passes and predictions a point takes at most."""
@@ -103,6 +104,8 @@ class Stages:
         found.before = standing.always.copy()
         for name, attack in black.items():
             self._attack(found, standing, name, attack, standing.points)
+        if black:
+            found.after = standing.always.copy()
         if standing.ask_again():
             self._told(standing)
         return found

@@ -85,7 +85,7 @@ class Standing:
     @property
     def points(self) -> np.ndarray:
         """The numbers of the points that are still attacked."""
-        return np.flatnonzero(self.share >= 0.5)
+        return np.flatnonzero(self.always | (self.share >= 0.5))
 
     @property
     def worst_case(self) -> float:

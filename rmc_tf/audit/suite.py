@@ -20,6 +20,8 @@ TRANSFERS = ("transfer", "transfer_margin")
 ALL_POINTS = ("noise", *TRANSFERS, FEW, MANY, MARGIN)
 """Of these accuracies are compared, so they attack points that fell, too; all but noise do it in
 one batch."""
+NOT_ITS_OWN = ("square", "rays", "hop_skip_jump", "surrogates", "surrogates_margin")
+"""Attacks that climb nothing that the defence shows of itself."""
 _MODEL = "model"
 
 
@@ -44,8 +46,9 @@ class Attacking:
 
     @property
     def present(self) -> bool:
-        """Whether it attacks the present network alone."""
-        return self.config.threat == "pgd_skip"
+        """Whether it attacks the present network alone, in one ascent for each point."""
+        plain = self.config.restarts == 1 and not self.config.asked_along
+        return self.config.threat == "pgd_skip" and plain
 
     @property
     def simulates(self) -> bool:
@@ -91,7 +94,7 @@ def suite(ball: Ball) -> dict[str, Attacking]:
         MANY: on("pgd_skip"),
         MARGIN: on("pgd_skip", margin),
         **{f"{MARGIN}_{start + 1}": on("pgd_skip", margin) for start in range(1, budget.restarts)},
-        **{f"{MANY}_{model.attack}": on("pgd_skip", model) for model in ball.extra},
+        **{f"besides_{i}_{m.attack}": on("pgd_skip", m) for i, m in enumerate(ball.extra, start=1)},
         "pgd_skip_autoattack": on("pgd_skip", standard),
     }
     asking = {
@@ -106,7 +109,8 @@ def suite(ball: Ball) -> dict[str, Attacking]:
         "hop_skip_jump": on("hop_skip_jump", queries=budget.queries),
     }
     own = {n: Attacking(dataclasses.replace(c, attack=_MODEL), m) for n, (c, m) in ball.own.items()}
-    others = {name: each for name, each in own.items() if name not in by_gradients | asking}
+    every = by_gradients | asking  # where two have the same name, the config's is called its own
+    others = {f"own_{n}" if n in every else n: each for n, each in own.items()}
     found = by_gradients | others | asking
     for name in ball.chosen:
         if name not in found:
@@ -127,7 +131,7 @@ def _is_meant(name: str, names: Collection[str]) -> bool:
 
 def title(name: str, attack: Attacking, present: str) -> str:
     """Returns what a reader calls an attack; `present` is that on a network as it is now."""
-    found = present if attack.present else attack.spec.title
+    found = present if attack.config.threat == "pgd_skip" else attack.spec.title
     model = attack.model
     if attack.config.vote == "labels":
         found += " on labels"
@@ -175,8 +179,8 @@ def most(attack: Attacking) -> tuple[int, int]:
         return 0, config.queries
     if not attack.simulates:
         return attack.steps, 0
-    climbed = budgets.passes(config.threat, config.rounds, config.samples)
-    return attack.steps * climbed, config.rounds * config.samples
+    climbed = budgets.passes(config.threat, config.rounds, config.most_samples)
+    return attack.steps * climbed, config.rounds * config.most_samples
 
 
 def spent_by(attack: Attacking, asked: int, samples: int) -> float:
@@ -191,5 +195,6 @@ def spent_by(attack: Attacking, asked: int, samples: int) -> float:
         return float(asked)
     config, climbed = attack.config, samples
     if attack.simulates:
-        climbed = budgets.passes(config.threat, -(-asked // config.samples), config.samples)
+        each = config.most_samples
+        climbed = budgets.passes(config.threat, -(-asked // each), each)
     return float(asked + attack.steps * climbed)

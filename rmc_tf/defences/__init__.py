@@ -9,7 +9,7 @@ from rmc_tf.augmented_set.features import StaticFeatures
 from rmc_tf.augmented_set.refreshed_set import RefreshedSet
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.seeding import derive_seed
-from rmc_tf.config import ExperimentConfig
+from rmc_tf.config import ExperimentConfig, with_profile
 from rmc_tf.config.section import require
 from rmc_tf.defences.base import Defence
 from rmc_tf.defences.cleansing import Cleansing
@@ -160,7 +160,8 @@ def _hindsight_settings(config: ExperimentConfig) -> Any:
 def _cleansing_settings(config: ExperimentConfig) -> Any:
     searching = config.cleansing.recent_share and [config.rmc.k, config.index.to_dict()]
     against = config.cleansed_against.to_dict()
-    return [config.cleansing.to_dict(), against, searching, config.seed]
+    together = with_profile(config.rmc).queries_at_once if config.cleansing.every else 1
+    return [config.cleansing.to_dict(), against, searching, together, config.seed]
 
 
 def _cleansing_and_rmc_settings(config: ExperimentConfig) -> Any:

@@ -155,7 +155,7 @@ def tracing(defence: Defence, traces: Traces) -> Iterator[None]:
 
 def reseeded(state: State, seed: int) -> State:
     """Returns a state whose answers are drawn by another seed; the same where none is drawn."""
-    if "random" not in state:
+    if not isinstance(state, dict) or "random" not in state:  # anyone's may be of any kind
         return state
     random = state["random"].copy()
     random[0] = seed

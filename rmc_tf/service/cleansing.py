@@ -6,10 +6,12 @@ for the rest of one. How long the steps are is measured as they go.
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from rmc_tf.common.errors import first_line
 from rmc_tf.config import ServiceConfig
 from rmc_tf.defences.cleansing import Cleansing
 from rmc_tf.defences.rmc import RMC
@@ -34,6 +36,7 @@ class Background:
         self._not_before = 0.0
         self._seconds = 0.0
         self._failed = False
+        self._held = False
         self._checked_at = -1
         self._standby: list[Classifier] = []
 
@@ -45,7 +48,8 @@ class Background:
         now, most = self._defence.cleansed, self._defence.cleansing.most_steps
         measured = ("first_clean", "first_robust", "clean", "robust")
         told = {name: getattr(now, name) if now.checked_at >= 0 else None for name in measured}
-        state = "failed" if self._failed else "goes on" if self._defence.goes_on else "done"
+        state = "goes on" if self._defence.goes_on else "done"
+        state = "failed" if self._failed else "held back" if self._held else state
         return {
             "cleansing": {
                 "state": state,
@@ -60,25 +64,45 @@ class Background:
     @property
     def due_at(self) -> float:
         """When a slice may begin, by `time.monotonic`."""
-        if self._defence is None or self._failed or not self._defence.goes_on:
+        if self._defence is None or self._failed or self._held or not self._defence.goes_on:
+            return math.inf
+        if self._defence.cleansing.every:  # then calibrations take them
             return math.inf
         return self._not_before
 
-    def begin(self) -> None:
-        """Runs once what a slice needs, so that no query waits until it is compiled."""
+    def begin(self, tell: Callable[[str], object]) -> None:
+        """Runs once what a slice needs, so that no query waits until it is compiled.
+
+        Where a step fails, that is told, and there are no others.
+        """
         if self._defence is None:
             return
         state = self._defence.snapshot()
         self._standby = [self._defence.network.clone() for _ in range(2)]
         for each in self._standby:
             each.forward(np.zeros((1, *each.image_shape), np.float32))
-        while self._defence.goes_on and not self._defence.advance():  # a check may come before
-            pass
-        begun = time.monotonic()
-        if self._defence.goes_on and self._defence.advance():  # the first took what compiling takes
-            self._step = time.monotonic() - begun
-        self._defence.restore(state)
+        try:
+            while self._defence.goes_on and not self._defence.advance():  # a check may come before
+                pass
+            begun = time.monotonic()
+            if self._defence.goes_on and self._defence.advance():  # the first was compiled
+                self._step = time.monotonic() - begun
+        except Exception as error:  # a service that can't be cleansed any more still answers
+            self._failed = True
+            tell(f"cleansing has ended: {first_line(error)}")
+        finally:
+            self._defence.restore(state)
         self._tell()
+
+    def hold_back(self) -> bool:
+        """Takes no more steps until a restart: from there the same ones would lead back.
+
+        Returns:
+          whether there were more to take.
+        """
+        went_on = self.due_at < math.inf
+        self._held = self._held or went_on
+        return went_on
 
     def work(self) -> int:
         """Does a slice; returns how many steps it was, 0 of a check.

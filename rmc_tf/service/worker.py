@@ -281,7 +281,7 @@ class Worker:
             self._defence.calibrate()
             self._defence.restore(state)
         self._defence.calibrate()  # of the last answer before
-        self._background.begin()
+        self._background.begin(self._say)
         self._primed = self._defence.network.clone()
         self._primed_version = self._kept.version
         self._primed.forward(np.zeros((1, *self._primed.image_shape), np.float32))  # is compiled
@@ -420,6 +420,11 @@ class Worker:
         """Goes back by itself, to the last written state or the last good one."""
         self._canary.begin_anew()
         self._kept.recover(reason, good)
+        self._distance = 0.0
+        if good and self._background.hold_back():
+            self._say(
+                "cleansing is held back until a restart: the same steps would lead there again"
+            )
 
     def _ask_canary(self) -> None:
         """Asks the next of the rows that were held back; the state then is as before."""

@@ -343,8 +343,8 @@ def test_an_audit_says_what_it_will_take_and_how_it_goes(
     bare, rmc = (line for line in lines if "gradient passes" in line)
     assert re.search(r"at most [\d,]+ predictions of \S+ ms and [\d,]+ gradient passes", bare)
     # A point: clean, and asked two times again, first and last. Under seven attacks, and in two
-    # larger balls, it is answered once. Noise asks five times, Square eight, GMSA two times.
-    a_point = 1 + 2 * 2 + 7 + 2 + 5 + 8 + 2
+    # larger balls, it is answered once. Noise asks three times, Square eight, GMSA two times.
+    a_point = 1 + 2 * 2 + 7 + 2 + 3 + 8 + 2
     assert f"at most {3 * a_point} predictions" in rmc
     told = re.compile(r"  PGD-Skip: \d of 3 points broken, \d+\.\d % of all stand")
     assert any(map(told.match, lines))

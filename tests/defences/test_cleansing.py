@@ -172,7 +172,7 @@ def test_a_trust_radius_holds_the_weights_near_the_deployed_ones(
     assert near < 0.0101 * norm < free / 3
 
 
-def test_where_clean_rows_are_lost_steps_are_of_clean_rows_until_they_are_back(
+def test_where_clean_rows_are_lost_half_of_a_step_is_of_clean_rows_until_they_are_back(
     make: Make, pgd: AttackConfig
 ) -> None:
     defence = make(attack=dataclasses.replace(pgd, epsilon=0.9, step_size=0.3))
