@@ -1,5 +1,6 @@
 """The audit by the command line: what is on the page, what is reused, and what is refused."""
 
+import dataclasses
 import json
 import pathlib
 import re
@@ -12,7 +13,7 @@ import pytest
 from rmc_tf import audit, main
 from rmc_tf.audit import page
 from rmc_tf.audit.plan import plan
-from rmc_tf.audit.suite import suite, title
+from rmc_tf.audit.suite import most, suite, title
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import (
     AttackConfig,
@@ -210,6 +211,17 @@ def test_the_protocol_has_one_attack_of_each_kind_and_those_of_the_config() -> N
     assert found["pgd_nn_labels"].config.vote == "labels"
     titles = [title(name, found[name], "PGD-Skip") for name in ("gmsa_avg_margin", "gmsa_avg_eot")]
     assert titles == ["GMSA-AVG, margin loss", "GMSA-AVG, EOT over 10"]
+
+
+def test_a_threat_of_the_config_keeps_its_own_settings_whatever_it_is_called() -> None:
+    patient = ThreatConfig(threat="gmsa_min", attack="pgd", rounds=10, samples=0)
+    again = ThreatConfig(threat="pgd_skip", attack="pgd", restarts=3, asked_along=2)
+    config = dataclasses.replace(EXPERIMENT, threats={"gmsa_min": patient, "again": again})
+    found = suite(plan(config).ball)
+    assert found["own_gmsa_min"].config.rounds == 10 != found["gmsa_min"].config.rounds
+    assert not found["again"].present, "one ascent would be less than it asks for"
+    passes, predictions = most(found["own_gmsa_min"])
+    assert passes >= 7 * 10 and predictions == 10 * 10, "of samples=0, as many as there may be"
 
 
 def test_who_names_attacks_gets_these_and_more_of_them_than_the_budget_has() -> None:

@@ -154,3 +154,12 @@ def test_a_killed_server_goes_on_from_what_it_had_written(
         newest = max((tmp_path / "states").glob("state-*.npz"))
         written = int(np.load(newest)["cleansing_counts"][0])
         assert written > begun
+
+
+def test_steps_that_led_to_a_rollback_are_not_taken_again(worker: Worker) -> None:
+    until_more(worker, 3)
+    worker._do(lambda: worker._recover("canary", good=True))
+    held = steps(worker)
+    assert worker.status["cleansing"]["state"] == "held back"
+    time.sleep(0.3)
+    assert steps(worker) == held

@@ -621,3 +621,8 @@ def test_a_black_box_that_cannot_is_refused(
     monkeypatch.setitem(sys.modules, "art.attacks.evasion", None)
     with pytest.raises(UserError, match="pip install adversarial-robustness-toolbox"):
         _threat("square", pgd, deployed)
+
+
+def test_a_state_of_any_kind_that_says_nothing_of_draws_is_the_same_under_other_seeds() -> None:
+    weights = [np.zeros((2, 3)), np.ones(3)]  # what `get_weights` of a network returns
+    assert reseeded(weights, 3) is weights  # type: ignore[arg-type, comparison-overlap]
