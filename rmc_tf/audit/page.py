@@ -78,10 +78,10 @@ def judged(found: Found) -> list[Block]:
 def verdict(subject: Subject, found: Found) -> str:
     """Returns in plain words what one defence withstands, and what it adds to its own network."""
     points = len(subject["right"])
-    line = f"**{name(subject)}**: worst case {_share(subject)} of {points} points."
+    line = f"**{name(subject)}**: in the worst case {_share(subject)} % of {points} images right."
     bare = bare_of(subject, found)
     if bare is not subject:
-        line += f" Its bare network: {_share(bare)}. {difference(subject, bare)}"
+        line += f" Its bare network: {_share(bare)} %. {difference(subject, bare)}"
     suspicious = [check["name"] for check in subject["checks"] if check["status"] == "suspicious"]
     if suspicious:
         line += f" The truth may be worse, since there is a sign of: {', '.join(suspicious)}."
@@ -100,8 +100,8 @@ def difference(subject: Subject, bare: Subject) -> str:
     differ = won + lost
     rarer = sum(math.comb(differ, i) for i in range(min(won, lost) + 1)) / 2**differ
     chance = min(1.0, 2 * rarer)
-    moved = f"{100 * abs(won - lost) / len(pairs):.1f} points of accuracy"
-    counts = f"{won} points won, {lost} lost, p = {chance:.2g}"
+    moved = f"{100 * abs(won - lost) / len(pairs):.1f} percentage points"
+    counts = f"{won} images won, {lost} lost, p = {chance:.2g}"
     if won == lost:
         return f"The defence adds nothing that these attackers leave ({counts})."
     what = f"adds {moved}" if won > lost else f"takes {moved} away"

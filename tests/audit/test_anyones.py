@@ -228,7 +228,9 @@ def test_the_five_lines_of_the_page_run(
     monkeypatch.chdir(tmp_path)
     templates.save(tmp_path / "my_model.keras")
     exec(code[1], {"images": known[0], "labels": known[1]})
-    assert re.search(r"worst case \d+\.\d \(.*\) of 8 points", capsys.readouterr().out)
+    assert re.search(
+        r"in the worst case \d+\.\d \(.*\) % of 8 images right", capsys.readouterr().out
+    )
     assert report.found["points"] == 8
     assert {path.name for path in (tmp_path / "my_audit").iterdir()} >= {
         "audit.json",

@@ -89,7 +89,9 @@ def test_the_page_has_the_verdict_every_table_and_what_produced_it(finished: pat
     text = (finished / "audit" / "audit.md").read_text()
     for heading in ("None", "RMC", "Checks for masked gradients", "What was tried"):
         assert f"\n## {heading}\n" in text
-    assert re.search(r"^- \*\*RMC\*\*: worst case .* of 3 points\. Its bare network: ", text, re.M)
+    assert re.search(
+        r"^- \*\*RMC\*\*: in the worst case .* of 3 images right\. Its bare network: ", text, re.M
+    )
     assert "No number here proves that a defence is safe" in text
     percent = r"\d+\.\d \(\d+\.\d–\d+\.\d\)"
     row = rf"^\| PGD-Skip \| 3 \| {percent} \| \d \| \*\*{percent}\*\*, n = 3 \| 4 \| \d+\.\d \|"
@@ -319,10 +321,10 @@ def subject(title: str, right: list[bool], **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("right", "said"),
     [
-        ([True] * 10, r"The defence adds 80\.0 points of accuracy \(8 points won, 0 lost, p = 0.0"),
-        ([True] * 4 + [False] * 6, r"adds 20\.0 points of accuracy, no more than chance would"),
-        ([True] * 2 + [False] * 8, r"adds nothing that these attackers leave \(0 points won, 0"),
-        ([False] * 10, r"takes 20\.0 points of accuracy away, no more than chance"),
+        ([True] * 10, r"The defence adds 80\.0 percentage points \(8 images won, 0 lost, p = 0.0"),
+        ([True] * 4 + [False] * 6, r"adds 20\.0 percentage points, no more than chance would"),
+        ([True] * 2 + [False] * 8, r"adds nothing that these attackers leave \(0 images won, 0"),
+        ([False] * 10, r"takes 20\.0 percentage points away, no more than chance"),
     ],
 )
 def test_what_a_defence_adds_is_told_against_its_own_network(right: list[bool], said: str) -> None:
