@@ -261,7 +261,7 @@ def test_the_head_of_the_report_has_the_worst_case_of_an_audit_or_says_that_ther
     shutil.copytree(STORED / "audit", tmp_path / "audit")
     found = gather.audited(tmp_path)
     assert len(found) == len(storage.read_json(STORED / "audit" / "audit.json")["subjects"])
-    assert "- **Worst case:** **RMC**: worst case" in head(found)
+    assert "- **Worst case:** **RMC**: in the worst case" in head(found)
     (tmp_path / "audit" / "audit.json").write_text('{"subjects": [{}]}')
     with pytest.raises(ArtefactError, match=r"audit\.json: not the numbers of an audit"):
         gather.audited(tmp_path)
