@@ -5,8 +5,9 @@ import time
 import numpy as np
 
 from rmc_tf.audit.kept import Arrays, Kept
-from rmc_tf.audit.subject import Subject, reseeded_by
+from rmc_tf.audit.subject import Subject
 from rmc_tf.common.seeding import derive_seed
+from rmc_tf.defences.base import reseeded
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import undisturbed, weights
@@ -39,7 +40,7 @@ def drawn(subject: Subject, images: np.ndarray, seed: int, kept: Kept) -> tuple[
             seen, times = [], []
             for draw in range(_DRAWS):
                 other = derive_seed(seed, "drawn", draw)
-                subject.defence.restore(reseeded_by(ready, other) if draw else ready)
+                subject.defence.restore(reseeded(ready, other) if draw else ready)
                 begun = time.perf_counter()
                 seen.append(subject.defence.predict(images[number]).probabilities)
                 times.append(time.perf_counter() - begun)

@@ -222,8 +222,7 @@ def compared(attacked: Attacked, margin: float) -> list[Check]:
             f"{100 * after:.1f} %"
         )
         numbers = {"before": before, "after": after}
-        bad = before - after > margin
-        found.append(Check("rests on a secret", "suspicious" if bad else "pass", said, numbers))
+        found.append(_lower("rests on a secret", said, numbers, margin))
     if attacked.members is not None:
         mean, greedy = (float(each.mean()) for each in attacked.members)
         said = (
@@ -231,9 +230,14 @@ def compared(attacked: Attacked, margin: float) -> list[Check]:
             f"members, {100 * greedy:.1f} % by ARC"
         )
         numbers = {"eot": mean, "arc": greedy}
-        bad = mean - greedy > margin
-        found.append(Check("ARC stronger than EOT", "suspicious" if bad else "pass", said, numbers))
+        found.append(_lower("ARC stronger than EOT", said, numbers, margin))
     return found
+
+
+def _lower(name: str, said: str, numbers: dict[str, float], margin: float) -> Check:
+    """Returns the check that is suspicious where the second number is lower by a margin."""
+    first, second = numbers.values()
+    return Check(name, "suspicious" if first - second > margin else "pass", said, numbers)
 
 
 def _clear(network: Classifier, images: np.ndarray) -> Through:

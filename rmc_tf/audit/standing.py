@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from rmc_tf.audit.kept import Arrays, Kept
-from rmc_tf.audit.subject import REFUSED, Subject, reseeded_by
+from rmc_tf.audit.subject import REFUSED, Subject
 from rmc_tf.common.intervals import wilson
+from rmc_tf.defences.base import reseeded
 from rmc_tf.threats.base import undisturbed
 
 _BACK = tuple(number / 8 for number in range(1, 8))
@@ -106,7 +107,7 @@ class Standing:
             def ask(number: int) -> Arrays:
                 found = []
                 for seed in seeds:
-                    defence.restore(ready if seed is None else reseeded_by(ready, seed))
+                    defence.restore(ready if seed is None else reseeded(ready, seed))
                     found.append(defence.predict(images[number]))
                 labels = np.array([each.label for each in found], np.int64)
                 return {"labels": labels, "probabilities": found[0].probabilities}

@@ -177,7 +177,7 @@ class View:
         drawn = []
         for number in range(self._samples):
             if number:
-                self._defence.restore(reseeded_by(state, derive_seed(0, "draw", number)))
+                self._defence.restore(reseeded(state, derive_seed(0, "draw", number)))
             drawn.append(self._accepted(self._defence.predict(image)))
         self.asked += self._samples
         if self._samples == 1:
@@ -195,11 +195,6 @@ class View:
         sure = np.zeros_like(answer.probabilities)
         sure[self._label] = 1
         return Prediction(self._label, sure, seconds=answer.seconds)
-
-
-def reseeded_by(state: Any, seed: int) -> Any:
-    """Returns a state under another seed, where it is one that has any; see `reseeded`."""
-    return reseeded(state, seed) if isinstance(state, dict) else state
 
 
 def subject(
