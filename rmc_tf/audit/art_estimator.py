@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.audit.subject import REFUSED, Answering, Network, Subject, subject
+from rmc_tf.audit.subject import Answering, Network, Subject, subject
 from rmc_tf.common import art_settings
 from rmc_tf.common.errors import UserError
 from rmc_tf.defences.base import Defence
@@ -69,7 +69,7 @@ def _answers(chosen: Subject, images: np.ndarray, moves: bool) -> np.ndarray:
 
     def ask(number: int) -> None:
         answer = defence.predict(np.clip(images[number], 0, 1))
-        found[number] = 0 if answer.label == REFUSED else answer.probabilities
+        found[number] = 0 if answer.refused else answer.probabilities
 
     if moves:
         for number in range(len(images)):

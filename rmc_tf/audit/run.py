@@ -8,9 +8,12 @@ import json
 import pathlib
 from collections.abc import Callable
 
+import keras
+
 from rmc_tf import defences
 from rmc_tf.audit import page
 from rmc_tf.audit.auditing import Auditing
+from rmc_tf.audit.besides import besides
 from rmc_tf.audit.kept import KeptOnDisk
 from rmc_tf.audit.plan import Plan, plan
 from rmc_tf.audit.report import Report
@@ -22,6 +25,7 @@ from rmc_tf.config.section import require
 from rmc_tf.defences.base import Defence
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.pipeline import Pipeline
+from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.histories import state_after
 
 
@@ -100,10 +104,11 @@ class Audit:
                 defence,
                 defence.network,
                 classifier if spec.adapts or spec.cleansed else None,
-                None,
+                getattr(defence, "seen", None),
                 classifier.image_shape,
                 classifier.num_classes,
                 sides.searched_rows(cell.searched, self._config.rmc.k) if searches else None,
+                besides(defence, _as_it_is),
             ),
             network,
             name,
@@ -135,3 +140,9 @@ class Audit:
         )
         defence.restore(state)
         return of
+
+
+def _as_it_is(network: keras.Model | Classifier, what: str) -> Classifier:
+    """Returns a network of a defence of ours, which is a classifier already."""
+    assert isinstance(network, Classifier), what
+    return network

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from rmc_tf.audit.kept import Arrays, Kept
-from rmc_tf.audit.subject import REFUSED, Subject
+from rmc_tf.audit.subject import Subject
 from rmc_tf.common.intervals import wilson
-from rmc_tf.defences.base import reseeded
+from rmc_tf.defences.base import REFUSED, reseeded
 from rmc_tf.threats.base import undisturbed
 
 _BACK = tuple(number / 8 for number in range(1, 8))

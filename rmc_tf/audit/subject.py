@@ -31,14 +31,11 @@ from rmc_tf.audit.besides import Besides, besides
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.data.images import check_images, check_labels
-from rmc_tf.defences.base import Defence, Prediction, State, reseeded
+from rmc_tf.defences.base import REFUSED, Defence, Prediction, State, reseeded
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.form import Tell
 from rmc_tf.threats.base import SearchedRows
-
-REFUSED = -1
-"""The label of an answer that refuses to answer."""
 
 Network: TypeAlias = keras.Model | Classifier
 Seen = Callable[[np.ndarray, int], np.ndarray]
@@ -190,7 +187,7 @@ class View:
         return [self.predict(image) for image in images]
 
     def _accepted(self, answer: Prediction) -> Prediction:
-        if answer.label != REFUSED:
+        if not answer.refused:
             return answer
         sure = np.zeros_like(answer.probabilities)
         sure[self._label] = 1

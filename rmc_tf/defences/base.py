@@ -18,6 +18,10 @@ answers are random, `random` is an array of integers that begins with the seed; 
 a network and a D', `made_of` says of which."""
 
 
+REFUSED = -1
+"""The label of an answer that refuses to answer."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """The answer to one query, how long it took, and what there is to distrust it by.
@@ -28,6 +32,7 @@ class Prediction:
     """
 
     label: int
+    """0..classes-1, or `REFUSED`."""
     probabilities: np.ndarray
     """[classes] float32."""
     steps: int = 0
@@ -52,6 +57,14 @@ class Prediction:
     distance: float | None = None
     """‖θ' − θ₀‖, the L2 norm over all weights that may adapt; θ₀ are the deployed network's. None:
     nothing adapts."""
+    radius: float | None = None
+    """Within which L2 distance of the query the answer is certified to be the same, in units of
+    [0, 1]; 0: within none. None: the defence certifies nothing."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether it refuses to answer."""
+        return self.label == REFUSED
 
     @property
     def delay(self) -> float:

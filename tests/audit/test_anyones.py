@@ -301,7 +301,8 @@ def test_gradients_go_through_what_a_defence_says_its_network_is_shown(
 
 
 def test_answers_of_any_form_are_taken_and_others_refused_in_a_line() -> None:
-    from rmc_tf.audit.subject import REFUSED, as_prediction
+    from rmc_tf.audit.subject import as_prediction
+    from rmc_tf.defences.base import REFUSED
 
     class Answer:
         def __init__(self, **fields: Any) -> None:
