@@ -34,6 +34,7 @@ from tools.performance import (
     search_page,
     sizes_page,
     step_page,
+    withstanding_page,
 )
 from tools.serving import cleansing_page, window_page
 from tools.serving import page as service_page
@@ -106,6 +107,8 @@ def of_results(place: str) -> list[Block]:
         file = f"/docs/results/{name}/history.png"
         picture = Picture(file, "Accuracy and steps of clean queries after an attacker's")
         return [*history_page.tables(values), picture]
+    if "candidates" in values:
+        return withstanding_page.tables(values, name)
     if "known_answers" in values:
         return known_page.tables(values)
     if "queries_at_once" in values:

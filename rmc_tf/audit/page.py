@@ -85,22 +85,18 @@ def verdict(subject: Subject, found: Found) -> str:
     suspicious = [check["name"] for check in subject["checks"] if check["status"] == "suspicious"]
     if suspicious:
         line += f" The truth may be worse, since there is a sign of: {', '.join(suspicious)}."
+    if tried := [each for each in subject["stages"] if _on_some(each) and not each["broke"]]:
+        titles = ", ".join(each["title"] for each in tried)
+        line += f" Tried on a part of the points, of which they broke none: {titles}."
     if subject["curve"]["still_falling"]:
         line += " It is still falling at its end: the truth is lower."
     return line
 
 
 def difference(subject: Subject, bare: Subject) -> str:
-    """Returns in plain words what a defence adds, point by point, and if chance could do as much.
-
-    The chance is that of a fair coin over the points that differ (sign test, two-sided).
-    """
-    pairs = list(zip(subject["right"], bare["right"], strict=True))
-    won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
-    differ = won + lost
-    rarer = sum(math.comb(differ, i) for i in range(min(won, lost) + 1)) / 2**differ
-    chance = min(1.0, 2 * rarer)
-    moved = f"{100 * abs(won - lost) / len(pairs):.1f} percentage points"
+    """Returns in plain words what a defence adds, point by point; see `sign_test`."""
+    won, lost, chance = sign_test(subject["right"], bare["right"])
+    moved = f"{100 * abs(won - lost) / len(bare['right']):.1f} percentage points"
     counts = f"{won} images won, {lost} lost, p = {chance:.2g}"
     if won == lost:
         return f"The defence adds nothing that these attackers leave ({counts})."
@@ -108,6 +104,18 @@ def difference(subject: Subject, bare: Subject) -> str:
     if chance < _SURE:
         return f"The defence {what} ({counts})."
     return f"The defence {what}, no more than chance would ({counts})."
+
+
+def sign_test(one: Sequence[bool], other: Sequence[bool]) -> tuple[int, int, float]:
+    """Returns on how many points one is right and the other isn't, the reverse, and the chance.
+
+    The chance is that of a fair coin over the points that differ (sign test, two-sided).
+    """
+    pairs = list(zip(one, other, strict=True))
+    won, lost = sum(a and not b for a, b in pairs), sum(b and not a for a, b in pairs)
+    differ = won + lost
+    rarer = sum(math.comb(differ, i) for i in range(min(won, lost) + 1)) / 2**differ
+    return won, lost, min(1.0, 2 * rarer)
 
 
 def summary(found: Found) -> Grid:
@@ -149,7 +157,7 @@ def stages_table(subject: Subject) -> Grid:
         rows.append(
             {
                 "Attack": stage["title"],
-                "points attacked": f"{stage['attacked']}",
+                "points attacked": _attacked(stage),
                 "right of these, %": right,
                 "newly broken": f"{stage['broke']}",
                 "all that stand, %": f"**{percent(stage['left'], stage['left_interval'])}**, "
@@ -159,6 +167,16 @@ def stages_table(subject: Subject) -> Grid:
             }
         )
     return table(rows)
+
+
+def _on_some(stage: Mapping[str, Any]) -> bool:
+    """Says whether an attack was tried on a part of the points that stood."""
+    return bool(stage["attacked"] < stage.get("stood", 0))
+
+
+def _attacked(stage: Mapping[str, Any]) -> str:
+    of = f" of {stage['stood']}" if _on_some(stage) else ""
+    return f"{stage['attacked']}{of}"
 
 
 def checks_table(found: Found) -> Grid:

@@ -15,6 +15,7 @@ from rmc_tf.audit.standing import CLEAN, Standing
 from rmc_tf.audit.subject import Subject
 from rmc_tf.audit.suite import (
     ALL_POINTS,
+    ASKS_MOST,
     MANY,
     MARGIN,
     Attacking,
@@ -25,6 +26,7 @@ from rmc_tf.audit.suite import (
     title,
 )
 from rmc_tf.common.errors import UserError
+from rmc_tf.common.seeding import generator
 
 _LARGER = "larger_"
 
@@ -71,6 +73,8 @@ class Stages:
             return self._samples == 1 or attack.model.attack != "autoattack"
         # The neighbours' vote is no part of the network, so that it pays to ask for it.
         changes = self._adapts or self._subject.searched is not None
+        if attack.config.threat == "joint":  # half of it is the gradient through an adaptation
+            return self._adapts
         averaged = attack.config.samples > 1  # over draws, of which there are none
         return changes and (self._random or not averaged)
 
@@ -124,25 +128,33 @@ class Stages:
         if attack.present or attack.simulates:
             about = {"samples": self._samples, **about}
         found.described.append(about)
-        if not len(points):
-            return
-        made = craft(points)
-        spent = [
-            spent_by(attack, int(each), self._crafting.samples_of(attack)) for each in made["asked"]
-        ]
-        standing.predictions += int(made["asked"].sum())
-        right = standing.judge(
-            name,
-            heading,
-            points,
-            made["images"],
-            spent=spent,
-            seconds=float(made["seconds"].sum()),
-            back=not attack.spec.black_box,
-        )
-        self._told(standing)
-        if len(points) == len(standing.images):
-            found.right[name] = right
+        for part in self._parts(name, points):
+            made = craft(part)
+            each = self._crafting.samples_of(attack)
+            standing.predictions += int(made["asked"].sum())
+            right = standing.judge(
+                name,
+                heading,
+                part,
+                made["images"],
+                spent=[spent_by(attack, int(asked), each) for asked in made["asked"]],
+                seconds=float(made["seconds"].sum()),
+                back=not attack.spec.black_box,
+                stood=len(points),
+            )
+            self._told(standing)
+            if len(part) == len(standing.images):
+                found.right[name] = right
+            if not standing.stages[-1]["broke"]:
+                return
+
+    def _parts(self, name: str, points: np.ndarray) -> list[np.ndarray]:
+        """Returns the points that an attack is tried on; where that breaks one, on the next."""
+        first = self._ball.budget.sampled
+        if not self._adapts or name not in ASKS_MOST or not 0 < first < len(points):
+            return [points] if len(points) else []
+        mixed = generator(self._ball.seed, "sampled", name).permutation(points)
+        return [np.sort(mixed[:first]), np.sort(mixed[first:])]
 
     def _beyond(self, found: Attacked, standing: Standing) -> None:
         """Attacks all points in larger balls, for a check."""

@@ -130,6 +130,7 @@ class Standing:
         spent: float | Sequence[float],
         seconds: float,
         back: bool = False,
+        stood: int | None = None,
     ) -> np.ndarray:
         """Asks what an attack made of some points, and remembers what fell.
 
@@ -141,6 +142,7 @@ class Standing:
           spent: gradient passes and queries for each of them, or for all alike.
           seconds: what the attack took for all.
           back: whether points between x and x' are asked, too, where that may help.
+          stood: how many it would be tried on, if it is tried on some of them first.
 
         Returns:
           whether each was answered rightly in its first answer, or refused, [n] bool.
@@ -159,6 +161,7 @@ class Standing:
             asked += len(_BACK) if len(where) else 0
         took = seconds + self._asking - asking
         self._staged(name, title, right, before, float(costs.max(initial=0)) + asked, took)
+        self.stages[-1]["stood"] = len(points) if stood is None else stood
         return right
 
     def ask_again(self) -> bool:
@@ -193,6 +196,7 @@ class Standing:
                 "name": name,
                 "title": title,
                 "attacked": count,
+                "stood": count,
                 "broke": int((~self.always).sum()) - before,
                 "right": share,
                 "interval": None if share is None else list(wilson(share, count)),

@@ -22,6 +22,8 @@ ALL_POINTS = ("noise", *TRANSFERS, FEW, MANY, MARGIN)
 one batch."""
 NOT_ITS_OWN = ("square", "rays", "hop_skip_jump", "surrogates", "surrogates_margin")
 """Attacks that climb nothing that the defence shows of itself."""
+ASKS_MOST = ("joint", "gmsa_avg_eot", "square", "rays", "hop_skip_jump")
+"""What takes minutes a point of a defence that adapts, since it asks it hundreds of times."""
 _MODEL = "model"
 
 

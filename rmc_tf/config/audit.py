@@ -33,7 +33,7 @@ class AuditConfig(Section):
     """How many clean queries, of other points of the test set, a defence has answered when it is
     attacked. With rmc.primed_rows=0 and 0 of them RMC is cold."""
     retests: int = -1
-    """How often each final point is asked again under other seeds. -1, here and of the next three:
+    """How often each final point is asked again under other seeds. -1, here and of the next four:
     as often as the budget says."""
     iterations: int = -1
     """Steps of each attack by gradients, and of each round; all together reach 5 ε, as 40 of ε/8 do
@@ -42,6 +42,9 @@ class AuditConfig(Section):
     """FPA, GMSA, joint."""
     queries: int = -1
     """Black boxes, for each point. An answer of RMC costs an adaptation."""
+    sampled: int = -1
+    """Of a defence that adapts, on how many of the points that stand the dearest attacks are tried
+    first. 0: on all."""
     larger: tuple[float, ...] = (2.0,)
     """By which factors ε is enlarged for the check that a larger ball is worse for the defence;
     no ball at all is checked, too."""
@@ -56,7 +59,8 @@ class AuditConfig(Section):
             self._require(len(set(names)) == len(names), field, "name each once")
         self._within("[1, ∞)", "points")
         self._within("[0, ∞)", "before")
-        for field, least in {"retests": 0, "iterations": 1, "rounds": 1, "queries": 8}.items():
+        least_of = {"retests": 0, "iterations": 1, "rounds": 1, "queries": 8, "sampled": 0}
+        for field, least in least_of.items():
             value = getattr(self, field)
             rule = f"must be {least} or more, or -1: as the budget says"
             self._require(value == -1 or value >= least, field, rule)

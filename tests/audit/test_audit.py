@@ -169,6 +169,28 @@ def test_another_number_of_retests_asks_again_and_attacks_nothing_anew(
         assert stages(workdir, "rmc")[name]["right"] == stages(finished, "rmc")[name]["right"]
 
 
+def test_what_asks_most_is_tried_on_some_points_first_and_where_it_breaks_one_on_all(
+    finished: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    workdir = pathlib.Path(shutil.copytree(finished, tmp_path / "copy"))
+    tried = ("noise", "square", "rays")
+    assert (
+        run(data_dir, workdir, "--config.audit.sampled=1", f"--config.audit.threats={tried}") == 0
+    )
+    none, rmc = found(workdir)["subjects"]
+    assert all(each["attacked"] == each["stood"] for each in none["stages"]), "it is cheap there"
+    verdict, sampled = page.verdict(rmc, found(workdir)), []
+    for name in ("square", "rays"):
+        parts = [each for each in rmc["stages"] if each["name"] == name]
+        assert parts[0]["attacked"] == min(1, parts[0]["stood"])
+        whole = sum(each["attacked"] for each in parts) == parts[0]["stood"]
+        assert whole == (len(parts) == 2 or parts[0]["stood"] < 2) == (parts[0]["broke"] > 0)
+        sampled += [] if whole else [parts[0]["title"]]
+    assert sampled, "of three points some stand"
+    assert f"of which they broke none: {', '.join(sampled)}." in verdict
+    jsonschema.validate(found(workdir), audit.schema())
+
+
 EXPERIMENT = ExperimentConfig(
     dataset=DatasetConfig(name="digits"),
     attacks={
@@ -313,6 +335,7 @@ def subject(title: str, right: list[bool], **more: Any) -> dict[str, Any]:
         "right": right,
         "worst_case": share,
         "interval": [0.0, 1.0],
+        "stages": [],
         "checks": [],
         "curve": {"still_falling": False},
     } | more

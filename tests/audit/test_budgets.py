@@ -14,6 +14,7 @@ def test_a_larger_budget_spends_no_less_of_anything() -> None:
     for less, more in ((quick, standard), (standard, exhaustive)):
         for part in (*parts, "draws", "noise"):
             assert getattr(less, part) <= getattr(more, part)
+        assert 0 < less.sampled < (more.sampled or float("inf")), "0: all"
         assert set(less.left_out) >= set(more.left_out)
 
 

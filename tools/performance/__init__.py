@@ -26,6 +26,7 @@ Makes what is measured:
   enlarged_features  feature vectors, as many and as wide as wanted
   authors_scheme     predictions arranged as in the authors' code
   attack_peers       pairs of attacks: ours, and another library's
+  candidates         the defences that tools/withstanding.py audits
   bare               compiled steps and passes with nothing around them
 
 Writes:
@@ -39,5 +40,6 @@ Writes:
   gpu_page           the table of the bars on a GPU
   autoattack_page    the table of AutoAttack, ours and ART's
   sizes_page         what of ImageNet fits where
+  withstanding_page  the table and the figure of tools/withstanding.py
   known_page         the table of defences with planted faults, of tools/known_answers.py
 """
