@@ -41,6 +41,18 @@ _NO_AUDIT = (
     "not measured in this work directory. Most attacks of the paper do not know the defence; "
     "`--mode=audit` attacks by those that do."
 )
+_PROMISED = (
+    "The paper promises that a network which is deployed already becomes robust while it answers, "
+    "without being trained again (section 1)."
+)
+_INSTEAD = (
+    "**What takes its place:** adversarial training of the same network while it serves "
+    "(`--config.service.defence=cleansing`), which withstands what it withstands whoever looks; "
+    "answers that may be refused; answers with a certified radius. "
+    "`--config.defence=recommended` chooses by the situation, and docs/withstanding.md has what "
+    "each of them withstands under an audit, beside its static network and beside a static "
+    "ensemble of equal cost."
+)
 _FEW = 20
 """Ours: at so many points an interval is still some 40 points wide."""
 
@@ -65,7 +77,24 @@ def blocks(results: Results, provenance: Mapping[str, Any]) -> list[Block]:
         *claim_list(results, judged),
         Heading(2, "What produced this"),
         Items([*made_by(provenance), _FILES]),
+        Heading(2, "What is left of the promise"),
+        *_left(results, judged),
     ]
+
+
+def _left(results: Results, judged: Sequence[Verdict]) -> list[Block]:
+    """Returns what the claims and an audit leave of the paper's promise, and what to do instead."""
+    words = [verdict.word for verdict in judged if verdict.differences]
+    held = sum(word.startswith("holds") for word in words)
+    chance = words.count("holds, within the interval")
+    before = (
+        f"**Before attackers who don't know the defence:** {held} of {len(words)} claims that were "
+        f"tested point the paper's way, {chance} of these no further than chance might."
+    )
+    knowing = [
+        f"**Before those who know it:** {each}" for each in results.get("audit") or [_NO_AUDIT]
+    ]
+    return [Paragraph(_PROMISED), Items([before, *knowing, _INSTEAD])]
 
 
 def summary(results: Results, judged: Sequence[Verdict]) -> list[Block]:

@@ -267,6 +267,26 @@ def test_the_head_of_the_report_has_the_worst_case_of_an_audit_or_says_that_ther
         gather.audited(tmp_path)
 
 
+def test_the_last_section_says_what_is_left_of_the_promise_and_what_takes_its_place(
+    results: gather.Found,
+) -> None:
+    made_by = storage.read_json(STORED / "table1" / "provenance.json")
+
+    def last(audit: list[str]) -> str:
+        text = markdown(*page.blocks({**results, "audit": audit}, made_by))
+        assert text.count("\n## What is left of the promise\n") == 1
+        section = text.partition("\n## What is left of the promise\n")[2]
+        assert "\n## " not in section
+        return section
+
+    judged = [verdict for verdict in page.verdicts(results) if verdict.differences]
+    held = sum(verdict.word.startswith("holds") for verdict in judged)
+    assert f" {held} of {len(judged)} claims that were tested" in last([])
+    assert "those who know it:** not measured" in last([])
+    assert "those who know it:** **RMC**: little" in last(["**RMC**: little"])
+    assert "--config.service.defence=cleansing" in last([])
+
+
 def test_what_was_not_run_is_named_with_its_reason(folder: pathlib.Path) -> None:
     assert "**Not run:** Figure 1: no <reason> & none." in (folder / "report.md").read_text()
     assert "no &lt;reason&gt; &amp; none" in (folder / "index.html").read_text()
