@@ -51,19 +51,19 @@ def of(dataset: str) -> dict[str, Candidate]:
         "refusing_trained": Candidate(
             "Refusing", "at_pgd", "refusing", static="trained", beside="ensemble_5"
         ),
-        "private": Candidate(
-            "Private, changing: one of 3",
+        "private_1": Candidate(
+            "Private, changing: one network",
             "at_pgd",
             "private",
-            {"private.networks": 3, "private.answer": "one"},
+            {"private.networks": 1},
             static="trained",
             beside="ensemble_3",
         ),
-        "private_mean": Candidate(
+        "private_3": Candidate(
             "Private, changing: the mean of 3",
             "at_pgd",
             "private",
-            {"private.networks": 3, "private.answer": "mean"},
+            {"private.networks": 3},
             static="trained",
             beside="ensemble_3",
         ),
