@@ -40,7 +40,7 @@ from ml_collections import config_flags
 from rmc_tf.common import keras_settings, standard_streams
 from rmc_tf.common.errors import DISK_ERRORS, UserError, first_line
 from rmc_tf.common.paths import expanded
-from rmc_tf.config import ExperimentConfig, override_errors, profiled, shipped
+from rmc_tf.config import ExperimentConfig, override_errors, profiled, recommended, shipped
 from rmc_tf.config.network import check_model_file
 from rmc_tf.data import image_folder
 from rmc_tf.networks import program_cache
@@ -112,7 +112,10 @@ def run(arguments: Sequence[str]) -> None:
     """
     override_errors.check_readable(arguments)
     values, name = _parse(arguments)
-    config = profiled(ExperimentConfig.from_dict(_overridden(values)))
+    asked = profiled(ExperimentConfig.from_dict(_overridden(values)))
+    config, why = recommended(asked, serves=values.mode in ("bundle", "serve"))
+    if why:
+        print(why, file=sys.stderr, flush=True)
     name = config.dataset.called if config.dataset.folder else name
     workdir = pathlib.Path(expanded(values.workdir or f"runs/{name}"))
     command = shlex.join(["python", "-m", "rmc_tf.main", *arguments[1:]])

@@ -15,6 +15,7 @@ from rmc_tf.config.method import AugmentedSetConfig, RefreshConfig, RMCConfig
 from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
 from rmc_tf.config.section import Section, require
 from rmc_tf.config.service import ServiceConfig
+from rmc_tf.config.situation import SituationConfig
 from rmc_tf.config.threat import ThreatConfig
 
 
@@ -155,6 +156,10 @@ class ExperimentConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     table: TableConfig = TableConfig()
     audit: AuditConfig = AuditConfig()
+    defence: Literal["", "recommended"] = ""
+    """"recommended": what docs/withstanding.md recommends in this `situation` is evaluated,
+    audited and served, instead of what `evaluation`, `audit` and `service` name."""
+    situation: SituationConfig = SituationConfig()
     service: ServiceConfig = ServiceConfig()
     traces: TracesConfig = TracesConfig()
     hardware: HardwareConfig = HardwareConfig()

@@ -4,9 +4,13 @@ All numbers are ours, for one machine and one network; the paper has no service.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from rmc_tf.config.section import Section
+
+Served = Literal["rmc", "rmc_plus", "cleansing", "cleansing_rmc"]
+"""The defences that a bundle can hold."""
+SERVED: tuple[Served, ...] = get_args(Served)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,7 +19,7 @@ class ServiceConfig(Section):
 
     _where = "service"
 
-    defence: Literal["rmc", "rmc_plus", "cleansing", "cleansing_rmc"] = "rmc"
+    defence: Served = "rmc"
     """Whose bundle is written and served."""
     name: str = "rmc"
     """NAME in /v1/models/NAME and /v2/models/NAME."""

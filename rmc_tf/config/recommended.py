@@ -1,0 +1,73 @@
+"""`--config.defence=recommended`: what docs/withstanding.md recommends in a situation."""
+
+import dataclasses
+from typing import NamedTuple
+
+from rmc_tf.config.experiment import ExperimentConfig
+from rmc_tf.config.section import require
+from rmc_tf.config.service import SERVED
+from rmc_tf.config.situation import SituationConfig
+
+
+class Recommendation(NamedTuple):
+    """A defence, and why."""
+
+    defence: str
+    """A name of `rmc_tf.defences`."""
+    because: str
+
+
+def recommend(situation: SituationConfig) -> Recommendation:
+    """Returns which defence was shown to add most in a situation."""
+    if situation.certificate:
+        return Recommendation("smoothed", "its answers come with a certified radius, under L2")
+    if situation.may_refuse:
+        if situation.adversarially_trained:
+            return Recommendation("refusing", "an answer that is near to another may be refused")
+        return Recommendation(
+            "refusing_cleansing",
+            "a regular network becomes robust while it serves, and what is near to another answer "
+            "may be refused",
+        )
+    if not situation.adversarially_trained:
+        return Recommendation("cleansing", "a regular network becomes robust while it serves")
+    return Recommendation(
+        "none",
+        "where nothing may be refused and no certificate is wanted, nothing at run time was shown "
+        "to add to an adversarially trained network what an ensemble of as many doesn't",
+    )
+
+
+def recommended(config: ExperimentConfig, serves: bool = False) -> tuple[ExperimentConfig, str]:
+    """Returns an experiment with the recommended defence where it asks for it, and a line of why.
+
+    It is evaluated and audited beside the bare network, and served. What is trained in the
+    background is evaluated as it is in the end.
+
+    Args:
+      config: the experiment.
+      serves: whether it is to be put into a bundle.
+
+    Raises:
+      UserError: it is a table, which has its own defences; or no bundle can hold it.
+    """
+    if not config.defence:
+        return config, ""
+    rule = "a table has its own defences; leave one of them out"
+    require(not config.table.rows, "defence", config.defence, rule)
+    defence, because = recommend(config.situation)
+    served = next((each for each in SERVED if each == defence), None)
+    rule = f"here that is {defence}, which can't be served; choose by --config.service.defence="
+    require(served is not None or not serves, "defence", config.defence, rule + "|".join(SERVED))
+    steps = config.cleansing.primed_steps or config.cleansing.most_steps
+    made = dataclasses.replace(
+        config,
+        defence="",
+        evaluation=dataclasses.replace(
+            config.evaluation, defences=tuple(dict.fromkeys(("none", defence)))
+        ),
+        audit=dataclasses.replace(config.audit, defences=(defence,)),
+        cleansing=dataclasses.replace(config.cleansing, primed_steps=steps),
+        service=dataclasses.replace(config.service, defence=served or config.service.defence),
+    )
+    return made, f"defence: {defence}, for {because} (docs/withstanding.md)"

@@ -1,0 +1,52 @@
+"""The defence that is recommended in a situation, and what comes of it in an experiment."""
+
+import itertools
+
+import pytest
+
+from rmc_tf import defences, main
+from rmc_tf.common.errors import UserError
+from rmc_tf.config import SituationConfig, recommend, recommended, shipped
+
+FIELDS = ("adversarially_trained", "may_refuse", "certificate")
+SITUATIONS = [
+    SituationConfig(**dict(zip(FIELDS, values, strict=True)))
+    for values in itertools.product((False, True), repeat=3)
+]
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_every_situation_has_a_defence_that_does_what_it_allows_and_no_more(
+    situation: SituationConfig,
+) -> None:
+    name, because = recommend(situation)
+    assert name in defences.DEFENCES and because
+    assert ("refusing" in name) <= situation.may_refuse
+    assert (name == "smoothed") == situation.certificate
+    assert not (situation.adversarially_trained and "cleansing" in name)
+
+
+def test_what_is_recommended_is_evaluated_audited_and_served() -> None:
+    base = shipped.of_dataset("digits")
+    assert recommended(base) == (base, "")
+    made, why = recommended(base.overridden({"defence": "recommended"}), serves=True)
+    assert made.evaluation.defences == ("none", "cleansing")
+    assert made.audit.defences == ("cleansing",)
+    assert made.service.defence == "cleansing" in why
+    assert made.cleansing.primed_steps == made.cleansing.most_steps, "as it is in the end"
+    assert recommended(made) == (made, ""), "it is applied once"
+
+
+def test_what_no_bundle_can_hold_is_not_served_by_another_name() -> None:
+    asked = shipped.of_dataset("digits").overridden(
+        {"defence": "recommended", "situation.certificate": True}
+    )
+    assert recommended(asked)[0].evaluation.defences == ("none", "smoothed")
+    with pytest.raises(UserError, match=r"defence=recommended: .* smoothed, which can't be served"):
+        recommended(asked, serves=True)
+
+
+def test_a_table_is_not_given_another_defence(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["main.py", "--config=table1", "--config.defence=recommended"]
+    assert main.main(flags) == 1
+    assert "a table has its own defences" in capsys.readouterr().err
