@@ -15,7 +15,9 @@ class ServiceConfig(Section):
 
     _where = "service"
 
-    defence: Literal["rmc", "rmc_plus", "cleansing", "cleansing_rmc"] = "rmc"
+    defence: Literal[
+        "rmc", "rmc_plus", "cleansing", "cleansing_rmc", "refusing_rmc", "refusing_cleansing"
+    ] = "rmc"
     """Whose bundle is written and served."""
     name: str = "rmc"
     """NAME in /v1/models/NAME and /v2/models/NAME."""

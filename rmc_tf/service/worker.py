@@ -277,7 +277,7 @@ class Worker:
             self._kept.write()
         else:
             state, rows = self._defence.snapshot(), self._defence.augmented_set
-            self._defence.predict(rows.rows(np.zeros(1, np.int64)).images[0])
+            self.bundle.answering.predict(rows.rows(np.zeros(1, np.int64)).images[0])
             self._defence.calibrate()
             self._defence.restore(state)
         self._defence.calibrate()  # of the last answer before
@@ -371,7 +371,7 @@ class Worker:
 
     def _adapted(self, images: np.ndarray, job: Job, queued: float) -> list[Answer]:
         begun = time.monotonic()
-        predictions = self._defence.predict_many(images)
+        predictions = self.bundle.answering.predict_many(images)
         now = time.monotonic()
         took, self._distance = now - begun, predictions[-1].distance or 0.0
         self._expected += (_SMOOTHING if self._expected else 1.0) * (took - self._expected)
