@@ -101,7 +101,7 @@ def refusal_table(table: ResultTable) -> Grid | None:
         return any("refused_rate" in result for cell in row.cells for result in cell)
 
     def place(results: Sequence[Result]) -> str:
-        none = [{"refused_rate": 0.0, "right_or_refused_rate": r["accuracy"]} | r for r in results]
+        none = [{"refused_rate": 0.0, "right_or_refused_rate": r["accuracy"], **r} for r in results]
         refused = f"refused {_share(none, 'refused_rate')}"
         if all(result["stream"] == "clean" for result in results):
             return refused

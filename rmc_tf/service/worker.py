@@ -19,6 +19,7 @@ from rmc_tf.augmented_set.engine import Engine
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.config import ServiceConfig
+from rmc_tf.defences.base import REFUSED
 from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.service.additions import Additions
 from rmc_tf.service.answers import Answer, Job, QueueFull, Stopping, Why
@@ -235,14 +236,23 @@ class Worker:
         return done.result()
 
     def _unadapted(self, job: Job, images: np.ndarray, why: Why) -> list[Answer]:
-        """Returns f(x; θ) of the weights with which the service began, for [n, H, W, C]."""
+        """Returns f(x; θ) of the weights with which the service began, for [n, H, W, C].
+
+        Where the defence refuses what it can't trust, that is refused: nobody has looked around it.
+        """
         assert self._primed is not None  # `submit` takes nothing before
         queued = time.monotonic() - job.arrived
         probabilities = softmax(self._primed.forward(images)[1])
         total = time.monotonic() - job.arrived
         seconds = {"queued": queued, "answered": (total - queued) / len(images), "total": total}
         return [
-            Answer(int(each.argmax()), each, why, self._primed_version, seconds)
+            Answer(
+                REFUSED if self.bundle.refusing else int(each.argmax()),
+                each,
+                why,
+                self._primed_version,
+                seconds,
+            )
             for each in probabilities
         ]
 

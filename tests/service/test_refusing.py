@@ -38,7 +38,7 @@ def answers(
     test_rows: tuple[np.ndarray, np.ndarray],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> list[Answer]:
-    """What a worker of that bundle answers to twelve digits."""
+    """What a worker of that bundle answers to twelve digits, and to two whose deadline is over."""
     config = ServiceConfig(canary_rows=0, states=str(tmp_path_factory.mktemp("states")))
     worker = Worker(dataclasses.replace(refusing, held_back=None), config, lambda line: None)
     worker.start()
@@ -49,7 +49,9 @@ def answers(
             time.sleep(0.01)
         job = worker.submit(test_rows[0][:12], end)
         job.done.result(LONG)
-        return worker.finish(job)
+        late = worker.submit(test_rows[0][:2], time.monotonic())
+        late.done.result(LONG)
+        return [*worker.finish(job), *worker.finish(late)]
     finally:
         worker.stop(0.0)
 
@@ -71,10 +73,14 @@ def test_the_worker_refuses_what_the_defence_refuses(
 ) -> None:
     refusing.defence.restore(refusing.saved_state())
     expected = [each.label for each in refusing.answering.predict_many(test_rows[0][:12])]
-    assert [each.label for each in answers] == expected
-    refused = [each.refused for each in answers]
+    assert [each.label for each in answers[:12]] == expected
+    refused = [each.refused for each in answers[:12]]
     assert any(refused) and not all(refused)
-    assert all(each.adapted for each in answers)
+    assert all(each.adapted for each in answers[:12])
+
+
+def test_what_nobody_has_looked_around_in_time_is_refused(answers: list[Answer]) -> None:
+    assert [(each.why, each.refused) for each in answers[12:]] == [("deadline", True)] * 2
 
 
 def test_a_refused_answer_has_no_class_in_either_protocol_and_is_counted(
