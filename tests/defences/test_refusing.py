@@ -9,6 +9,7 @@ import pytest
 
 import rmc_tf
 from rmc_tf import attacks, defences
+from rmc_tf.audit.subject import subject as subject_of
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import (
@@ -27,6 +28,7 @@ from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
+from rmc_tf.threats.accepted import Accepted, Check
 
 Rows = tuple[np.ndarray, np.ndarray]
 SHORT = EarlyStopConfig(patience=1, max_epochs=2)
@@ -249,3 +251,22 @@ def test_what_was_refused_is_within_the_ball(
     assert distance(made, asked[refused], "linf").max() <= refusing.check_radius + 1e-6
     other = network.forward(made)[1].argmax(axis=1) != bare[refused]
     assert other.mean() > 0.9
+
+
+def test_an_attack_that_is_wrong_all_around_is_accepted_where_a_plain_one_is_refused(
+    templates: Classifier, test_rows: Rows
+) -> None:
+    """The defence itself is the judge, as in an audit; so what it shows of its check is true."""
+    images, y = test_rows[0][:12], test_rows[1][:12]
+    model = AttackConfig(epsilon=0.25, step_size=0.03, iterations=20, loss="margin")
+    defence = Refusing(templates, model, RefusingConfig(share=0.4))
+    seen = subject_of(defence, images, y, tell=lambda line: None)
+    assert seen.besides.check_radius == pytest.approx(0.1) and seen.network is templates
+    plain = attacks.build(model, templates)(images, y, 0)
+    aware = Accepted(templates, model, Check(defence.check_radius))(images, y, 0, restarts=5)
+    assert distance(aware, images, "linf").max() <= 0.25 + 1e-6
+    fell = []
+    for made in (plain, aware):
+        found = labels(defence.predict_many(made))
+        fell.append(int(((found != y) & (found != REFUSED)).sum()))
+    assert fell[1] > fell[0]
