@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rmc_tf.config import HardwareConfig as HardwareConfig
     from rmc_tf.config import IndexConfig as IndexConfig
     from rmc_tf.config import RefreshConfig as RefreshConfig
+    from rmc_tf.config import RefusingConfig as RefusingConfig
     from rmc_tf.config import RMCConfig as RMCConfig
     from rmc_tf.config import authors_code as authors_code
     from rmc_tf.data.datasets import load as load_dataset
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from rmc_tf.data.rows import as_rows as as_rows
     from rmc_tf.defences.base import Prediction as Prediction
     from rmc_tf.defences.cleansing import Cleansing as Cleansing
+    from rmc_tf.defences.refusing import Refusing as Refusing
     from rmc_tf.defences.rmc import RMC as RMC
     from rmc_tf.defences.rmc_plus import RMCPlus as RMCPlus
     from rmc_tf.networks.classifier import Classifier as Classifier
@@ -63,6 +65,8 @@ _HOMES = {
     "RMCConfig": "config.RMCConfig",
     "RMCPlus": "defences.rmc_plus.RMCPlus",
     "RefreshConfig": "config.RefreshConfig",
+    "Refusing": "defences.refusing.Refusing",
+    "RefusingConfig": "config.RefusingConfig",
     "RefreshedSet": "augmented_set.refreshed_set.RefreshedSet",
     "UserError": "common.errors.UserError",
     "as_rows": "data.rows.as_rows",

@@ -41,6 +41,7 @@ from rmc_tf.config.presets import with_profile as with_profile
 from rmc_tf.config.recommended import Recommendation as Recommendation
 from rmc_tf.config.recommended import recommend as recommend
 from rmc_tf.config.recommended import recommended as recommended
+from rmc_tf.config.refusing import RefusingConfig as RefusingConfig
 from rmc_tf.config.service import ServiceConfig as ServiceConfig
 from rmc_tf.config.shipped import on_dataset as on_dataset
 from rmc_tf.config.situation import SituationConfig as SituationConfig

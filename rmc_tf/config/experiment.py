@@ -13,6 +13,7 @@ from rmc_tf.config.hardware import HardwareConfig
 from rmc_tf.config.index import IndexConfig
 from rmc_tf.config.method import AugmentedSetConfig, RefreshConfig, RMCConfig
 from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
+from rmc_tf.config.refusing import RefusingConfig
 from rmc_tf.config.section import Section, require
 from rmc_tf.config.service import ServiceConfig
 from rmc_tf.config.situation import SituationConfig
@@ -153,6 +154,7 @@ class ExperimentConfig(Section):
     rmc: RMCConfig = RMCConfig()
     refresh: RefreshConfig = RefreshConfig()
     cleansing: CleansingConfig = CleansingConfig()
+    refusing: RefusingConfig = RefusingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     table: TableConfig = TableConfig()
     audit: AuditConfig = AuditConfig()
@@ -178,8 +180,9 @@ class ExperimentConfig(Section):
             self.network(name)  # what its architecture can't be is refused
         losses = [self.training.loss, *(network.loss for network in self.networks.values())]
         _check_names("augmented_set.attacks", self.augmented_set.attacks, self.attacks)
-        trained_against = self.cleansing.attack
-        _check_names("cleansing.attack", [trained_against] if trained_against else [], self.attacks)
+        for field, section in (("cleansing", self.cleansing), ("refusing", self.refusing)):
+            named = [section.attack] if section.attack else []
+            _check_names(f"{field}.attack", named, self.attacks)
         for name, threat in self.threats.items():
             _check_names(f"threats.{name}.attack", [threat.attack], self.attacks)
         _check_names("evaluation.streams", self.evaluation.streams, clean)
@@ -200,9 +203,22 @@ class ExperimentConfig(Section):
         Raises:
           UserError: it names none, and D' is made by none.
         """
-        named = self.cleansing.attack or next(iter(self.augmented_set.attacks), "")
+        return self._expected("cleansing", self.cleansing.attack)
+
+    @property
+    def refused_against(self) -> AttackConfig:
+        """The attack model whose ball `refusing` looks at a share of.
+
+        Raises:
+          UserError: it names none, and D' is made by none.
+        """
+        return self._expected("refusing", self.refusing.attack)
+
+    def _expected(self, field: str, named: str) -> AttackConfig:
+        """Returns the attack model that a defence names, or the first that D' is made by."""
+        named = named or next(iter(self.augmented_set.attacks), "")
         rule = f"D' is made by no attack, so name one; known: {', '.join(self.attacks)}"
-        require(bool(named), "cleansing.attack", repr(named), rule)
+        require(bool(named), f"{field}.attack", repr(named), rule)
         return self.attacks[named]
 
     def network(self, name: str) -> tuple[ModelConfig, TrainingConfig]:

@@ -8,7 +8,9 @@ from typing import Literal, get_args
 
 from rmc_tf.config.section import Section
 
-Served = Literal["rmc", "rmc_plus", "cleansing", "cleansing_rmc"]
+Served = Literal[
+    "rmc", "rmc_plus", "cleansing", "cleansing_rmc", "refusing_rmc", "refusing_cleansing"
+]
 """The defences that a bundle can hold."""
 SERVED: tuple[Served, ...] = get_args(Served)
 

@@ -15,6 +15,7 @@ from rmc_tf.defences.base import Defence
 from rmc_tf.defences.cleansing import Cleansing
 from rmc_tf.defences.nearest import NearestNeighbours, Vote
 from rmc_tf.defences.non_masking import NonMasking
+from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.rmc_plus import RMCPlus
 from rmc_tf.defences.undefended import Undefended
@@ -140,6 +141,16 @@ def _cleansing(parts: Parts, adapts: bool = False) -> Defence:
 _cleansing_and_rmc = functools.partial(_cleansing, adapts=True)
 
 
+def _refusing(parts: Parts, of: Callable[[Parts], Defence] = _undefended) -> Defence:
+    config = parts.config
+    seed = derive_seed(config.seed, "refusing")
+    return Refusing(of(parts), config.refused_against, config.refusing, seed=seed)
+
+
+_refusing_rmc = functools.partial(_refusing, of=_rmc)
+_refusing_cleansing = functools.partial(_refusing, of=_cleansing)
+
+
 def _search_settings(config: ExperimentConfig) -> Any:
     return [config.rmc.k, config.index.to_dict(), config.seed]
 
@@ -168,6 +179,18 @@ def _cleansing_and_rmc_settings(config: ExperimentConfig) -> Any:
     return [_rmc_settings(config), _cleansing_settings(config)]
 
 
+def _refusing_settings(config: ExperimentConfig) -> Any:
+    return [config.refusing.to_dict(), config.refused_against.to_dict(), config.seed]
+
+
+def _refusing_rmc_settings(config: ExperimentConfig) -> Any:
+    return [_rmc_settings(config), _refusing_settings(config)]
+
+
+def _refusing_cleansing_settings(config: ExperimentConfig) -> Any:
+    return [_cleansing_settings(config), _refusing_settings(config)]
+
+
 DEFENCES: Mapping[str, DefenceSpec] = {
     "none": DefenceSpec("None", _undefended, lambda config: []),
     "deep_nn": DefenceSpec("DeepNN", _by_outputs, _search_settings, "training_set"),
@@ -188,6 +211,17 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         _cleansing_and_rmc_settings,
         "augmented_set",
         adapts=True,
+        cleansed=True,
+    ),
+    "refusing": DefenceSpec("Refusing", _refusing, _refusing_settings),
+    "refusing_rmc": DefenceSpec(
+        "Refusing, of RMC", _refusing_rmc, _refusing_rmc_settings, "augmented_set", adapts=True
+    ),
+    "refusing_cleansing": DefenceSpec(
+        "Refusing, of cleansing that stays",
+        _refusing_cleansing,
+        _refusing_cleansing_settings,
+        "training_set",
         cleansed=True,
     ),
     "hindsight": DefenceSpec(

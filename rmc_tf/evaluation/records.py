@@ -18,7 +18,7 @@ from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError, first_line
 from rmc_tf.common.intervals import wilson
 from rmc_tf.common.progress import progress
-from rmc_tf.defences.base import Defence, Prediction
+from rmc_tf.defences.base import REFUSED, Defence, Prediction
 from rmc_tf.evaluation.streams import Stream
 
 _KIND = "result"
@@ -173,7 +173,7 @@ def _record(
         "row": int(stream.rows[number]),
         "label": int(stream.labels[number]),
         **aim,
-        "prediction": prediction.label,
+        "prediction": prediction.label,  # or REFUSED
         "confidence": float(prediction.probabilities.max()),
         "adversarial": stream.adversarial,
         "steps": prediction.steps,
@@ -185,7 +185,9 @@ def _record(
 def summarise(records: list[Record]) -> dict[str, Any]:
     """Returns accuracy with its 95 % interval (Wilson 1927), steps and seconds of some records.
 
-    There is at least one. Of a targeted attack also how often the defence answered its target.
+    There is at least one. Right is what was answered rightly: a refusal isn't. Where there are any,
+    also how often the defence refused, and how often it did that or was right, which is what counts
+    under attack. Of a targeted attack also how often the defence answered its target.
     """
     correct = sum(record["prediction"] == record["label"] for record in records)
     median = {
@@ -197,12 +199,22 @@ def summarise(records: list[Record]) -> dict[str, Any]:
     if "target" in records[0]:
         share = sum(record["prediction"] == record["target"] for record in records) / len(records)
         reached = {"target_rate": share, "target_interval": list(wilson(share, len(records)))}
+    refusing = {}
+    if refused := sum(record["prediction"] == REFUSED for record in records):
+        share, either = refused / len(records), (correct + refused) / len(records)
+        refusing = {
+            "refused_rate": share,
+            "refused_interval": list(wilson(share, len(records))),
+            "right_or_refused_rate": either,
+            "right_or_refused_interval": list(wilson(either, len(records))),
+        }
     return {
         "points": len(records),
         "correct": correct,
         "accuracy": correct / len(records),
         "interval": list(wilson(correct / len(records), len(records))),
         **reached,
+        **refusing,
         "mean_steps": float(np.mean([record["steps"] for record in records])),
         **median,
     }

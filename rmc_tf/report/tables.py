@@ -90,6 +90,31 @@ def target_table(table: ResultTable) -> Grid | None:
     return Grid(head, {name: list(map(line, rows)) for name, rows in table.blocks.items()})
 
 
+def refusal_table(table: ResultTable) -> Grid | None:
+    """Returns how often each defence that refuses did, and how often it did or was right.
+
+    The latter is of streams that are perturbed: there a refusal is as good as the right answer. On
+    clean points it isn't. None where nothing was refused.
+    """
+
+    def refuses(row: ResultRow) -> bool:
+        return any("refused_rate" in result for cell in row.cells for result in cell)
+
+    def place(results: Sequence[Result]) -> str:
+        none = [{"refused_rate": 0.0, "right_or_refused_rate": r["accuracy"], **r} for r in results]
+        refused = f"refused {_share(none, 'refused_rate')}"
+        if all(result["stream"] == "clean" for result in results):
+            return refused
+        return f"{_share(none, 'right_or_refused_rate')}; {refused}"
+
+    parts = {
+        name: [[row.title, *map(place, row.cells)] for row in rows if refuses(row)]
+        for name, rows in table.blocks.items()
+    }
+    parts = {name: rows for name, rows in parts.items() if rows}
+    return Grid(["Right or refused, % (95 % interval)", *table.columns], parts) if parts else None
+
+
 def cost_table(table: ResultTable) -> Grid:
     """Returns steps and delay; delays are ratios to the undefended network."""
     every = {id(r): r for row in table.rows for cell in row.cells for r in cell}.values()
@@ -263,6 +288,9 @@ def write(
     ]
     if targeted := target_table(table):
         blocks += [Heading(2, "How often the attacker had its way"), targeted]
+    if refusals := refusal_table(table):
+        said = "Above, an answer that was refused isn't right. To an attacker it is no success."
+        blocks += [Heading(2, "What was refused"), Paragraph(said), refusals]
     if printed:
         blocks += [Heading(2, f"{printed.source} of the paper"), *printed_table(printed)]
     if verdicts:

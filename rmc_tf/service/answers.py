@@ -25,6 +25,7 @@ class Answer:
     """The answer to one image."""
 
     label: int
+    """0..classes-1; −1 where the defence refuses to answer."""
     probabilities: np.ndarray
     """[classes] float32."""
     why: Why
@@ -41,6 +42,11 @@ class Answer:
     adversarial_share: float | None = None
     distance: float | None = None
     """‖θ' − θ₀‖."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the defence refuses to answer."""
+        return self.label < 0
 
     @property
     def adapted(self) -> bool:

@@ -25,7 +25,8 @@ from rmc_tf.common.errors import ArtefactError, UserError
 from rmc_tf.common.paths import expanded
 from rmc_tf.common.provenance import versions
 from rmc_tf.data.images import check_each, check_labels
-from rmc_tf.defences.base import State, reseeded
+from rmc_tf.defences.base import Defence, State, reseeded
+from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.form import Tell, warn
@@ -62,6 +63,13 @@ class Bundle:
     """Of this package and of the libraries that it was written with."""
     first_state: State = dataclasses.field(repr=False)
     """Of a defence that has answered nothing, and isn't primed: θ* are the trained weights."""
+    refusing: Refusing | None = None
+    """What looks around a query before `defence` answers; None: nothing does."""
+
+    @property
+    def answering(self) -> Defence:
+        """What answers a query: the defence, or what refuses some of its answers."""
+        return self.refusing or self.defence
 
     def saved_state(self) -> State:
         """Returns the state in which it was saved.
@@ -81,7 +89,7 @@ class Bundle:
 
 def save_bundle(
     folder: str | pathlib.Path,
-    defence: RMC,
+    defence: RMC | Refusing,
     *,
     class_names: Sequence[str] = (),
     held_back: tuple[np.ndarray, np.ndarray] | None = None,
@@ -92,7 +100,7 @@ def save_bundle(
 
     Args:
       folder: where it goes; its parents are made.
-      defence: RMC, RMC⁺ or `Cleansing`.
+      defence: RMC, RMC⁺ or `Cleansing`; or `Refusing` around one of them.
       class_names: of the labels 0, 1, …; without any they are called by their numbers.
       held_back: images [n, H, W, C] float32 in [0, 1] and labels [n] that aren't in D'.
 
@@ -104,11 +112,14 @@ def save_bundle(
     place = pathlib.Path(expanded(folder))
     if place.exists():
         raise UserError(f"{place}: there is something already; choose another place, or delete it")
-    if not isinstance(defence, RMC):
+    refusing = defence if isinstance(defence, Refusing) else None
+    given = defence.inner if isinstance(defence, Refusing) else defence
+    if not isinstance(given, RMC):
         raise UserError(
-            f"a bundle is of an RMC, RMCPlus or Cleansing, not of a {type(defence).__name__}; of a "
+            f"a bundle is of an RMC, RMCPlus or Cleansing, not of a {type(given).__name__}; of a "
             "network alone, export it (--mode=export)"
         )
+    defence = given
     network = defence.static
     names = tuple(class_names) or tuple(map(str, range(network.num_classes)))
     if len(names) != network.num_classes:
@@ -120,6 +131,7 @@ def save_bundle(
     d_prime, state = base_of(defence.augmented_set), defence.snapshot()
     settings = {
         **bundle_defence.settings_of(defence),
+        **({"refusing": bundle_defence.refusing_settings_of(refusing)} if refusing else {}),
         "class_names": names,
         "feature_layer": network.feature_layer,
         "xla": network.xla,
@@ -186,7 +198,8 @@ def load_bundle(
     held_back = place / _HELD_BACK
     canary = HeldBack(**storage.read_arrays(held_back)) if held_back.exists() else None
     names = tuple(settings["class_names"])
-    return Bundle(place, defence, names, canary, wrote, first)
+    refusing = bundle_defence.refusing_of(settings, defence)
+    return Bundle(place, defence, names, canary, wrote, first, refusing)
 
 
 def verified(folder: str | pathlib.Path) -> pathlib.Path:
@@ -244,6 +257,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     defence = bundle.defence
     return {
         "defence": type(defence).__name__,
+        **({"refusing": bundle.refusing.config.to_dict()} if bundle.refusing else {}),
         "network": defence.static.model.name,
         "image_shape": list(defence.static.image_shape),
         "classes": list(bundle.class_names),

@@ -11,9 +11,11 @@ from rmc_tf.config import (
     CleansingConfig,
     IndexConfig,
     RefreshConfig,
+    RefusingConfig,
     RMCConfig,
 )
 from rmc_tf.defences.cleansing import Cleansing
+from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.rmc_plus import RMCPlus
 from rmc_tf.networks.classifier import Classifier
@@ -38,6 +40,20 @@ def settings_of(defence: RMC) -> dict[str, Any]:
         settings["attack"] = defence.attack.to_dict()
         settings["adapts"] = defence.adapts
     return settings
+
+
+def refusing_settings_of(defence: Refusing) -> dict[str, Any]:
+    """Returns how a defence looks around a query, as JSON can hold it."""
+    return {"attack": defence.attack.to_dict(), "how": defence.config.to_dict()}
+
+
+def refusing_of(settings: Mapping[str, Any], defence: RMC) -> Refusing | None:
+    """Returns what looks around a query before a defence answers; None: nothing does."""
+    if "refusing" not in settings:
+        return None
+    given = settings["refusing"]
+    attack, how = AttackConfig.from_dict(given["attack"]), RefusingConfig.from_dict(given["how"])
+    return Refusing(defence, attack, how)
 
 
 def made_of(

@@ -8,6 +8,7 @@ from rmc_tf import defences
 from rmc_tf.augmented_set import distributed
 from rmc_tf.common import storage
 from rmc_tf.config import ExperimentConfig
+from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.pipeline import Pipeline
@@ -47,7 +48,7 @@ def write(experiment: Pipeline, say: Callable[[str], object]) -> pathlib.Path:
         say(f"bundle: reused from {place}")
         return place
     defence, first_state = experiment.sides.defence(cell)
-    assert isinstance(defence, RMC)
+    assert isinstance(defence, RMC | Refusing)
     defence.restore(first_state)
     held_back = artefacts.images_of(rows) if len(rows) else None
     return bundle.save_bundle(place, defence, class_names=data.class_names, held_back=held_back)

@@ -28,6 +28,8 @@ class Metrics(Watch):
         self._refusals = Counter("rmc_refusals", text, ["reason"], registry=own)
         text = "Images answered: adapted, or why not."
         self._answers = Counter("rmc_answers", text, ["why"], registry=own)
+        text = "Images that the defence refused to answer."
+        self._unanswered = Counter("rmc_answers_refused", text, registry=own)
         self._queue = Gauge("rmc_queue_requests", "Requests that wait.", registry=own)
         text = "Seconds of each part of an answer, and of calibrations and writes."
         self._seconds = Histogram("rmc_seconds", text, ["part"], buckets=_SECONDS, registry=own)
@@ -73,6 +75,7 @@ class Metrics(Watch):
     def answered(self, answer: Answer) -> None:
         """See `Watch`."""
         self._answers.labels(answer.why).inc()
+        self._unanswered.inc(answer.refused)
         for part, seconds in answer.seconds.items():
             self._seconds.labels(part).observe(seconds)
         if answer.adapted:

@@ -50,6 +50,7 @@ _OUTPUTS = {
     "probabilities": _Output(
         "FP32", lambda c, k: c, lambda a: np.array([x.probabilities for x in a], np.float32)
     ),
+    "refused": _Output("BOOL", lambda c, k: 0, lambda a: np.array([x.refused for x in a], bool)),
     "adapted": _Output("BOOL", lambda c, k: 0, lambda a: np.array([x.adapted for x in a], bool)),
     "state_version": _Output(
         "INT64", lambda c, k: 0, lambda a: np.array([x.state_version for x in a], np.int64)

@@ -27,6 +27,7 @@ def metadata(name: str, version: str, image_shape: tuple[int, int, int], classes
     outputs = {
         "label": _tensor("label", "DT_INT64"),
         "class": _tensor("class", "DT_STRING"),
+        "refused": _tensor("refused", "DT_BOOL"),
         "probabilities": _tensor("probabilities", "DT_FLOAT", classes),
         "adapted": _tensor("adapted", "DT_BOOL"),
         "why": _tensor("why", "DT_STRING"),
@@ -99,7 +100,8 @@ def written(
 def _row(answer: Answer, class_names: Sequence[str], neighbours: bool) -> dict[str, Any]:
     row = {
         "label": answer.label,
-        "class": class_names[answer.label],
+        "class": None if answer.refused else class_names[answer.label],
+        "refused": answer.refused,
         "probabilities": answer.probabilities.tolist(),
         "adapted": answer.adapted,
         "why": answer.why,

@@ -19,6 +19,7 @@ from rmc_tf.augmented_set.engine import Engine
 from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.config import ServiceConfig
+from rmc_tf.defences.base import REFUSED
 from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.service.additions import Additions
 from rmc_tf.service.answers import Answer, Job, QueueFull, Stopping, Why
@@ -235,14 +236,23 @@ class Worker:
         return done.result()
 
     def _unadapted(self, job: Job, images: np.ndarray, why: Why) -> list[Answer]:
-        """Returns f(x; θ) of the weights with which the service began, for [n, H, W, C]."""
+        """Returns f(x; θ) of the weights with which the service began, for [n, H, W, C].
+
+        Where the defence refuses what it can't trust, that is refused: nobody has looked around it.
+        """
         assert self._primed is not None  # `submit` takes nothing before
         queued = time.monotonic() - job.arrived
         probabilities = softmax(self._primed.forward(images)[1])
         total = time.monotonic() - job.arrived
         seconds = {"queued": queued, "answered": (total - queued) / len(images), "total": total}
         return [
-            Answer(int(each.argmax()), each, why, self._primed_version, seconds)
+            Answer(
+                REFUSED if self.bundle.refusing else int(each.argmax()),
+                each,
+                why,
+                self._primed_version,
+                seconds,
+            )
             for each in probabilities
         ]
 
@@ -277,7 +287,7 @@ class Worker:
             self._kept.write()
         else:
             state, rows = self._defence.snapshot(), self._defence.augmented_set
-            self._defence.predict(rows.rows(np.zeros(1, np.int64)).images[0])
+            self.bundle.answering.predict(rows.rows(np.zeros(1, np.int64)).images[0])
             self._defence.calibrate()
             self._defence.restore(state)
         self._defence.calibrate()  # of the last answer before
@@ -371,7 +381,7 @@ class Worker:
 
     def _adapted(self, images: np.ndarray, job: Job, queued: float) -> list[Answer]:
         begun = time.monotonic()
-        predictions = self._defence.predict_many(images)
+        predictions = self.bundle.answering.predict_many(images)
         now = time.monotonic()
         took, self._distance = now - begun, predictions[-1].distance or 0.0
         self._expected += (_SMOOTHING if self._expected else 1.0) * (took - self._expected)

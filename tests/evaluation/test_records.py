@@ -10,10 +10,17 @@ import pytest
 
 from rmc_tf.augmented_set import rows_on_disk
 from rmc_tf.common.errors import ArtefactError
-from rmc_tf.config import CalibrationConfig, EarlyStopConfig, RMCConfig
+from rmc_tf.config import (
+    AttackConfig,
+    CalibrationConfig,
+    EarlyStopConfig,
+    RefusingConfig,
+    RMCConfig,
+)
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.images import to_float
-from rmc_tf.defences.base import Defence, Prediction
+from rmc_tf.defences.base import REFUSED, Defence, Prediction
+from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.evaluation import records
@@ -217,3 +224,36 @@ def test_a_targeted_attack_succeeds_where_the_defence_answers_its_target(
     assert not tables.target_table(
         tables.ResultTable("T", ["clean"], [tables.ResultRow("", "N", [[plain]])])
     )
+
+
+def test_what_is_refused_is_not_right_and_is_told_beside_it(
+    classifier: Classifier, stream: Stream, tmp_path: pathlib.Path
+) -> None:
+    how = RefusingConfig(share=0.4)
+    refusing = Refusing(classifier, AttackConfig(epsilon=0.15), how)
+    result = _evaluate(refusing, stream, tmp_path / "refusing")
+    answered = [one["prediction"] for one in records.read_records(tmp_path / "refusing")]
+    refused = answered.count(REFUSED)
+    right = sum(one == label for one, label in zip(answered, stream.labels, strict=True))
+    assert 0 < refused < len(answered)
+    assert result["correct"] == right and result["accuracy"] == right / 12
+    assert result["refused_rate"] == refused / 12
+    assert result["right_or_refused_rate"] == (right + refused) / 12
+    none = _evaluate(Undefended(classifier), stream, tmp_path / "none")
+    assert "refused_rate" not in none
+
+    attacked = {**result, "stream": "pgd"}
+    rows = [
+        tables.ResultRow("", "Refusing", [[result], [attacked]]),
+        tables.ResultRow("", "None", [[none], [none]]),
+    ]
+    table = tables.ResultTable("T", ["clean", "pgd"], rows)
+    grid = tables.refusal_table(table)
+    assert grid is not None
+    (line,) = grid.parts[""]
+    assert [str(each).split(" (")[0] for each in line] == [
+        "Refusing",
+        f"refused {100 * refused / 12:.1f}",
+        f"{100 * (right + refused) / 12:.1f}",
+    ]
+    assert tables.refusal_table(table._replace(rows=rows[1:])) is None

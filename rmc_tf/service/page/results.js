@@ -66,8 +66,9 @@ function pictures({ clean, attacked, shape }) {
   );
 }
 
-/** Whether an answer is what the image shows, in a word. */
+/** Whether an answer is what the image shows, or is refused, in a word. */
 function judged(answer, { label, known }) {
+  if (answer.refused) return { right: false, word: "refused" };
   const right = answer.label === label;
   return { right, word: known ? (right ? "right" : "wrong") : right ? "not misled" : "misled" };
 }
@@ -81,8 +82,8 @@ function panel(title, answer, result, id) {
   }
   const { right, word } = judged(answer, result);
   const sign = right ? "✓" : "✗";
-  box.append(element("p", "says", "says ", element("b", "", answer.class), " ",
-    element("span", right ? "right" : "wrong", `${sign} ${word}`)));
+  box.append(element("p", "says", "says ", element("b", "", answer.class ?? "nothing"), " ",
+    element("span", right ? "right" : "wrong", answer.refused ? word : `${sign} ${word}`)));
   const classes = answer.probabilities.map((probability, label) => ({ probability, label }));
   if (classes.length > MOST_BARS) {
     classes.sort((one, other) => other.probability - one.probability).splice(MOST_BARS);
@@ -105,7 +106,7 @@ function verdict(result) {
   if (!defended) return [`The bare network says ${bare.class}; the defended one is adapting …`];
   const says = (answer) => {
     const { right, word } = judged(answer, result);
-    return [element("b", "", answer.class), " ", element("span", right ? "right" : "wrong", `(${word})`)];
+    return [element("b", "", answer.class ?? "nothing"), " ", element("span", right ? "right" : "wrong", `(${word})`)];
   };
   return ["Of the attacked image the bare network says ", ...says(bare),
     " and the defended network says ", ...says(defended), "."];
