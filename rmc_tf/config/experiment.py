@@ -13,6 +13,7 @@ from rmc_tf.config.hardware import HardwareConfig
 from rmc_tf.config.index import IndexConfig
 from rmc_tf.config.method import AugmentedSetConfig, RefreshConfig, RMCConfig
 from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
+from rmc_tf.config.private import PrivateConfig
 from rmc_tf.config.section import Section, require
 from rmc_tf.config.service import ServiceConfig
 from rmc_tf.config.threat import ThreatConfig
@@ -152,6 +153,7 @@ class ExperimentConfig(Section):
     rmc: RMCConfig = RMCConfig()
     refresh: RefreshConfig = RefreshConfig()
     cleansing: CleansingConfig = CleansingConfig()
+    private: PrivateConfig = PrivateConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     table: TableConfig = TableConfig()
     audit: AuditConfig = AuditConfig()
@@ -173,8 +175,9 @@ class ExperimentConfig(Section):
             self.network(name)  # what its architecture can't be is refused
         losses = [self.training.loss, *(network.loss for network in self.networks.values())]
         _check_names("augmented_set.attacks", self.augmented_set.attacks, self.attacks)
-        trained_against = self.cleansing.attack
-        _check_names("cleansing.attack", [trained_against] if trained_against else [], self.attacks)
+        for name in ("cleansing", "private"):
+            against = getattr(self, name).attack
+            _check_names(f"{name}.attack", [against] if against else [], self.attacks)
         for name, threat in self.threats.items():
             _check_names(f"threats.{name}.attack", [threat.attack], self.attacks)
         _check_names("evaluation.streams", self.evaluation.streams, clean)
@@ -195,9 +198,21 @@ class ExperimentConfig(Section):
         Raises:
           UserError: it names none, and D' is made by none.
         """
-        named = self.cleansing.attack or next(iter(self.augmented_set.attacks), "")
+        return self._trained_against("cleansing.attack", self.cleansing.attack)
+
+    @property
+    def private_against(self) -> AttackConfig:
+        """The attack model that the networks of `private` are trained against.
+
+        Raises:
+          UserError: as for `cleansed_against`.
+        """
+        return self._trained_against("private.attack", self.private.attack)
+
+    def _trained_against(self, setting: str, name: str) -> AttackConfig:
+        named = name or next(iter(self.augmented_set.attacks), "")
         rule = f"D' is made by no attack, so name one; known: {', '.join(self.attacks)}"
-        require(bool(named), "cleansing.attack", repr(named), rule)
+        require(bool(named), setting, repr(named), rule)
         return self.attacks[named]
 
     def network(self, name: str) -> tuple[ModelConfig, TrainingConfig]:
