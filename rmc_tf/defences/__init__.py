@@ -155,10 +155,9 @@ def _private(parts: Parts) -> Defence:
 
 def _ensemble(parts: Parts) -> Defence:
     """The same, of seeds that everybody knows, and for ever."""
-    known = {"secret": 0, "leaked": True, "expire_after": 0}
-    private = dataclasses.replace(parts.config.private, **known)
-    seed = derive_seed(parts.config.seed, "ensemble")
-    config = dataclasses.replace(parts.config, private=private, seed=seed)
+    own, seed = parts.config.private, derive_seed(parts.config.seed, "ensemble")
+    own = dataclasses.replace(own, secret=0, leaked=True, expire_after=0)
+    config = dataclasses.replace(parts.config, private=own, seed=seed)
     return _private(dataclasses.replace(parts, config=config))
 
 

@@ -176,10 +176,13 @@ class Private:
             return copy
 
     def prime(self, after_row: Callable[[], object] = lambda: None) -> float | None:
-        """Trains the first networks; see `Defence.prime`."""
+        """Trains the first networks, or does what is due before the next query.
+
+        See `Defence.prime`. An audit goes on from here, so that it waits once for those that come.
+        """
         with self._lock:
             if self._now.generation != _NONE:
-                return None
+                return self.calibrate()
             begun, most = time.perf_counter(), self.config.first_steps
             wanted, done = self.config.primed_steps, len(self._coming) * most + self._trainee.steps
 
@@ -202,8 +205,7 @@ class Private:
         check_images(x, self.static.image_shape, "query")
         with self._lock:
             waited = time.perf_counter()
-            self.prime()  # where this is the first query
-            self.calibrate()  # where the query before was their last
+            self.prime()  # where this is the first query, or the one before was their last
             ready = time.perf_counter()
             _, logits = self.network.forward(x)
             self._now = dataclasses.replace(
