@@ -143,7 +143,7 @@ def test_successors_are_the_same_however_the_training_is_cut(
 
 def test_a_state_goes_on_to_the_bit_across_a_change(defence: Private, test_rows: Rows) -> None:
     images, first = test_rows[0][:8], defence.snapshot()
-    defence.advance(9)  # the second is half done
+    assert [defence.advance(9), defence.advance(3)] == [7, 3], "the second is half done"
     answer(defence, images[0])
     halfway = defence.snapshot()
     answers = [answer(defence, image) for image in images]
