@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rmc_tf.config import EarlyStopConfig as EarlyStopConfig
     from rmc_tf.config import HardwareConfig as HardwareConfig
     from rmc_tf.config import IndexConfig as IndexConfig
+    from rmc_tf.config import PrivateConfig as PrivateConfig
     from rmc_tf.config import RefreshConfig as RefreshConfig
     from rmc_tf.config import RefusingConfig as RefusingConfig
     from rmc_tf.config import RMCConfig as RMCConfig
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from rmc_tf.data.rows import as_rows as as_rows
     from rmc_tf.defences.base import Prediction as Prediction
     from rmc_tf.defences.cleansing import Cleansing as Cleansing
+    from rmc_tf.defences.ensemble import Ensemble as Ensemble
+    from rmc_tf.defences.private import Private as Private
     from rmc_tf.defences.refusing import Refusing as Refusing
     from rmc_tf.defences.rmc import RMC as RMC
     from rmc_tf.defences.rmc_plus import RMCPlus as RMCPlus
@@ -57,10 +60,13 @@ _HOMES = {
     "CleansingConfig": "config.CleansingConfig",
     "DatasetConfig": "config.DatasetConfig",
     "EarlyStopConfig": "config.EarlyStopConfig",
+    "Ensemble": "defences.ensemble.Ensemble",
     "FeatureIndex": "search.index.FeatureIndex",
     "HardwareConfig": "config.HardwareConfig",
     "IndexConfig": "config.IndexConfig",
     "Prediction": "defences.base.Prediction",
+    "Private": "defences.private.Private",
+    "PrivateConfig": "config.PrivateConfig",
     "RMC": "defences.rmc.RMC",
     "RMCConfig": "config.RMCConfig",
     "RMCPlus": "defences.rmc_plus.RMCPlus",

@@ -22,7 +22,7 @@ from rmc_tf.common import storage
 from rmc_tf.common.provenance import provenance
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.config.section import require
-from rmc_tf.defences.base import Defence
+from rmc_tf.defences.base import Defence, network_shown
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.pipeline import Pipeline
 from rmc_tf.networks.classifier import Classifier
@@ -89,7 +89,7 @@ class Audit:
     def _add(self, auditing: Auditing, network: str, name: str) -> None:
         """Audits one defence of one network."""
         spec, sides = defences.find(name), self._pipeline.sides
-        searches = spec.searches != "nothing" and not spec.cleansed  # it answers without
+        searches = spec.searches != "nothing" and not (spec.cleansed or spec.trained)  # to answer
         d_prime = self._config.augmented_set.attacks if spec.searches == "augmented_set" else ()
         cell = Cell(network, name, d_prime, "clean", "")
         defence, first = sides.defence(cell)
@@ -102,8 +102,8 @@ class Audit:
             Subject(
                 spec.title,
                 defence,
-                defence.network,
-                classifier if spec.adapts or spec.cleansed else None,
+                network_shown(defence),
+                classifier if spec.adapts or spec.cleansed or spec.trained else None,
                 getattr(defence, "seen", None),
                 classifier.image_shape,
                 classifier.num_classes,
@@ -124,7 +124,7 @@ class Audit:
         """Has a defence answer clean queries of other points; returns their fingerprint."""
         count = self._config.audit.before
         spec = defences.find(cell.defence)
-        if not count or not (spec.adapts or spec.cleansed):
+        if not count or not (spec.adapts or spec.cleansed or spec.trained):
             return ""
         artefacts = self._pipeline.artefacts
         rows = artefacts.rows_to_hold_back(count)

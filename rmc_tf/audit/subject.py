@@ -9,7 +9,8 @@ Of an object no more is asked than
 and what it has besides is used against it:
 
   network           the Keras model or `Classifier` that answers, with its weights as they are now;
-                    always the same object: attacks by gradients, and simulation
+                    always the same object: attacks by gradients, and simulation. It isn't used
+                    where `network_is_secret` is True, unless it is given as network=
   static            the same before any query: transfer
   seen(images, seed)  what the network is shown of images, [B, H, W, C]: gradients are taken there
                     and go back as they are (BPDA), averaged over seeds where they differ (EOT)
@@ -31,7 +32,7 @@ from rmc_tf.audit.besides import Besides, besides
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.data.images import check_images, check_labels
-from rmc_tf.defences.base import REFUSED, Defence, Prediction, State, reseeded
+from rmc_tf.defences.base import REFUSED, Defence, Prediction, State, network_shown, reseeded
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.form import Tell
@@ -234,7 +235,7 @@ def subject(
         defence: Defence = Undefended(own)
         before = wrapped(static, "the static network")
     elif isinstance(given, Answering):
-        own = wrapped(network or getattr(given, "network", None), "the defence's network")
+        own = wrapped(network or network_shown(given), "the defence's network")
         before = wrapped(static or getattr(given, "static", None), "the static network")
         whole = isinstance(given, _Whole) and isinstance(given.network, Classifier)
         defence = given if whole else Foreign(given, own)  # type: ignore[assignment]

@@ -38,6 +38,7 @@ from rmc_tf.config.network import TrainingConfig as TrainingConfig
 from rmc_tf.config.presets import authors_code as authors_code
 from rmc_tf.config.presets import profiled as profiled
 from rmc_tf.config.presets import with_profile as with_profile
+from rmc_tf.config.private import PrivateConfig as PrivateConfig
 from rmc_tf.config.recommended import Recommendation as Recommendation
 from rmc_tf.config.recommended import recommend as recommend
 from rmc_tf.config.recommended import recommended as recommended

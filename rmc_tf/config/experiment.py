@@ -13,6 +13,7 @@ from rmc_tf.config.hardware import HardwareConfig
 from rmc_tf.config.index import IndexConfig
 from rmc_tf.config.method import AugmentedSetConfig, RefreshConfig, RMCConfig
 from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
+from rmc_tf.config.private import PrivateConfig
 from rmc_tf.config.refusing import RefusingConfig
 from rmc_tf.config.section import Section, require
 from rmc_tf.config.service import ServiceConfig
@@ -155,6 +156,7 @@ class ExperimentConfig(Section):
     refresh: RefreshConfig = RefreshConfig()
     cleansing: CleansingConfig = CleansingConfig()
     refusing: RefusingConfig = RefusingConfig()
+    private: PrivateConfig = PrivateConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     table: TableConfig = TableConfig()
     audit: AuditConfig = AuditConfig()
@@ -180,9 +182,9 @@ class ExperimentConfig(Section):
             self.network(name)  # what its architecture can't be is refused
         losses = [self.training.loss, *(network.loss for network in self.networks.values())]
         _check_names("augmented_set.attacks", self.augmented_set.attacks, self.attacks)
-        for field, section in (("cleansing", self.cleansing), ("refusing", self.refusing)):
-            named = [section.attack] if section.attack else []
-            _check_names(f"{field}.attack", named, self.attacks)
+        for name in ("cleansing", "refusing", "private"):
+            against = getattr(self, name).attack
+            _check_names(f"{name}.attack", [against] if against else [], self.attacks)
         for name, threat in self.threats.items():
             _check_names(f"threats.{name}.attack", [threat.attack], self.attacks)
         _check_names("evaluation.streams", self.evaluation.streams, clean)
@@ -213,6 +215,15 @@ class ExperimentConfig(Section):
           UserError: it names none, and D' is made by none.
         """
         return self._expected("refusing", self.refusing.attack)
+
+    @property
+    def private_against(self) -> AttackConfig:
+        """The attack model that the networks of `private` are trained against.
+
+        Raises:
+          UserError: as for `cleansed_against`.
+        """
+        return self._expected("private", self.private.attack)
 
     def _expected(self, field: str, named: str) -> AttackConfig:
         """Returns the attack model that a defence names, or the first that D' is made by."""

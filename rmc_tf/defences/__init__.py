@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from rmc_tf.augmented_set.benign import BenignRows
 from rmc_tf.augmented_set.features import StaticFeatures
 from rmc_tf.augmented_set.refreshed_set import RefreshedSet
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
@@ -15,6 +16,7 @@ from rmc_tf.defences.base import Defence
 from rmc_tf.defences.cleansing import Cleansing
 from rmc_tf.defences.nearest import NearestNeighbours, Vote
 from rmc_tf.defences.non_masking import NonMasking
+from rmc_tf.defences.private import Private
 from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.rmc_plus import RMCPlus
@@ -62,11 +64,15 @@ class DefenceSpec:
     """Whether it adapts to a query before it answers, as `config.rmc` says."""
     cleansed: bool = False
     """Whether it is trained in the background, as `config.cleansing` says."""
+    trained: bool = False
+    """Whether networks of its own answer, trained as `config.private` says."""
 
     def primed(self, config: ExperimentConfig) -> int:
         """Returns how many rows, or how many steps of training, come before its first query."""
         if self.cleansed:
             return config.cleansing.primed_steps
+        if self.trained:
+            return config.private.primed_steps
         return config.rmc.primed_rows if self.adapts else 0
 
 
@@ -151,6 +157,21 @@ _refusing_rmc = functools.partial(_refusing, of=_rmc)
 _refusing_cleansing = functools.partial(_refusing, of=_cleansing)
 
 
+def _private(parts: Parts) -> Defence:
+    config, classifier = parts.config, parts.classifier
+    rows = BenignRows(parts.prepare().augmented_set, classifier.num_classes)
+    against, seed = config.private_against, derive_seed(config.seed, "private")
+    return Private(classifier, rows, config.private, against, seed=seed)
+
+
+def _ensemble(parts: Parts) -> Defence:
+    """The same, of seeds that everybody knows, and for ever."""
+    own, seed = parts.config.private, derive_seed(parts.config.seed, "ensemble")
+    own = dataclasses.replace(own, secret=0, leaked=True, expire_after=0)
+    config = dataclasses.replace(parts.config, private=own, seed=seed)
+    return _private(dataclasses.replace(parts, config=config))
+
+
 def _search_settings(config: ExperimentConfig) -> Any:
     return [config.rmc.k, config.index.to_dict(), config.seed]
 
@@ -173,6 +194,10 @@ def _cleansing_settings(config: ExperimentConfig) -> Any:
     against = config.cleansed_against.to_dict()
     together = with_profile(config.rmc).queries_at_once if config.cleansing.every else 1
     return [config.cleansing.to_dict(), against, searching, together, config.seed]
+
+
+def _private_settings(config: ExperimentConfig) -> Any:
+    return [config.private.to_dict(), config.private_against.to_dict(), config.seed]
 
 
 def _cleansing_and_rmc_settings(config: ExperimentConfig) -> Any:
@@ -223,6 +248,12 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         _refusing_cleansing_settings,
         "training_set",
         cleansed=True,
+    ),
+    "private": DefenceSpec(
+        "Private, changing networks", _private, _private_settings, "training_set", trained=True
+    ),
+    "ensemble": DefenceSpec(
+        "Static ensemble", _ensemble, _private_settings, "training_set", trained=True
     ),
     "hindsight": DefenceSpec(
         "Hindsight adversarial training", _undefended, _hindsight_settings, history="labels"

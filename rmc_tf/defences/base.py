@@ -85,7 +85,8 @@ class Defence(Protocol):
     def network(self) -> Classifier:
         """The network with the weights as they are now, for an attacker who sees them.
 
-        Always the same object; where the defence adapts, its weights change by each answer.
+        Always the same object; where the defence adapts, its weights change by each answer. Where
+        `network_is_secret` of a defence is True, no attacker sees it, and an audit treats it so.
         """
 
     def predict(self, image: np.ndarray) -> Prediction:
@@ -164,6 +165,12 @@ def tracing(defence: Defence, traces: Traces) -> Iterator[None]:
         yield
     finally:
         defence.traces = before
+
+
+def network_shown(defence: Any) -> Any:
+    """Returns the network of a defence, anyone's, as an attacker has it; None: it shows none."""
+    secret = getattr(defence, "network_is_secret", False) is True
+    return None if secret else getattr(defence, "network", None)
 
 
 def reseeded(state: State, seed: int) -> State:

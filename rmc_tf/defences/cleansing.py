@@ -16,7 +16,6 @@ import numpy as np
 
 from rmc_tf import attacks
 from rmc_tf.augmented_set.rows_on_disk import SearchedSet
-from rmc_tf.common.errors import UserError
 from rmc_tf.common.progress import progress
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.common.traces import Traces
@@ -29,7 +28,7 @@ from rmc_tf.defences.rmc import RMC
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.training import losses
-from rmc_tf.training.steps import Steps
+from rmc_tf.training.steps import Steps, check_finite
 
 _AT_ONCE = 25
 """Steps of priming, after which a state may be taken, where no check comes before. Ours."""
@@ -172,11 +171,7 @@ class Cleansing(RMC):
         found = (self._held_back if lost else self._adversarial).take(
             images, drawn.labels.reshape(rows.shape), seeds
         )
-        if not np.isfinite(found).all():
-            raise UserError(
-                f"--config.cleansing.learning_rate={self.cleansing.learning_rate:g}: the loss "
-                f"isn't finite any more after {now.steps} steps; lower it"
-            )
+        check_finite(found, "cleansing.learning_rate", self.cleansing.learning_rate, now.steps)
         for number, loss in enumerate(found):
             self.traces.scalar("cleansing/loss", float(loss), now.steps + number)
         self._own.cleansed = dataclasses.replace(now, steps=now.steps + steps)
@@ -288,7 +283,7 @@ class Cleansing(RMC):
     def restore(self, state: State) -> None:
         """Goes back to a state; refuses one of another network or D by a `UserError`."""
         with self._lock:
-            self._state.check(state)
+            self._state.made_of.check(state)
             super().restore(self._own.of_rmc(state))
             self._own.restore(state)
             self._right = []

@@ -1,6 +1,7 @@
 """Which rows of D a network is cleansed by, and which it is measured by."""
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -42,11 +43,23 @@ class CleansingRows:
     def _batch(self, seed: int, step: int, recent: np.ndarray) -> np.ndarray:
         others = self._rows_of_d - len(self.held_out(seed))
         size = min(self._config.batch_size, others)
-        epoch, number = divmod(step, others // size)
-        batch = self._order(seed, epoch)[number * size : (number + 1) * size]
+        batch = batch_of(functools.partial(self._order, seed), others, size, step)
         near = recent[~np.isin(recent, self.held_out(seed))]
         wanted = round(size * self._config.recent_share)
         if wanted and len(near):
             random = generator(seed, "cleansing", "recent", step)
             batch = np.concatenate([random.choice(near, wanted), batch[wanted:]])
         return batch
+
+
+def batch_of(order: Callable[[int], np.ndarray], rows: int, size: int, step: int) -> np.ndarray:
+    """Returns the rows of one step, [size]; what is left over at the end of an epoch is left out.
+
+    Args:
+      order: from an epoch to all rows, shuffled.
+      rows: how many there are.
+      size: of a batch, at most all of them.
+      step: its number, from 0.
+    """
+    epoch, number = divmod(step, rows // size)
+    return order(epoch)[number * size : (number + 1) * size]

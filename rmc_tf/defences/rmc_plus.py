@@ -210,7 +210,7 @@ class RMCPlus(RMC):
     def restore(self, state: State) -> None:
         """Goes back to a state; refuses one of another network or D' by a `UserError`."""
         with self._lock:
-            self._state.check(state)
+            self._state.made_of.check(state)
             changes = {
                 n.removeprefix(_PREFIX): a for n, a in state.items() if n.startswith(_PREFIX)
             }

@@ -43,6 +43,33 @@ class MadeOf(NamedTuple):
             "D'": (self.d_prime, f"{self.folder} ({self.d_prime[:8]})"),
         }
 
+    def told(self, state: object) -> "MadeOf":
+        """Returns what a state says that it is of.
+
+        Raises:
+          UserError: it is no state.
+        """
+        told = None
+        if isinstance(state, Mapping) and all(isinstance(a, np.ndarray) for a in state.values()):
+            told = state.get("made_of")
+        if told is None or told.shape != (len(self._fields),):
+            raise UserError(
+                f"a {type(state).__name__} that is no state of {self.defence}; "
+                "snapshot() returns one, and save() writes one"
+            )
+        return MadeOf(*map(str, told))
+
+    def check(self, state: object) -> None:
+        """Refuses, by a `UserError`, what isn't a state of the same defence, network and D'."""
+        theirs = self.told(state).parts()
+        for what, (here, mine) in self.parts().items():
+            there, called = theirs[what]
+            if there != here:
+                raise UserError(
+                    f"this state is of another {what}: {called}, not {mine}; "
+                    "give it to a defence that is made of the same"
+                )
+
 
 class RMCState:
     """θ* and Adam's moments, which a fit changes, and where in its queries an RMC is.
@@ -84,7 +111,7 @@ class RMCState:
 
     def snapshot(self) -> State:
         """Returns a copy of all of it."""
-        variables = {name: np.array(v, _stored(v)) for name, v in self._variables().items()}
+        variables = {name: np.array(v, stored_type(v)) for name, v in self._variables().items()}
         random = [self.seed, self.predictions, self.steps, self.calibration_due]
         made_of = {"made_of": np.array(self.made_of)}
         return {**variables, **made_of, "random": np.array(random, np.int64)}
@@ -95,10 +122,10 @@ class RMCState:
         Raises:
           UserError: it is no such state, or of another defence; nothing has changed then.
         """
-        self.check(state)
+        self.made_of.check(state)
         variables = self._variables()
         found = {name: (a.shape, str(a.dtype)) for name, a in state.items() if name != "made_of"}
-        mine = {name: (tuple(v.shape), _stored(v)) for name, v in variables.items()}
+        mine = {name: (tuple(v.shape), stored_type(v)) for name, v in variables.items()}
         if found != mine | {"random": ((4,), "int64")}:
             raise UserError(
                 "this state holds other arrays than this defence's do: it was saved with another "
@@ -110,33 +137,12 @@ class RMCState:
         self.predictions = max(predictions, -self._primed_rows)
         self.calibration_due = bool(due)
 
-    def check(self, state: object) -> None:
-        """Refuses, by a `UserError`, what isn't a state of the same defence, network and D'."""
-        theirs = self._told(state).parts()
-        for what, (here, mine) in self.made_of.parts().items():
-            there, called = theirs[what]
-            if there != here:
-                raise UserError(
-                    f"this state is of another {what}: {called}, not {mine}; "
-                    "give it to a defence that is made of the same"
-                )
-
     def over_this(self, state: State) -> State:
         """Returns a state of the same defence over another D' as one over this one."""
-        there = self._told(state)._replace(d_prime=self.made_of.d_prime, folder=self.made_of.folder)
+        there = self.made_of.told(state)._replace(
+            d_prime=self.made_of.d_prime, folder=self.made_of.folder
+        )
         return {**state, "made_of": np.array(there)}
-
-    def _told(self, state: object) -> MadeOf:
-        """Returns what a state says that it is of."""
-        told = None
-        if isinstance(state, Mapping) and all(isinstance(a, np.ndarray) for a in state.values()):
-            told = state.get("made_of")
-        if told is None or told.shape != (len(MadeOf._fields),):
-            raise UserError(
-                f"a {type(state).__name__} that is no state of {self.made_of.defence}; "
-                "snapshot() returns one, and save() writes one"
-            )
-        return MadeOf(*map(str, told))
 
     def _variables(self) -> dict[str, keras.Variable]:
         return self._moving() | {f"start_{name}": v for name, v in self._start.items()}
@@ -154,7 +160,7 @@ def _copy(variable: keras.Variable) -> keras.Variable:
     return keras.Variable(np.array(variable), dtype=variable.dtype, trainable=False)
 
 
-def _stored(variable: keras.Variable) -> str:
+def stored_type(variable: keras.Variable) -> str:
     """Returns the type in which a state holds a variable; NumPy's files don't know bfloat16."""
     return "float32" if variable.dtype == "bfloat16" else str(variable.dtype)
 

@@ -45,7 +45,10 @@ class Sides:
         config = cell.settings(self._config)
         if role is Role.DEFENDER:
             return config
-        return dataclasses.replace(config, seed=derive_seed(config.seed, role.value))
+        private = dataclasses.replace(config.private, secret=0)  # the defender's alone
+        return dataclasses.replace(
+            config, seed=derive_seed(config.seed, role.value), private=private
+        )
 
     def defence(self, cell: Cell, role: Role = Role.DEFENDER) -> tuple[Defence, State]:
         """Returns the defence of a cell, in any state, and the state that it begins in.
@@ -65,22 +68,24 @@ class Sides:
                 lambda: self.prepared(cell.searched),
             )
             made = defences.find(cell.defence).make(parts)
-            found = made, self._first_state(cell, made)
+            found = made, self._first_state(cell, made, role)
         self._defences[key] = found
         return found
 
-    def _first_state(self, cell: Cell, made: Defence) -> State:
+    def _first_state(self, cell: Cell, made: Defence, role: Role) -> State:
         """Returns the state that a defence of a cell begins in, which is primed where it is to be.
 
         What primes it is drawn for all roles alike, as D' is: both are deployed, and attackers know
-        them. What they can't know, another role's random choices, begins with the first query.
+        them. What they can't know, another role's random choices, begins with the first query; or,
+        where networks are trained in private, with their training.
         """
         spec, own = defences.find(cell.defence), made.snapshot()
         if not spec.primed(self.settings(cell)):
             return own
         name = "rmc" if spec.history == "rmc" else cell.defence
-        primed = self._artefacts.primed(made, name, storage.fingerprint(name, self.made_from(cell)))
-        return reseeded(primed, int(own["random"][0]))
+        made_from = self.made_from(cell, role if spec.trained else Role.DEFENDER)
+        primed = self._artefacts.primed(made, name, storage.fingerprint(name, made_from))
+        return reseeded(primed, int(own["random"][0])) if "random" in own else primed
 
     def prepared(self, searched: Searched) -> defences.Prepared:
         """D', the features of its rows and their index, as `Artefacts.prepared` makes them.

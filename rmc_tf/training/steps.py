@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rmc_tf.common.errors import UserError
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.inputs import as_floats
 from rmc_tf.networks.memory import running_out_is_told
@@ -89,6 +90,22 @@ class Steps:
         if self._radius:
             back_within(self._weights, self._centre, self._radius)
         return loss
+
+
+def check_finite(losses: np.ndarray, setting: str, learning_rate: float, before: int) -> None:
+    """Refuses, by a `UserError`, losses [S] of which one isn't finite.
+
+    Args:
+      losses: of some steps.
+      setting: the path of the learning rate.
+      learning_rate: its value.
+      before: how many steps came before these.
+    """
+    if not np.isfinite(losses).all():
+        raise UserError(
+            f"--config.{setting}={learning_rate:g}: the loss isn't finite any more after {before} "
+            "steps; lower it"
+        )
 
 
 @tf.autograph.experimental.do_not_convert

@@ -35,6 +35,7 @@ AT_LEAST_1 = [
     *("rmc.calibration.early_stop.max_epochs", "evaluation.points", "rmc.calibration.every"),
     *("rmc.fast.batch_size", "rmc.fast.max_epochs"),
     *("cleansing.steps", "cleansing.batch_size", "cleansing.held_out"),
+    *("private.networks", "private.first_steps", "private.successor_steps", "private.batch_size"),
 ]
 LISTS = ["augmented_set.attacks", "evaluation.streams", "evaluation.defences"]
 ABOVE_0 = [
@@ -43,7 +44,7 @@ ABOVE_0 = [
     *("augmented_set.adversarial_per_row", "index.leaves_searched", "index.least_recall"),
     *("rmc.training_rate", "rmc.rate_share", "rmc.validation_share"),
     *("rmc.fast.neighbours", "rmc.fast.rate_factor"),
-    *("cleansing.learning_rate", "cleansing.most_clean_loss"),
+    *("cleansing.learning_rate", "cleansing.most_clean_loss", "private.learning_rate"),
 ]
 
 
