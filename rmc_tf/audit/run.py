@@ -89,7 +89,8 @@ class Audit:
     def _add(self, auditing: Auditing, network: str, name: str) -> None:
         """Audits one defence of one network."""
         spec, sides = defences.find(name), self._pipeline.sides
-        searches = spec.searches != "nothing" and not spec.cleansed  # it answers without
+        trained = spec.cleansed or spec.fitted is not None
+        searches = spec.searches != "nothing" and not trained  # it answers without
         d_prime = self._config.augmented_set.attacks if spec.searches == "augmented_set" else ()
         cell = Cell(network, name, d_prime, "clean", "")
         defence, first = sides.defence(cell)
@@ -103,7 +104,7 @@ class Audit:
                 spec.title,
                 defence,
                 defence.network,
-                classifier if spec.adapts or spec.cleansed else None,
+                classifier if spec.adapts or trained else None,
                 getattr(defence, "seen", None),
                 classifier.image_shape,
                 classifier.num_classes,

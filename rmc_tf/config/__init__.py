@@ -40,4 +40,5 @@ from rmc_tf.config.presets import profiled as profiled
 from rmc_tf.config.presets import with_profile as with_profile
 from rmc_tf.config.service import ServiceConfig as ServiceConfig
 from rmc_tf.config.shipped import on_dataset as on_dataset
+from rmc_tf.config.smoothing import SmoothingConfig as SmoothingConfig
 from rmc_tf.config.threat import ThreatConfig as ThreatConfig

@@ -15,6 +15,7 @@ from rmc_tf.config.method import AugmentedSetConfig, RefreshConfig, RMCConfig
 from rmc_tf.config.network import DatasetConfig, ModelConfig, NetworkConfig, TrainingConfig
 from rmc_tf.config.section import Section, require
 from rmc_tf.config.service import ServiceConfig
+from rmc_tf.config.smoothing import SmoothingConfig
 from rmc_tf.config.threat import ThreatConfig
 
 
@@ -152,6 +153,7 @@ class ExperimentConfig(Section):
     rmc: RMCConfig = RMCConfig()
     refresh: RefreshConfig = RefreshConfig()
     cleansing: CleansingConfig = CleansingConfig()
+    smoothing: SmoothingConfig = SmoothingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     table: TableConfig = TableConfig()
     audit: AuditConfig = AuditConfig()

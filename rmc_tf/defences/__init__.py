@@ -17,6 +17,7 @@ from rmc_tf.defences.nearest import NearestNeighbours, Vote
 from rmc_tf.defences.non_masking import NonMasking
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.rmc_plus import RMCPlus
+from rmc_tf.defences.smoothed import Smoothed
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
@@ -62,8 +63,13 @@ class DefenceSpec:
     cleansed: bool = False
     """Whether it is trained in the background, as `config.cleansing` says."""
 
+    fitted: Callable[[ExperimentConfig], int] | None = None
+    """How many steps on rows of D make its network another before the first query, and it alone."""
+
     def primed(self, config: ExperimentConfig) -> int:
         """Returns how many rows, or how many steps of training, come before its first query."""
+        if self.fitted:
+            return self.fitted(config)
         if self.cleansed:
             return config.cleansing.primed_steps
         return config.rmc.primed_rows if self.adapts else 0
@@ -140,6 +146,13 @@ def _cleansing(parts: Parts, adapts: bool = False) -> Defence:
 _cleansing_and_rmc = functools.partial(_cleansing, adapts=True)
 
 
+def _smoothed(parts: Parts) -> Defence:
+    config, rows = parts.config, parts.prepare().augmented_set
+    return Smoothed(
+        parts.classifier, rows, config.smoothing, seed=derive_seed(config.seed, "smoothed")
+    )
+
+
 def _search_settings(config: ExperimentConfig) -> Any:
     return [config.rmc.k, config.index.to_dict(), config.seed]
 
@@ -189,6 +202,13 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         "augmented_set",
         adapts=True,
         cleansed=True,
+    ),
+    "smoothed": DefenceSpec(
+        "Smoothed",
+        _smoothed,
+        lambda config: [config.smoothing.to_dict(), config.seed],
+        "training_set",
+        fitted=lambda config: config.smoothing.fitted,
     ),
     "hindsight": DefenceSpec(
         "Hindsight adversarial training", _undefended, _hindsight_settings, history="labels"

@@ -12,7 +12,7 @@ from rmc_tf.common.errors import UserError
 from rmc_tf.config import AugmentedSetConfig, ColumnConfig, ExperimentConfig, K, RowConfig
 from rmc_tf.config.section import require
 
-_GROUPS = ("augmented_set", "cleansing", "index", "refresh", "rmc", "threats")
+_GROUPS = ("augmented_set", "cleansing", "index", "refresh", "rmc", "smoothing", "threats")
 """What can be another in a cell. Data and networks are the experiment's."""
 _WHOLE = ("rmc.profile", "rmc.fast", "augmented_set.attacks")
 """Of those, what can't: a profile is the experiment's, and a row says by `d_prime` whose examples

@@ -1,0 +1,48 @@
+"""Certified accuracy: how many points no attack can break (Cohen, Rosenfeld & Kolter 2019)."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from rmc_tf.defences.base import Prediction
+
+
+def radii_of_the_right(predictions: Sequence[Prediction], labels: np.ndarray) -> np.ndarray:
+    """Returns the certified L2 radius of each right answer, [M]; of a wrong one it is 0.
+
+    Args:
+      predictions: the answers to M points.
+      labels: the true ones, [M].
+    """
+    right = [p.radius or 0.0 for p in predictions]
+    return np.where([p.label for p in predictions] == np.asarray(labels), right, 0.0)
+
+
+def certified_accuracy(
+    predictions: Sequence[Prediction], labels: np.ndarray, radii: Sequence[float]
+) -> np.ndarray:
+    """Returns the curve of certified accuracy over the radius, [radii] in [0, 1].
+
+    Args:
+      predictions: the answers to M points.
+      labels: the true ones, [M].
+      radii: L2, in units of [0, 1]. At 0 it is the share that is right and certified at all.
+    """
+    own = radii_of_the_right(predictions, labels)
+    return np.array([float((own > radius).mean()) for radius in radii])
+
+
+def l2_radius(epsilon: float, norm: Literal["linf", "l2"], image_shape: tuple[int, ...]) -> float:
+    """Returns the radius of the least L2 ball that holds a ball of a norm.
+
+    A point that is certified for it is so for the ball. Under L∞ it is ε·√(H·W·C), so little is
+    certified there.
+
+    Args:
+      epsilon: the ball's radius, in units of [0, 1].
+      norm: the ball's.
+      image_shape: [H, W, C].
+    """
+    return epsilon * math.sqrt(math.prod(image_shape)) if norm == "linf" else epsilon
