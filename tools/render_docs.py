@@ -25,6 +25,7 @@ from rmc_tf.report.page import Block, Grid, Paragraph, Picture, markdown, table
 from rmc_tf.reproduction import page as reproduction_page
 from tools.performance import (
     autoattack_page,
+    certified_page,
     gpu_page,
     groups_page,
     history_page,
@@ -106,6 +107,8 @@ def of_results(place: str) -> list[Block]:
         file = f"/docs/results/{name}/history.png"
         picture = Picture(file, "Accuracy and steps of clean queries after an attacker's")
         return [*history_page.tables(values), picture]
+    if "certified" in values:
+        return certified_page.tables(values, name)
     if "known_answers" in values:
         return known_page.tables(values)
     if "queries_at_once" in values:

@@ -7,30 +7,32 @@ from typing import Literal
 import numpy as np
 
 from rmc_tf.defences.base import Prediction
+from rmc_tf.defences.certificate import Voted
 
 
-def radii_of_the_right(predictions: Sequence[Prediction], labels: np.ndarray) -> np.ndarray:
+def radii_of_the_right(answers: Sequence[Prediction | Voted], labels: np.ndarray) -> np.ndarray:
     """Returns the certified L2 radius of each right answer, [M]; of a wrong one it is 0.
 
     Args:
-      predictions: the answers to M points.
+      answers: to M points.
       labels: the true ones, [M].
     """
-    right = [p.radius or 0.0 for p in predictions]
-    return np.where([p.label for p in predictions] == np.asarray(labels), right, 0.0)
+    radii = [answer.radius or 0.0 for answer in answers]
+    right = np.array([answer.label for answer in answers]) == labels
+    return np.where(right, radii, 0.0)
 
 
 def certified_accuracy(
-    predictions: Sequence[Prediction], labels: np.ndarray, radii: Sequence[float]
+    answers: Sequence[Prediction | Voted], labels: np.ndarray, radii: Sequence[float]
 ) -> np.ndarray:
     """Returns the curve of certified accuracy over the radius, [radii] in [0, 1].
 
     Args:
-      predictions: the answers to M points.
+      answers: to M points.
       labels: the true ones, [M].
       radii: L2, in units of [0, 1]. At 0 it is the share that is right and certified at all.
     """
-    own = radii_of_the_right(predictions, labels)
+    own = radii_of_the_right(answers, labels)
     return np.array([float((own > radius).mean()) for radius in radii])
 
 

@@ -39,5 +39,6 @@ Writes:
   gpu_page           the table of the bars on a GPU
   autoattack_page    the table of AutoAttack, ours and ART's
   sizes_page         what of ImageNet fits where
+  certified_page     the table and the figure of tools/certified_accuracy.py
   known_page         the table of defences with planted faults, of tools/known_answers.py
 """
