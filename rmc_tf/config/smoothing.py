@@ -33,9 +33,9 @@ class SmoothingConfig(Section):
     batch: int = 100
     """Votes that are drawn at once; both numbers of votes are multiples of it. Ours: n₀."""
     early_stop: bool = True
-    """Whether a vote ends as soon as it is settled: certified for `radius`, or unlikely to be so by
-    more votes. Each time that it is asked has its share of α, so what is certified then holds
-    with the same confidence. Ours: most queries need few votes."""
+    """Whether a vote ends as soon as it is settled, of `radius` and of 0: certified, or unlikely to
+    be so by more votes. Each time that it is asked has its share of α, so what is certified then
+    holds with the same confidence. Ours: most queries need few votes."""
     radius: float = 0.25
     """The L2 radius that is wanted, in units of [0, 1]; what is certified may be more. It says when
     a vote ends, and nothing else. Ours: the first above 0 at which Cohen et al. give results."""

@@ -7,7 +7,9 @@ class is chosen by other votes than these (their section 3.2).
 
 That a vote may end early is ours. It is asked at checkpoints that are fixed beforehand whether it
 is settled; each has its share of α. So with a chance of 1 − α all bounds hold together (a union
-bound), and the one at which the vote ends is among them, however that was decided.
+bound), and the one at which the vote ends is among them, however that was decided. Settled is
+whether the radius that is wanted is certified, and also whether any is: else whoever moves a query
+to where classes are nearly even would have its label drawn by few votes.
 """
 
 from collections.abc import Callable
@@ -73,9 +75,8 @@ def vote(draw: Draw, config: SmoothingConfig) -> Voted:
         estimated = estimated + draw(begin, batches)
         asked, own = checkpoint, int(estimated[chosen])
         lower = lower_bound(own, asked, alpha)
-        left = config.estimation - asked
-        can_be = lower_bound(own + left, config.estimation, alpha) > wanted
-        likely = upper_bound(own, asked, alpha) > wanted
-        if lower > wanted or not (can_be and likely):
+        most = lower_bound(own + config.estimation - asked, config.estimation, alpha)
+        most = min(most, upper_bound(own, asked, alpha))
+        if all(lower > level or most <= level for level in (wanted, 0.5)):
             break
     return Voted(counts + estimated, certified_radius(lower, config.sigma))

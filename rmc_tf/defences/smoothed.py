@@ -51,7 +51,8 @@ class Smoothed:
     classes are nearly even, it may be for another than the smoothed network's.
 
     Attributes:
-      config: how it votes, and how the network becomes fit for noise.
+      config: how it votes, and how the network becomes fit for noise; one that differs in how votes
+        are counted alone (selection, estimation, alpha, early_stop, radius) may take its place.
       static: f(·; θ₀), the network as it was given, which stays as it is.
       network: what is asked for votes: a copy of it that is trained, or one behind a denoiser;
         where neither is wanted, the network itself.

@@ -35,6 +35,7 @@ AT_LEAST_1 = [
     *("rmc.calibration.early_stop.max_epochs", "evaluation.points", "rmc.calibration.every"),
     *("rmc.fast.batch_size", "rmc.fast.max_epochs"),
     *("cleansing.steps", "cleansing.batch_size", "cleansing.held_out"),
+    *("smoothing.steps", "smoothing.batch_size", "smoothing.filters", "smoothing.batch"),
 ]
 LISTS = ["augmented_set.attacks", "evaluation.streams", "evaluation.defences"]
 ABOVE_0 = [
@@ -44,6 +45,7 @@ ABOVE_0 = [
     *("rmc.training_rate", "rmc.rate_share", "rmc.validation_share"),
     *("rmc.fast.neighbours", "rmc.fast.rate_factor"),
     *("cleansing.learning_rate", "cleansing.most_clean_loss"),
+    *("smoothing.sigma", "smoothing.learning_rate", "smoothing.alpha"),
 ]
 
 

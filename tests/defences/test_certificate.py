@@ -59,13 +59,14 @@ def test_a_vote_ends_as_soon_as_it_is_settled_either_way() -> None:
 
     sure, radius = votes([1.0, 0.0])
     assert sure == 20 + 40 and radius > CONFIG.radius
-    hopeless, none = votes([0.4, 0.35, 0.25])
+    hopeless, none = votes([0.25] * 4)
     assert hopeless < 20 + 320 and none == 0
     everything, more = votes([1.0, 0.0], early_stop=False)
     assert everything == 20 + 320 and more > radius
-    assert votes([0.4, 0.35, 0.25], early_stop=False)[0] == everything
+    assert votes([0.25] * 4, early_stop=False)[0] == everything
     enough = float(scipy.stats.norm.cdf(CONFIG.radius / CONFIG.sigma))
     assert votes([enough, 1 - enough])[0] == everything  # on the edge it is never settled
+    assert votes([0.53, 0.47])[0] == everything  # nor where two classes are nearly even
 
 
 def test_the_class_is_chosen_by_other_votes_than_those_that_certify_it() -> None:
