@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rmc_tf.config import RefreshConfig as RefreshConfig
     from rmc_tf.config import RefusingConfig as RefusingConfig
     from rmc_tf.config import RMCConfig as RMCConfig
+    from rmc_tf.config import SmoothingConfig as SmoothingConfig
     from rmc_tf.config import authors_code as authors_code
     from rmc_tf.data.datasets import load as load_dataset
     from rmc_tf.data.rows import ArraySplit as ArraySplit
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from rmc_tf.defences.refusing import Refusing as Refusing
     from rmc_tf.defences.rmc import RMC as RMC
     from rmc_tf.defences.rmc_plus import RMCPlus as RMCPlus
+    from rmc_tf.defences.smoothed import Smoothed as Smoothed
     from rmc_tf.networks.classifier import Classifier as Classifier
     from rmc_tf.networks.deployed import examine as examine
     from rmc_tf.search.index import FeatureIndex as FeatureIndex
@@ -74,6 +76,8 @@ _HOMES = {
     "Refusing": "defences.refusing.Refusing",
     "RefusingConfig": "config.RefusingConfig",
     "RefreshedSet": "augmented_set.refreshed_set.RefreshedSet",
+    "Smoothed": "defences.smoothed.Smoothed",
+    "SmoothingConfig": "config.SmoothingConfig",
     "UserError": "common.errors.UserError",
     "as_rows": "data.rows.as_rows",
     "authors_code": "config.authors_code",

@@ -25,6 +25,7 @@ from rmc_tf.report.page import Block, Grid, Paragraph, Picture, markdown, table
 from rmc_tf.reproduction import page as reproduction_page
 from tools.performance import (
     autoattack_page,
+    certified_page,
     gpu_page,
     groups_page,
     history_page,
@@ -109,6 +110,8 @@ def of_results(place: str) -> list[Block]:
         return [*history_page.tables(values), picture]
     if "candidates" in values:
         return withstanding_page.tables(values, name)
+    if "certified" in values:
+        return certified_page.tables(values, name)
     if "known_answers" in values:
         return known_page.tables(values)
     if "queries_at_once" in values:

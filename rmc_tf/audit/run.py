@@ -89,7 +89,7 @@ class Audit:
     def _add(self, auditing: Auditing, network: str, name: str) -> None:
         """Audits one defence of one network."""
         spec, sides = defences.find(name), self._pipeline.sides
-        searches = spec.searches != "nothing" and not (spec.cleansed or spec.trained)  # to answer
+        searches = spec.searches != "nothing" and not spec.trained  # it answers without
         d_prime = self._config.augmented_set.attacks if spec.searches == "augmented_set" else ()
         cell = Cell(network, name, d_prime, "clean", "")
         defence, first = sides.defence(cell)
@@ -103,7 +103,7 @@ class Audit:
                 spec.title,
                 defence,
                 network_shown(defence),
-                classifier if spec.adapts or spec.cleansed or spec.trained else None,
+                classifier if spec.adapts or spec.trained else None,
                 getattr(defence, "seen", None),
                 classifier.image_shape,
                 classifier.num_classes,
@@ -124,7 +124,7 @@ class Audit:
         """Has a defence answer clean queries of other points; returns their fingerprint."""
         count = self._config.audit.before
         spec = defences.find(cell.defence)
-        if not count or not (spec.adapts or spec.cleansed or spec.trained):
+        if not count or not (spec.adapts or spec.trained):
             return ""
         artefacts = self._pipeline.artefacts
         rows = artefacts.rows_to_hold_back(count)

@@ -46,4 +46,5 @@ from rmc_tf.config.refusing import RefusingConfig as RefusingConfig
 from rmc_tf.config.service import ServiceConfig as ServiceConfig
 from rmc_tf.config.shipped import on_dataset as on_dataset
 from rmc_tf.config.situation import SituationConfig as SituationConfig
+from rmc_tf.config.smoothing import SmoothingConfig as SmoothingConfig
 from rmc_tf.config.threat import ThreatConfig as ThreatConfig

@@ -18,6 +18,7 @@ from rmc_tf.config.refusing import RefusingConfig
 from rmc_tf.config.section import Section, require
 from rmc_tf.config.service import ServiceConfig
 from rmc_tf.config.situation import SituationConfig
+from rmc_tf.config.smoothing import SmoothingConfig
 from rmc_tf.config.threat import ThreatConfig
 
 
@@ -157,6 +158,7 @@ class ExperimentConfig(Section):
     cleansing: CleansingConfig = CleansingConfig()
     refusing: RefusingConfig = RefusingConfig()
     private: PrivateConfig = PrivateConfig()
+    smoothing: SmoothingConfig = SmoothingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     table: TableConfig = TableConfig()
     audit: AuditConfig = AuditConfig()

@@ -20,6 +20,7 @@ from rmc_tf.defences.private import Private
 from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.rmc_plus import RMCPlus
+from rmc_tf.defences.smoothed import Smoothed
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
@@ -64,15 +65,21 @@ class DefenceSpec:
     """Whether it adapts to a query before it answers, as `config.rmc` says."""
     cleansed: bool = False
     """Whether it is trained in the background, as `config.cleansing` says."""
-    trained: bool = False
-    """Whether networks of its own answer, trained as `config.private` says."""
+    steps: Callable[[ExperimentConfig], int] | None = None
+    """How many steps of training come before its first query, where it trains what answers: the
+    network, a copy of it, or networks of its own."""
+    secret: bool = False
+    """Whether what is trained so is another for each who has such a defence."""
+
+    @property
+    def trained(self) -> bool:
+        """Whether what answers is trained by the defence, in the background or beforehand."""
+        return self.steps is not None
 
     def primed(self, config: ExperimentConfig) -> int:
         """Returns how many rows, or how many steps of training, come before its first query."""
-        if self.cleansed:
-            return config.cleansing.primed_steps
-        if self.trained:
-            return config.private.primed_steps
+        if self.steps is not None:
+            return self.steps(config)
         return config.rmc.primed_rows if self.adapts else 0
 
 
@@ -172,6 +179,24 @@ def _ensemble(parts: Parts) -> Defence:
     return _private(dataclasses.replace(parts, config=config))
 
 
+_refusing_ensemble = functools.partial(_refusing, of=_ensemble)
+
+
+def _smoothed(parts: Parts) -> Defence:
+    config, rows = parts.config, parts.prepare().augmented_set
+    return Smoothed(
+        parts.classifier, rows, config.smoothing, seed=derive_seed(config.seed, "smoothed")
+    )
+
+
+def _private_steps(config: ExperimentConfig) -> int:
+    return config.private.primed_steps
+
+
+def _cleansing_steps(config: ExperimentConfig) -> int:
+    return config.cleansing.primed_steps
+
+
 def _search_settings(config: ExperimentConfig) -> Any:
     return [config.rmc.k, config.index.to_dict(), config.seed]
 
@@ -212,6 +237,10 @@ def _refusing_rmc_settings(config: ExperimentConfig) -> Any:
     return [_rmc_settings(config), _refusing_settings(config)]
 
 
+def _refusing_ensemble_settings(config: ExperimentConfig) -> Any:
+    return [_private_settings(config), _refusing_settings(config)]
+
+
 def _refusing_cleansing_settings(config: ExperimentConfig) -> Any:
     return [_cleansing_settings(config), _refusing_settings(config)]
 
@@ -228,7 +257,12 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         "Non-masking RMC", _non_masking, _rmc_settings, "augmented_set", "rmc", adapts=True
     ),
     "cleansing": DefenceSpec(
-        "Cleansing that stays", _cleansing, _cleansing_settings, "training_set", cleansed=True
+        "Cleansing that stays",
+        _cleansing,
+        _cleansing_settings,
+        "training_set",
+        cleansed=True,
+        steps=_cleansing_steps,
     ),
     "cleansing_rmc": DefenceSpec(
         "Cleansing that stays, RMC on top",
@@ -237,6 +271,7 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         "augmented_set",
         adapts=True,
         cleansed=True,
+        steps=_cleansing_steps,
     ),
     "refusing": DefenceSpec("Refusing", _refusing, _refusing_settings),
     "refusing_rmc": DefenceSpec(
@@ -248,12 +283,36 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         _refusing_cleansing_settings,
         "training_set",
         cleansed=True,
+        steps=_cleansing_steps,
     ),
     "private": DefenceSpec(
-        "Private, changing networks", _private, _private_settings, "training_set", trained=True
+        "Private, changing networks",
+        _private,
+        _private_settings,
+        "training_set",
+        steps=_private_steps,
+        secret=True,
     ),
     "ensemble": DefenceSpec(
-        "Static ensemble", _ensemble, _private_settings, "training_set", trained=True
+        "Static ensemble",
+        _ensemble,
+        _private_settings,
+        "training_set",
+        steps=_private_steps,
+    ),
+    "refusing_ensemble": DefenceSpec(
+        "Refusing, of a static ensemble",
+        _refusing_ensemble,
+        _refusing_ensemble_settings,
+        "training_set",
+        steps=_private_steps,
+    ),
+    "smoothed": DefenceSpec(
+        "Smoothed",
+        _smoothed,
+        lambda config: [config.smoothing.to_dict(), config.seed],
+        "training_set",
+        steps=lambda config: config.smoothing.fitted,
     ),
     "hindsight": DefenceSpec(
         "Hindsight adversarial training", _undefended, _hindsight_settings, history="labels"

@@ -20,6 +20,7 @@ _GROUPS = (
     "refresh",
     "refusing",
     "rmc",
+    "smoothing",
     "threats",
 )
 """What can be another in a cell. Data and networks are the experiment's."""

@@ -83,7 +83,7 @@ class Sides:
         if not spec.primed(self.settings(cell)):
             return own
         name = "rmc" if spec.history == "rmc" else cell.defence
-        made_from = self.made_from(cell, role if spec.trained else Role.DEFENDER)
+        made_from = self.made_from(cell, role if spec.secret else Role.DEFENDER)
         primed = self._artefacts.primed(made, name, storage.fingerprint(name, made_from))
         return reseeded(primed, int(own["random"][0])) if "random" in own else primed
 

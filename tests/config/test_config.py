@@ -36,6 +36,7 @@ AT_LEAST_1 = [
     *("rmc.fast.batch_size", "rmc.fast.max_epochs"),
     *("cleansing.steps", "cleansing.batch_size", "cleansing.held_out"),
     *("private.networks", "private.first_steps", "private.successor_steps", "private.batch_size"),
+    *("smoothing.steps", "smoothing.batch_size", "smoothing.filters", "smoothing.batch"),
 ]
 LISTS = ["augmented_set.attacks", "evaluation.streams", "evaluation.defences"]
 ABOVE_0 = [
@@ -45,6 +46,7 @@ ABOVE_0 = [
     *("rmc.training_rate", "rmc.rate_share", "rmc.validation_share"),
     *("rmc.fast.neighbours", "rmc.fast.rate_factor"),
     *("cleansing.learning_rate", "cleansing.most_clean_loss", "private.learning_rate"),
+    *("smoothing.sigma", "smoothing.learning_rate", "smoothing.alpha"),
 ]
 
 

@@ -41,5 +41,6 @@ Writes:
   autoattack_page    the table of AutoAttack, ours and ART's
   sizes_page         what of ImageNet fits where
   withstanding_page  the table and the figure of tools/withstanding.py
+  certified_page     the table and the figure of tools/certified_accuracy.py
   known_page         the table of defences with planted faults, of tools/known_answers.py
 """
