@@ -16,13 +16,14 @@ from rmc_tf.config import (
     EvaluationConfig,
     ExperimentConfig,
     ModelConfig,
+    PrivateConfig,
     RMCConfig,
     ThreatConfig,
 )
 from rmc_tf.experiment import artefacts
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.pipeline import Pipeline
-from rmc_tf.experiment.sides import Sides
+from rmc_tf.experiment.sides import Role, Sides
 from rmc_tf.experiment.workspace import Workspace
 from rmc_tf.search.index import FeatureIndex
 
@@ -119,3 +120,14 @@ def test_threats_that_cannot_be_made_are_refused_before_any_work(
     with pytest.raises(UserError, match=r"threats=clean: .*taken"):
         dataclasses.replace(config, threats={"clean": ThreatConfig(attack="pgd")})
     assert not any(tmp_path.iterdir())
+
+
+def test_a_secret_is_the_defenders_alone(config: ExperimentConfig, tmp_path: pathlib.Path) -> None:
+    config = dataclasses.replace(config, private=PrivateConfig(secret=7))
+    sides = Pipeline(config, tmp_path, print).sides
+    cell = Cell("target", "private", (), "clean", "")
+    assert sides.settings(cell).private.secret == 7
+    for role in (Role.REPLAY, Role.PARTIAL_ATTACKER):
+        other = sides.settings(cell, role)
+        assert other.private.secret == 0 and other.seed != config.seed
+        assert sides.made_from(cell, role) != sides.made_from(cell)
