@@ -85,8 +85,9 @@ class Smoothed:
         self.config = config or SmoothingConfig()
         self.static, self._rows = classifier, rows
         self._check_rows()
-        of_arrays = isinstance(rows, LabelledRows)
-        self._of_d = np.arange(rows.num_rows) if of_arrays else rows.benign_rows
+        self._of_d = (
+            np.arange(rows.num_rows) if isinstance(rows, LabelledRows) else rows.benign_rows
+        )
         self.traces = traces or Traces()
         self.network, moving, self._steps = self._fitting(seed)
         made_of = type(self).__name__, classifier.weights_checksum(), rows.fingerprint, self._how()
@@ -138,8 +139,8 @@ class Smoothed:
     def _how(self) -> str:
         """Returns what changes with the settings that the fitted weights depend on."""
         config = self.config.to_dict()
-        names = ("sigma", "fit", "steps", "batch_size", "learning_rate")
-        names += ("stability_share", "filters", "layers") if config["fit"] == "denoiser" else ()
+        names = ["sigma", "fit", "steps", "batch_size", "learning_rate"]
+        names += ["stability_share", "filters", "layers"] if config["fit"] == "denoiser" else []
         return fingerprint({name: config[name] for name in names} if self.config.fitted else {})
 
     @property

@@ -18,7 +18,7 @@ def drawn_from(chances: list[float], seed: int, batch: int) -> Draw:
     def draw(first: int, batches: int) -> np.ndarray:
         numbers = range(first, first + batches)
         drawn = [np.random.default_rng([seed, n]).multinomial(batch, chances) for n in numbers]
-        return np.sum(drawn, axis=0)
+        return np.asarray(np.sum(drawn, axis=0))
 
     return draw
 

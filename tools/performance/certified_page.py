@@ -88,14 +88,14 @@ def tables(found: Mapping[str, Any], name: str) -> list[Block]:
 def draw(found: Mapping[str, Any], stem: pathlib.Path) -> None:
     """Draws certified accuracy over the radius, of each network at what was chosen for it."""
     with plt.rc_context(plots.STYLE):
-        figure, panel = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
+        figure, panel = plt.subplots(figsize=(6.5, 4.4), layout="constrained")
         for each in chosen(found):
             style, colour = _STYLES[each["network"]]
             label = f"{_TITLES[each['network']]}, σ = {each['sigma']:g}"
             shares = [100 * share for share in each["fine_curve"]]
             panel.plot(found["fine_radii"], shares, style, color=colour, label=label)
         panel.set(xlabel="L2 radius", ylabel="certified accuracy, %", ylim=(0, 102))
-        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        figure.legend(loc="outside lower center", frameon=False)
         plots.save(figure, stem)
 
 
