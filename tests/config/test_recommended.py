@@ -48,5 +48,5 @@ def test_what_no_bundle_can_hold_is_not_served_by_another_name() -> None:
 
 def test_a_table_is_not_given_another_defence(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["main.py", "--config=table1", "--config.defence=recommended"]
-    assert main.main(flags) == 1
+    assert main.main(flags) == 2
     assert "a table has its own defences" in capsys.readouterr().err
