@@ -20,7 +20,7 @@ from rmc_tf.audit.subject import Answering, Network, Subject
 from rmc_tf.audit.subject import subject as subject_of
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, Norm
-from rmc_tf.defences.base import Defence
+from rmc_tf.defences.base import Defence, still
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.threats.base import undisturbed
 
@@ -90,6 +90,7 @@ def of(
         auditing.add(bare, "target", "none", adapts=False)
         chosen = dataclasses.replace(chosen, static=before)
     name = "none" if isinstance(chosen.defence, Undefended) and before is None else "given"
+    chosen = dataclasses.replace(chosen, defence=still(chosen.defence))
     auditing.add(chosen, "target", name, adapts=adapts)
     found = auditing.found(f"Audit of {chosen.title}", budget, chosen.num_classes)
     as_stored = json.loads(json.dumps(found))  # the same as who reads audit.json has

@@ -22,7 +22,7 @@ from rmc_tf.common import storage
 from rmc_tf.common.provenance import provenance
 from rmc_tf.config import ExperimentConfig
 from rmc_tf.config.section import require
-from rmc_tf.defences.base import Defence, network_shown
+from rmc_tf.defences.base import Defence, network_shown, still
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.pipeline import Pipeline
 from rmc_tf.networks.classifier import Classifier
@@ -101,7 +101,7 @@ class Audit:
         auditing.add(
             Subject(
                 spec.title,
-                defence,
+                still(defence),
                 network_shown(defence),
                 classifier if spec.adapts or spec.trained else None,
                 getattr(defence, "seen", None),

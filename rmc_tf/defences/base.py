@@ -173,6 +173,16 @@ def network_shown(defence: Any) -> Any:
     return None if secret else getattr(defence, "network", None)
 
 
+def still(defence: Defence) -> Defence:
+    """Returns what answers as a defence does in its present state, without a state to go back to.
+
+    It is the defence's `still`, where an answer moves nothing; else the defence itself. Who asks
+    many images in one state needn't put weights back, then, that are there already.
+    """
+    found: Defence | None = getattr(defence, "still", None)
+    return defence if found is None else found
+
+
 def reseeded(state: State, seed: int) -> State:
     """Returns a state whose answers are drawn by another seed; the same where none is drawn."""
     if not isinstance(state, dict) or "random" not in state:  # anyone's may be of any kind

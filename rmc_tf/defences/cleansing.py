@@ -21,10 +21,11 @@ from rmc_tf.common.seeding import derive_seed
 from rmc_tf.common.traces import Traces
 from rmc_tf.config import AttackConfig, CleansingConfig, LossConfig, RMCConfig, with_profile
 from rmc_tf.data.images import to_float
-from rmc_tf.defences.base import Prediction, State
+from rmc_tf.defences.base import Defence, Prediction, State
 from rmc_tf.defences.cleansing_rows import CleansingRows
 from rmc_tf.defences.cleansing_state import Cleansed, CleansingState
 from rmc_tf.defences.rmc import RMC
+from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.training import losses
@@ -116,6 +117,12 @@ class Cleansing(RMC):
     def cleansed(self) -> Cleansed:
         """How far it is."""
         return self._own.cleansed
+
+    @property
+    def still(self) -> Defence | None:
+        """Its present weights alone, where an answer moves nothing; see `base.still`."""
+        moves = self.adapts or self.cleansing.every or self.cleansing.recent_share
+        return None if moves else Undefended(self.network)
 
     @property
     def goes_on(self) -> bool:

@@ -21,10 +21,11 @@ from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import AttackConfig, PrivateConfig
 from rmc_tf.data.images import check_images
 from rmc_tf.data.rows import as_rows
-from rmc_tf.defences.base import Prediction, State, one_after_another
+from rmc_tf.defences.base import Defence, Prediction, State, one_after_another
 from rmc_tf.defences.ensemble import mean_of
 from rmc_tf.defences.rmc_state import MadeOf
 from rmc_tf.defences.trainee import Trainee, Weights, give, perturbed, weights_of
+from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.networks.fresh import fresh_weights
 
@@ -100,6 +101,11 @@ class Private:
     def expired(self) -> bool:
         """Whether the present networks have answered as often as they may."""
         return bool(self.config.expire_after) and self._now.answered >= self.config.expire_after
+
+    @property
+    def still(self) -> Defence:
+        """The networks that answer now, however often they are asked; see `base.still`."""
+        return Undefended(self.network)
 
     @property
     def goes_on(self) -> bool:

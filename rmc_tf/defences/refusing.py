@@ -27,7 +27,7 @@ from rmc_tf.common.seeding import derive_seed
 from rmc_tf.common.traces import Traces
 from rmc_tf.config import AttackConfig, RefusingConfig
 from rmc_tf.data.images import check_each
-from rmc_tf.defences.base import REFUSED, Defence, Prediction, State, Static, Traced
+from rmc_tf.defences.base import REFUSED, Defence, Prediction, State, Static, Traced, still
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 
@@ -90,6 +90,14 @@ class Refusing:
     def network(self) -> Classifier:
         """See `Defence.network`; it is also what the check looks at."""
         return self.inner.network
+
+    @property
+    def still(self) -> Defence | None:
+        """The same around what the inner defence is in this state; see `base.still`."""
+        inner = still(self.inner)
+        if inner is self.inner:
+            return None
+        return Refusing(inner, self.attack, self.config, seed=self._seed)
 
     @property
     def traces(self) -> Traces:

@@ -13,7 +13,7 @@ from rmc_tf.audit.subject import subject
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, CleansingConfig, EarlyStopConfig, RMCConfig, shipped
-from rmc_tf.defences.base import State
+from rmc_tf.defences.base import State, still
 from rmc_tf.defences.cleansing import Cleansing
 from rmc_tf.defences.cleansing_rows import CleansingRows
 from rmc_tf.networks.classifier import Classifier
@@ -142,6 +142,18 @@ def test_an_answer_moves_nothing_and_is_that_of_the_present_weights(
     assert answer.label == logits[0].argmax() and answer.distance
     assert defence.calibrate() is None
     assert defence.cleansed.steps == 3
+
+
+def test_what_an_audit_asks_instead_answers_alike_where_an_answer_moves_nothing(
+    defence: Cleansing, other: Cleansing, test_rows: Rows
+) -> None:
+    for steps in (0, 3):  # it is of the present weights, whatever they become
+        defence.cleanse(steps)
+        for image in test_rows[0][:3]:
+            alike = still(defence).predict(image).probabilities
+            np.testing.assert_array_equal(alike, defence.predict(image).probabilities)
+    assert still(defence).snapshot() == {}
+    assert still(other) is other, "its answers have it calibrated"
 
 
 def test_where_calibration_is_due_after_answers_the_next_query_takes_it_first(

@@ -10,7 +10,7 @@ from rmc_tf.audit.subject import subject
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, PrivateConfig, shipped
 from rmc_tf.data.datasets import Dataset
-from rmc_tf.defences.base import State
+from rmc_tf.defences.base import State, still
 from rmc_tf.defences.private import Private
 from rmc_tf.networks.classifier import Classifier, softmax
 
@@ -72,6 +72,8 @@ def test_who_answers_was_trained_and_the_deployed_network_does_not(
     image = test_rows[0][0]
     _, logits = defence.network.forward(image[None])
     np.testing.assert_array_equal(answer(defence, image), softmax(logits[0]))
+    alike = still(defence).predict(image).probabilities
+    np.testing.assert_array_equal(alike, softmax(logits[0]))
 
 
 def test_networks_expire_after_so_many_queries_and_not_before(
