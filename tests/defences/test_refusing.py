@@ -12,6 +12,7 @@ from rmc_tf import attacks, defences
 from rmc_tf.audit.subject import subject as subject_of
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import (
     AttackConfig,
     CalibrationConfig,
@@ -21,7 +22,7 @@ from rmc_tf.config import (
     shipped,
 )
 from rmc_tf.data.images import distance
-from rmc_tf.defences.base import REFUSED, Prediction, Traced, reseeded
+from rmc_tf.defences.base import REFUSED, Prediction, Traced, reseeded, tracing
 from rmc_tf.defences.non_masking import NonMasking
 from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
@@ -284,6 +285,12 @@ def test_an_attack_in_another_norm_knows_in_which_the_defence_looks(
     checks = (Check(seen.check_radius), Check(seen.check_radius, norm=seen.check_norm))
     round_, square = (Accepted(templates, model, check).margins(images, y, 0) for check in checks)
     assert (square < round_).all()
+
+
+def test_what_traces_nothing_can_be_asked_to(templates: Classifier, test_rows: Rows) -> None:
+    defence = Refusing(templates, AttackConfig(epsilon=0.1))
+    with tracing(defence, Traces()):
+        assert not hasattr(defence, "traces") and defence.predict(test_rows[0][0])
 
 
 def test_what_is_secret_stays_so_behind_a_check(templates: Classifier, test_rows: Rows) -> None:
