@@ -10,7 +10,7 @@ check_norm        in which norm, "linf" or "l2"; without it, in that of the audi
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ from rmc_tf.networks.classifier import Classifier
 
 Wrap: TypeAlias = Callable[[keras.Model | Classifier, str], Classifier]
 """A network, and what messages call it, to a classifier."""
-Norm: TypeAlias = Literal["", "linf", "l2"]
+CheckNorm: TypeAlias = Literal["", "linf", "l2"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Besides:
     """Of each, adding up to 1."""
     check_radius: float | None = None
     """In units of [0, 1]."""
-    check_norm: Norm = ""
+    check_norm: CheckNorm = ""
     """Empty: that of the audit."""
 
 
@@ -68,8 +68,8 @@ def besides(given: Any, wrap: Wrap) -> Besides:
     radius = getattr(given, "check_radius", None)
     if radius is not None and not 0 < float(radius) < np.inf:
         raise UserError(f"{name}: check_radius {radius}; give one above 0, or none")
-    norm = getattr(given, "check_norm", "")
-    if norm not in get_args(Norm):
+    norm = cast(CheckNorm, getattr(given, "check_norm", ""))
+    if norm not in get_args(CheckNorm):
         raise UserError(f"{name}: check_norm {norm}; give linf or l2, or none")
     return Besides(
         surrogate,

@@ -83,7 +83,8 @@ def _row(name: str, one: candidates.Candidate, found: Mapping[str, Any]) -> list
 
 def _certified(own: Mapping[str, Any]) -> float:
     """Returns the share that is certified for the whole ball, under L2: a radius is an open one."""
-    return sum(radius > own["epsilon"] for radius in own["radii"]) / len(own["radii"])
+    radii = own["radii"]
+    return float(sum(radius > own["epsilon"] for radius in radii) / len(radii))
 
 
 def _against(name: str, other: str, found: Mapping[str, Any]) -> str:
