@@ -175,8 +175,7 @@ def test_the_loss_of_stability_is_that_of_the_network_behind_the_denoiser(
 def test_a_fit_that_fails_leaves_a_state_to_go_back_to(make: Make) -> None:
     defence = make(learning_rate=0.99, batch_size=2)
     before, weights = defence.snapshot(), defence.network.weights_checksum()
-    broken = {**before, "variable_0": before["variable_0"] * np.float32(np.nan)}
-    defence.restore(broken)
+    defence.restore({**before, "variable_0": before["variable_0"] * np.float32(np.nan)})
     broken = defence.snapshot()
     with pytest.raises(UserError, match=r"learning_rate=0\.99: the loss isn't finite"):
         defence.prime()

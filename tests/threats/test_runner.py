@@ -213,7 +213,7 @@ def test_a_refusal_does_not_end_the_search_of_an_attacker(
         ThreatConfig(threat="rays", attack="m", queries=60), {"m": model}, templates
     )
     chosen = slice(point, point + 1)
-    stream = Stream("clean", images[chosen], labels[chosen], np.array([point]), "", None)
+    stream = Stream("clean", images[chosen], labels[chosen], np.array([point]), "", {})
     defence = Unsure(templates)
     assert defence.predict(images[point]).refused
     made = runner.attacker(threat, stream, seed=0)(defence, 0)
