@@ -113,7 +113,7 @@ def costs(
         "bytes": int(held),
         "refused": float(np.mean([each.refused for each in asked])),
     }
-    if asked[0].radius is not None:
+    if asked[0].radius is not None and config.attacks[config.audit.attack].norm == "l2":
         radii = np.array([each.radius or 0.0 for each in asked])
         found["radii"] = np.where(right, radii, 0.0).tolist()
     return found

@@ -37,14 +37,16 @@ def drawn(subject: Subject, images: np.ndarray, seed: int, kept: Kept) -> tuple[
     with undisturbed(subject.defence) as ready:
 
         def ask(number: int) -> Arrays:
-            seen, times = [], []
+            seen, labels, times = [], set(), []
             for draw in range(_DRAWS):
                 other = derive_seed(seed, "drawn", draw)
                 subject.defence.restore(reseeded(ready, other) if draw else ready)
                 begun = time.perf_counter()
-                seen.append(subject.defence.predict(images[number]).probabilities)
+                answer = subject.defence.predict(images[number])
                 times.append(time.perf_counter() - begun)
-            differ = np.ptp(np.array(seen), axis=0).max() > _SAME
+                seen.append(answer.probabilities)
+                labels.add(answer.label)  # whether it is refused may be drawn, too
+            differ = len(labels) > 1 or np.ptp(np.array(seen), axis=0).max() > _SAME
             return {"differ": np.array(differ), "times": np.array(times)}
 
         found = kept.each("whether answers are drawn", [seed], len(images), ask)

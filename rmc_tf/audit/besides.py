@@ -4,12 +4,13 @@ surrogate(seed)   trains another of its networks, with another secret, and retur
                   model or a `Classifier`
 members, chances  the networks of which one, drawn by its chance, gives an answer
 check_radius      how far around a query it looks for another label, and refuses where there is
-                  one; in the norm of the audit
+                  one
+check_norm        in which norm, "linf" or "l2"; without it, in that of the audit
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from rmc_tf.networks.classifier import Classifier
 
 Wrap: TypeAlias = Callable[[keras.Model | Classifier, str], Classifier]
 """A network, and what messages call it, to a classifier."""
+CheckNorm: TypeAlias = Literal["", "linf", "l2"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Besides:
     """Of each, adding up to 1."""
     check_radius: float | None = None
     """In units of [0, 1]."""
+    check_norm: CheckNorm = ""
+    """Empty: that of the audit."""
 
 
 def besides(given: Any, wrap: Wrap) -> Besides:
@@ -43,7 +47,7 @@ def besides(given: Any, wrap: Wrap) -> Besides:
       wrap: makes a classifier of what it gives.
 
     Raises:
-      UserError: chances that don't fit the members, or a radius that is none.
+      UserError: chances that don't fit the members, or a radius or a norm that is none.
     """
     name, own = type(given).__name__, getattr(given, "surrogate", None)
     surrogate = None
@@ -64,11 +68,15 @@ def besides(given: Any, wrap: Wrap) -> Besides:
     radius = getattr(given, "check_radius", None)
     if radius is not None and not 0 < float(radius) < np.inf:
         raise UserError(f"{name}: check_radius {radius}; give one above 0, or none")
+    norm = cast(CheckNorm, getattr(given, "check_norm", ""))
+    if norm not in get_args(CheckNorm):
+        raise UserError(f"{name}: check_norm {norm}; give linf or l2, or none")
     return Besides(
         surrogate,
         members,
         tuple(chances.tolist()),
         None if radius is None else float(radius),
+        norm,
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from rmc_tf import attacks, threats
 from rmc_tf.audit.ball import Ball
 from rmc_tf.audit.kept import Arrays, Kept
-from rmc_tf.audit.subject import Subject, View
+from rmc_tf.audit.subject import Subject
 from rmc_tf.audit.suite import Attacking
 from rmc_tf.audit.through import Through, flatness
 from rmc_tf.common.progress import progress
@@ -17,6 +17,7 @@ from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import AttackConfig
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import BatchThreat, Threat, undisturbed
+from rmc_tf.threats.view import View
 
 Craft: TypeAlias = Callable[[np.ndarray], Arrays]
 """From the numbers of points, [n], to "images" x', [n, H, W, C], "asked", how often each asked the

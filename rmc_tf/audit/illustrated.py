@@ -9,6 +9,7 @@ import numpy as np
 
 from rmc_tf.audit import page
 from rmc_tf.audit.standing import Broken
+from rmc_tf.defences.base import REFUSED
 from rmc_tf.report import html_page
 from rmc_tf.report.figures import style
 from rmc_tf.report.page import Block, Folded, Picture
@@ -116,7 +117,7 @@ def _pictures(
         times = 0.5 / largest if largest else 1.0
         titles = [
             f"point {point}, y = {answers[point]['label']}",
-            f"answer {fell[point].answer}",
+            "refused" if fell[point].answer == REFUSED else f"answer {fell[point].answer}",
             f"difference × {times:.1f}" if largest else "unchanged",
         ]
         pixels = (clean, perturbed, np.clip(0.5 + times * difference, 0, 1))

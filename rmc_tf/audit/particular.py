@@ -142,7 +142,8 @@ class Particular:
         model = self._ball.steps("margin", budget.iterations)
         flat = flatness(through, standing.images)
         network = Through(through, self._samples, self._subject.seen, flat)
-        attack = accepted.Accepted(network, model, accepted.Check(radius))
+        check = accepted.Check(radius, norm=self._shown.check_norm)
+        attack = accepted.Accepted(network, model, check)
 
         def whole(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
             return attack(x, y, seed, restarts=self._starts)

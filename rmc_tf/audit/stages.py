@@ -128,7 +128,9 @@ class Stages:
         if attack.present or attack.simulates:
             about = {"samples": self._samples, **about}
         found.described.append(about)
-        for part in self._parts(name, points):
+        begun, ends, left = standing.spent, [standing.spent], len(points)
+        for part in self._parts(name, points, standing):
+            standing.spent = begun  # of a point, which is in one part alone
             made = craft(part)
             each = self._crafting.samples_of(attack)
             standing.predictions += int(made["asked"].sum())
@@ -140,20 +142,27 @@ class Stages:
                 spent=[spent_by(attack, int(asked), each) for asked in made["asked"]],
                 seconds=float(made["seconds"].sum()),
                 back=not attack.spec.black_box,
-                stood=len(points),
+                stood=left,
             )
             self._told(standing)
+            left -= len(part)
+            ends.append(standing.spent)
             if len(part) == len(standing.images):
                 found.right[name] = right
             if not standing.stages[-1]["broke"]:
-                return
+                break
+        standing.spent = max(ends)
 
-    def _parts(self, name: str, points: np.ndarray) -> list[np.ndarray]:
-        """Returns the points that an attack is tried on; where that breaks one, on the next."""
+    def _parts(self, name: str, points: np.ndarray, standing: Standing) -> list[np.ndarray]:
+        """Returns the points that an attack is tried on; where that breaks one, on the next.
+
+        First come those that were never answered wrongly: no others can be broken.
+        """
         first = self._ball.budget.sampled
         if not self._adapts or name not in ASKS_MOST or not 0 < first < len(points):
             return [points] if len(points) else []
         mixed = generator(self._ball.seed, "sampled", name).permutation(points)
+        mixed = mixed[np.argsort(~standing.always[mixed], kind="stable")]
         return [np.sort(mixed[:first]), np.sort(mixed[first:])]
 
     def _beyond(self, found: Attacked, standing: Standing) -> None:

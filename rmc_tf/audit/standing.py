@@ -142,7 +142,7 @@ class Standing:
           spent: gradient passes and queries for each of them, or for all alike.
           seconds: what the attack took for all.
           back: whether points between x and x' are asked, too, where that may help.
-          stood: how many it would be tried on, if it is tried on some of them first.
+          stood: how many are still to be tried, if it is tried on some of them first.
 
         Returns:
           whether each was answered rightly in its first answer, or refused, [n] bool.

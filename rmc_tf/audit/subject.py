@@ -14,7 +14,7 @@ and what it has besides is used against it:
   static            the same before any query: transfer
   seen(images, seed)  what the network is shown of images, [B, H, W, C]: gradients are taken there
                     and go back as they are (BPDA), averaged over seeds where they differ (EOT)
-  surrogate, members, chances, check_radius  see `besides`
+  surrogate, members, chances, check_radius, check_norm  see `besides`
 
 A state that is a mapping with an array `random` is asked under other seeds by another first
 number in it; of any other, another answer to the same state is another draw.
@@ -30,9 +30,8 @@ import numpy as np
 
 from rmc_tf.audit.besides import Besides, besides
 from rmc_tf.common.errors import UserError
-from rmc_tf.common.seeding import derive_seed
 from rmc_tf.data.images import check_images, check_labels
-from rmc_tf.defences.base import REFUSED, Defence, Prediction, State, network_shown, reseeded
+from rmc_tf.defences.base import REFUSED, Defence, Prediction, State, network_shown
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.form import Tell
@@ -147,52 +146,6 @@ def as_prediction(answer: Any, source: str, seconds: float = 0.0) -> Prediction:
     label = int(getattr(answer, "label", probabilities.argmax()))
     refused = bool(getattr(answer, "refused", False))
     return Prediction(REFUSED if refused else label, probabilities, seconds=seconds)
-
-
-class View:
-    """A defence as the attacker of one point wants it: a refusal is as good as y.
-
-    Where answers are drawn, each is the mean over so many draws from the same state (EOT).
-    """
-
-    queries_at_once = 1
-
-    def __init__(self, defence: Defence, label: int, samples: int = 1) -> None:
-        self._defence, self._label, self._samples = defence, label, samples
-        self.calibrate, self.prime = defence.calibrate, defence.prime
-        self.snapshot, self.restore = defence.snapshot, defence.restore
-        self.asked = 0
-        """Predictions so far."""
-
-    @property
-    def network(self) -> Classifier:
-        """The defence's."""
-        return self._defence.network
-
-    def predict(self, image: np.ndarray) -> Prediction:
-        """Answers one query; see the class."""
-        state = self._defence.snapshot() if self._samples > 1 else {}
-        drawn = []
-        for number in range(self._samples):
-            if number:
-                self._defence.restore(reseeded(state, derive_seed(0, "draw", number)))
-            drawn.append(self._accepted(self._defence.predict(image)))
-        self.asked += self._samples
-        if self._samples == 1:
-            return drawn[0]
-        probabilities = np.mean([answer.probabilities for answer in drawn], axis=0)
-        return Prediction(int(probabilities.argmax()), probabilities)
-
-    def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
-        """Answers queries one after another."""
-        return [self.predict(image) for image in images]
-
-    def _accepted(self, answer: Prediction) -> Prediction:
-        if not answer.refused:
-            return answer
-        sure = np.zeros_like(answer.probabilities)
-        sure[self._label] = 1
-        return Prediction(self._label, sure, seconds=answer.seconds)
 
 
 def subject(

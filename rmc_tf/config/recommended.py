@@ -57,9 +57,13 @@ def recommended(config: ExperimentConfig, serves: bool = False) -> tuple[Experim
     require(not config.table.rows, "defence", config.defence, rule)
     defence, because = recommend(config.situation)
     served = next((each for each in SERVED if each == defence), None)
-    rule = f"here that is {defence}, which can't be served; choose by --config.service.defence="
-    require(served is not None or not serves, "defence", config.defence, rule + "|".join(SERVED))
+    rule = f"here that is {defence}, which can't be served; leave it out, and choose by "
+    rule += f"--config.service.defence={'|'.join(SERVED)}"
+    require(served is not None or not serves, "defence", config.defence, rule)
     steps = config.cleansing.primed_steps or config.cleansing.most_steps
+    rule = "it has no end to be evaluated at; give --config.cleansing.primed_steps, too"
+    ends = steps > 0 or serves or "cleansing" not in defence
+    require(ends, "cleansing.most_steps", config.cleansing.most_steps, rule)
     made = dataclasses.replace(
         config,
         defence="",

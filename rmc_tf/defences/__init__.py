@@ -70,6 +70,9 @@ class DefenceSpec:
     network, a copy of it, or networks of its own."""
     secret: bool = False
     """Whether what is trained so is another for each who has such a defence."""
+    other_network: Callable[[ExperimentConfig], bool] = lambda config: False
+    """Whether what answers has other weights than the deployed network has places for, so that no
+    threat of a table can take them."""
 
     @property
     def trained(self) -> bool:
@@ -292,6 +295,7 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         "training_set",
         steps=_private_steps,
         secret=True,
+        other_network=lambda config: True,
     ),
     "ensemble": DefenceSpec(
         "Static ensemble",
@@ -299,6 +303,7 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         _private_settings,
         "training_set",
         steps=_private_steps,
+        other_network=lambda config: True,
     ),
     "refusing_ensemble": DefenceSpec(
         "Refusing, of a static ensemble",
@@ -306,6 +311,7 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         _refusing_ensemble_settings,
         "training_set",
         steps=_private_steps,
+        other_network=lambda config: True,
     ),
     "smoothed": DefenceSpec(
         "Smoothed",
@@ -313,6 +319,7 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         lambda config: [config.smoothing.to_dict(), config.seed],
         "training_set",
         steps=lambda config: config.smoothing.fitted,
+        other_network=lambda config: config.smoothing.fit == "denoiser",
     ),
     "hindsight": DefenceSpec(
         "Hindsight adversarial training", _undefended, _hindsight_settings, history="labels"

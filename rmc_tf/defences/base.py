@@ -157,7 +157,8 @@ class Traced(Protocol):
 @contextlib.contextmanager
 def tracing(defence: Defence, traces: Traces) -> Iterator[None]:
     """Has a defence trace its predictions meanwhile, if it is one that does."""
-    if not isinstance(defence, Traced):
+    # From Python 3.12 on `isinstance` doesn't ask a property, which may say that there are none.
+    if not isinstance(defence, Traced) or not hasattr(defence, "traces"):
         yield
         return
     before, defence.traces = defence.traces, traces

@@ -34,8 +34,8 @@ from rmc_tf.networks.classifier import Classifier
 _AT_ONCE = 32
 """Queries of a batch, where nothing moves between them. Ours: as few as any machine has room for,
 nine times over."""
-_SHOWN = ("static", "seen", "surrogate", "members", "chances")
-"""What an audit asks a defence for besides (`rmc_tf.audit.besides`); it is the inner one's."""
+_SHOWN = ("static", "seen", "surrogate", "members", "chances", "network_is_secret")
+"""What an audit asks a defence for (`rmc_tf.audit.subject`); it is the inner one's."""
 
 
 class Refusing:
@@ -48,7 +48,8 @@ class Refusing:
       inner: what answers.
       attack: the attack model, as it was given.
       config: how it looks around.
-      check_radius: how far around x̂, in the norm of the attack model, in units of [0, 1].
+      check_radius: how far around x̂, in units of [0, 1].
+      check_norm: in which norm, that of the attack model.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Refusing:
         self.inner: Defence = Undefended(inner) if isinstance(inner, Classifier) else inner
         self.attack, self.config = attack, config or RefusingConfig()
         model = self.config.model(attack)
-        self.check_radius = model.epsilon
+        self.check_radius, self.check_norm = model.epsilon, model.norm
         self._look = Look(self.inner.network, model, self.config)
         state = self.inner.snapshot()
         self._draws = "random" in state  # the inner one's seed is the one of both

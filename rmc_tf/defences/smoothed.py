@@ -33,7 +33,7 @@ from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.denoiser import behind, denoiser
 from rmc_tf.networks.memory import running_out_is_told
 from rmc_tf.training import noise
-from rmc_tf.training.steps import Steps
+from rmc_tf.training.steps import Steps, check_finite
 
 _AT_ONCE = 25
 """Steps after which a state may be taken. Ours: as cleansing's."""
@@ -128,7 +128,7 @@ class Smoothed:
             before = denoiser(given.image_shape, config.filters, config.layers, begin)
             network, moving = behind(before, given), before.variables
             parts = noise.restored, noise.stable
-            losses = [part(network, before, config.sigma) for part in parts]
+            losses = [part(given, before, config.sigma) for part in parts]
         rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.steps)
         optimizer = keras.optimizers.Adam(rate)
         optimizer.build(network.model.trainable_variables)
@@ -171,15 +171,12 @@ class Smoothed:
         batches = [self._batch(number) for number in numbers]
         seeds = [derive_seed(state.seed, "fit for noise", number) for number in numbers]
         images, labels = (np.stack(each) for each in zip(*batches, strict=True))
+        state.moves()
         found = self._steps[part].take(images, labels, seeds)
-        if not np.isfinite(found).all():
-            raise UserError(
-                f"--config.smoothing.learning_rate={config.learning_rate:g}: the loss isn't "
-                f"finite any more after {first} steps; lower it"
-            )
+        check_finite(found, "smoothing.learning_rate", config.learning_rate, first)
         for number, loss in zip(numbers, found, strict=True):
             self.traces.scalar("smoothing/loss", float(loss), number)
-        state.moved(len(numbers))
+        state.steps += len(numbers)
         return len(numbers)
 
     def _batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.defences.base import State
+from rmc_tf.defences.rmc_state import stored_type
 
 _MADE_OF = ("defence", "network", "D", "way to become fit for noise (smoothing.sigma and others)")
 """What a state is of; `made_of` has a string for each."""
@@ -39,15 +40,14 @@ class SmoothedState:
         self._arrays: dict[str, np.ndarray] = {}
         self.seed, self.predictions, self.steps = seed, 0, 0
 
-    def moved(self, steps: int) -> None:
-        """Is told that the fit has taken more steps."""
-        self.steps += steps
+    def moves(self) -> None:
+        """Is told that the fit moves variables now, whatever becomes of it."""
         self._arrays = {}
 
     def snapshot(self) -> State:
         """Returns all of it; its arrays of variables aren't to be written to."""
         if not self._arrays:
-            self._arrays = {n: np.array(v, _stored(v)) for n, v in self._variables.items()}
+            self._arrays = {n: np.array(v, stored_type(v)) for n, v in self._variables.items()}
             for array in self._arrays.values():
                 array.flags.writeable = False
         random = np.array([self.seed, self.predictions, self.steps], np.int64)
@@ -83,11 +83,6 @@ class SmoothedState:
                 )
         assert isinstance(state, Mapping)
         found = {n: (a.shape, str(a.dtype)) for n, a in state.items() if n != "made_of"}
-        mine = {n: (tuple(v.shape), _stored(v)) for n, v in self._variables.items()}
+        mine = {n: (tuple(v.shape), stored_type(v)) for n, v in self._variables.items()}
         if found != mine | {"random": ((3,), "int64")}:
             raise UserError("this state holds other arrays than this defence's do; it is damaged")
-
-
-def _stored(variable: keras.Variable) -> str:
-    """Returns the type in which a state holds a variable; NumPy's files don't know bfloat16."""
-    return "float32" if variable.dtype == "bfloat16" else str(variable.dtype)

@@ -195,6 +195,11 @@ def _check(row: RowConfig, column: ColumnConfig, config: ExperimentConfig) -> No
     """Refuses a place whose threat can't attack when it says, or must say and doesn't."""
     learns_from = defences.find(row.defence).history
     threat = config.threats.get(column.stream)
+    if threat is not None and defences.find(row.defence).other_network(config):
+        rule = f"{row.defence} answers by other networks than the one that it takes the weights "
+        rule += "of; leave one of them out, or audit it (--mode=audit)"
+        fits = threats.find(threat).black_box or threat.threat in ("transfer", "pgd_nn")
+        require(fits, "table.columns", column.stream, rule)
     if threat is None or threat.before is None:
         rule = "what it is comes of a history; let a threat of each column have a `before`, and "
         rule += "give --config.table.history"

@@ -10,7 +10,7 @@ The inner minimum is found by PGD; the outer gradient is taken there (Danskin), 
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -32,12 +32,14 @@ class Check(NamedTuple):
     """How the attack thinks that the defence looks around a query."""
 
     radius: float
-    """r, in the norm of the attack."""
+    """r, in the norm below."""
     iterations: int = 5
     """Ours: of r/2 each, from a random point; a whole attack at each outer step is too dear."""
     rivals: int = 2
     """At so many of the classes likeliest beside the one aimed at. Ours: on digits more help no
     further."""
+    norm: Literal["", "linf", "l2"] = ""
+    """Of the ball that it looks at; empty: that of the attack."""
 
 
 class Accepted:
@@ -53,7 +55,7 @@ class Accepted:
         """
         self._network, self._config, self._check = network, config, check
         self._inner = AttackConfig(
-            norm=config.norm,
+            norm=check.norm or config.norm,
             epsilon=check.radius,
             step_size=check.radius / 2,
             iterations=check.iterations,

@@ -9,6 +9,7 @@ the same to the bit; another seed shows what the attacker owes to knowing it.
 """
 
 import pathlib
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,18 +20,20 @@ from rmc_tf.defences.base import Defence
 from rmc_tf.evaluation import records
 from rmc_tf.evaluation.streams import Stream
 from rmc_tf.threats.base import Threat
+from rmc_tf.threats.view import View
 
 
 def attacker(threat: Threat, stream: Stream, seed: int) -> records.Attacker:
     """Returns what `records.evaluate` asks for x' of each clean point; each has its own seed.
 
+    To the attacker a refusal is no success, so it isn't what is searched for.
     The defence must have no traces meanwhile: they would show simulated answers, too.
     """
 
     def craft(present: Defence, number: int) -> np.ndarray:
         point_seed = derive_seed(seed, "threat", number)
         image, label = stream.images[number], int(stream.labels[number])
-        return threat.craft(present, image, label, point_seed)
+        return threat.craft(cast(Any, View(present, label)), image, label, point_seed)
 
     return craft
 

@@ -28,7 +28,7 @@ def noisy(classifier: Classifier, sigma: float) -> Loss:
 
 
 def restored(classifier: Classifier, denoiser: keras.Model, sigma: float) -> Loss:
-    """Returns the mean square error of a denoiser; the logits are the network's on its images."""
+    """Returns the mean square error of a denoiser; the logits are those of a network behind it."""
 
     def loss(
         images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, weight: tf.Tensor
@@ -41,7 +41,10 @@ def restored(classifier: Classifier, denoiser: keras.Model, sigma: float) -> Los
 
 
 def stable(classifier: Classifier, denoiser: keras.Model, sigma: float) -> Loss:
-    """Returns the loss of a network's answers to denoised images against its own to clean ones."""
+    """Returns the loss of a network's answers to denoised images against its own to clean ones.
+
+    The network is the one behind the denoiser, by itself.
+    """
 
     def loss(
         images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, weight: tf.Tensor

@@ -14,6 +14,8 @@ import tensorflow as tf
 
 from rmc_tf import audit
 from rmc_tf.audit import budgets, page
+from rmc_tf.audit.auditing import Auditing
+from rmc_tf.audit.ball import Ball
 from rmc_tf.audit.illustrated import badge
 from rmc_tf.audit.report import Report
 from rmc_tf.audit.standing import Standing
@@ -408,3 +410,31 @@ def test_rmc_itself_is_audited_and_is_left_as_it_was(
     assert {"GMSA-AVG", "Transfer from θ*", "PGD-Skip, margin loss"} <= set(titles)
     assert "Its bare network: " in report.verdict
     jsonschema.validate(report.found, audit.schema())
+
+
+def test_what_is_dear_is_tried_on_some_and_is_told_so_only_where_it_was_not_tried_on_all(
+    templates: Classifier, known: Examples
+) -> None:
+    images, labels = known
+    stands = truth(templates, known, 0.12)
+    withstood = sum(truth(templates, known, each) for each in (0.09, 0.1, 0.11))
+    rows = np.array([*np.flatnonzero(stands)[:2], np.argmin(withstood)])
+    few = dataclasses.replace(budgets.find("quick"), sampled=1, queries=400)
+    seen = set()
+    for seed in range(5):
+        ball = Ball(0.12, "linf", few, (), (), seed, chosen=("rays",))
+        auditing = Auditing(ball, images[rows], labels[rows], 0.05, lambda line: None)
+        network = subject_of(templates, images[rows], labels[rows], tell=lambda line: None)
+        auditing.add(network, "target", "rmc", adapts=True)
+        found = auditing.found("", "quick", 10)
+        (subject,) = found["subjects"]
+        clean, *parts = subject["stages"]
+        broke = parts[0]["broke"] == 1
+        assert [(each["attacked"], each["stood"]) for each in parts] == (
+            [(1, 3), (2, 2)] if broke else [(1, 3)]
+        )
+        assert ("Tried on a part of the points" in page.verdict(subject, found)) != broke
+        most = max(each["spent"] for each in parts)
+        assert subject["curve"]["spent"] == clean["spent"] + most, "each point is in one part"
+        seen.add(broke)
+    assert seen == {True, False}

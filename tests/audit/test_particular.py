@@ -120,6 +120,7 @@ def test_of_an_ensemble_the_chance_of_a_right_answer_is_what_is_expected(
         ({"members": 2, "chances": (0.5, 0.6)}, "adding up to 1"),
         ({"members": 0, "chances": (1.0,)}, "of 0 members"),
         ({"check_radius": 0.0}, "check_radius 0.0; give one above 0"),
+        ({"check_radius": 0.1, "check_norm": "l1"}, "check_norm l1; give linf or l2"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_a_line(

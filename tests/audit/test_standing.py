@@ -1,7 +1,12 @@
 """Which points stand where answers are drawn, and how often each is asked."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 
+from rmc_tf.audit import behaviour
+from rmc_tf.audit.kept import Kept
 from rmc_tf.audit.standing import CLEAN, Standing
 from rmc_tf.audit.subject import subject as subject_of
 
@@ -75,3 +80,14 @@ def test_clean_points_are_asked_under_all_seeds() -> None:
     assert drawn.asked == 2 * (1 + len(SEEDS))
     assert standing.always.tolist() == [True, False] and standing.points.tolist() == [0]
     assert standing.broken[1].by == CLEAN
+
+
+def test_whether_it_is_refused_may_be_what_is_drawn() -> None:
+    class Refuses(Drawn):
+        def predict(self, image: np.ndarray) -> Any:
+            refused = self.state["random"][0] == 0 and image.mean() > 0.5
+            return SimpleNamespace(probabilities=np.array([0.7, 0.3]), refused=refused)
+
+    images, labels = at(0.1, 0.8), np.array([0, 0])
+    given = subject_of(Refuses(), images, labels)
+    assert behaviour.drawn(given, images, 0, Kept())[0] == 1

@@ -46,6 +46,17 @@ def test_what_no_bundle_can_hold_is_not_served_by_another_name() -> None:
         recommended(asked, serves=True)
 
 
+def test_a_network_that_is_cleansed_for_ever_is_not_evaluated_before_it_begins() -> None:
+    asked = shipped.of_dataset("digits").overridden(
+        {"defence": "recommended", "cleansing.most_steps": 0}
+    )
+    with pytest.raises(UserError, match="most_steps=0: it has no end to be evaluated at"):
+        recommended(asked)
+    assert recommended(asked, serves=True)[0].cleansing.primed_steps == 0
+    made = recommended(asked.overridden({"cleansing.primed_steps": 5}))[0]
+    assert made.cleansing.primed_steps == 5
+
+
 def test_a_table_is_not_given_another_defence(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["main.py", "--config=table1", "--config.defence=recommended"]
     assert main.main(flags) == 2

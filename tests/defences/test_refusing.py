@@ -12,6 +12,7 @@ from rmc_tf import attacks, defences
 from rmc_tf.audit.subject import subject as subject_of
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import (
     AttackConfig,
     CalibrationConfig,
@@ -21,7 +22,7 @@ from rmc_tf.config import (
     shipped,
 )
 from rmc_tf.data.images import distance
-from rmc_tf.defences.base import REFUSED, Prediction, Traced, reseeded
+from rmc_tf.defences.base import REFUSED, Prediction, Traced, reseeded, tracing
 from rmc_tf.defences.non_masking import NonMasking
 from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
@@ -270,3 +271,33 @@ def test_an_attack_that_is_wrong_all_around_is_accepted_where_a_plain_one_is_ref
         found = labels(defence.predict_many(made))
         fell.append(int(((found != y) & (found != REFUSED)).sum()))
     assert fell[1] > fell[0]
+
+
+def test_an_attack_in_another_norm_knows_in_which_the_defence_looks(
+    templates: Classifier, test_rows: Rows
+) -> None:
+    """Under L∞ the network is looked at in more, so the least margin there is lower."""
+    images, y = test_rows[0][:12], test_rows[1][:12]
+    defence = Refusing(templates, AttackConfig(epsilon=0.25), RefusingConfig(share=0.4))
+    seen = subject_of(defence, images, y, tell=lambda line: None).besides
+    assert seen.check_radius is not None and seen.check_norm == "linf"
+    model = AttackConfig(norm="l2", epsilon=1.0, step_size=0.2)
+    checks = (Check(seen.check_radius), Check(seen.check_radius, norm=seen.check_norm))
+    round_, square = (Accepted(templates, model, check).margins(images, y, 0) for check in checks)
+    assert (square < round_).all()
+
+
+def test_what_traces_nothing_can_be_asked_to(templates: Classifier, test_rows: Rows) -> None:
+    defence = Refusing(templates, AttackConfig(epsilon=0.1))
+    with tracing(defence, Traces()):
+        assert not hasattr(defence, "traces") and defence.predict(test_rows[0][0])
+
+
+def test_what_is_secret_stays_so_behind_a_check(templates: Classifier, test_rows: Rows) -> None:
+    class Secret(Undefended):
+        network_is_secret = True
+
+    images, y = test_rows[0][:2], test_rows[1][:2]
+    defence = Refusing(Secret(templates), AttackConfig(epsilon=0.1))
+    assert subject_of(defence, images, y, tell=lambda line: None).network is None
+    assert subject_of(Refusing(templates, defence.attack), images, y).network is templates

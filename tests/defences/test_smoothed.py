@@ -7,6 +7,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
 from rmc_tf import audit, defences
@@ -14,6 +15,7 @@ from rmc_tf.audit import behaviour
 from rmc_tf.audit.subject import subject
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
+from rmc_tf.common.traces import Traces
 from rmc_tf.config import SmoothingConfig, shipped
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.images import to_float
@@ -142,6 +144,45 @@ def test_a_denoiser_makes_a_network_fit_for_noise_that_stays_as_it_is(
     defence.restore({**state, "variable_0": 0 * state["variable_0"]})
     defence.restore(state)
     assert_same(defence.snapshot(), state)
+
+
+def test_the_loss_of_stability_is_that_of_the_network_behind_the_denoiser(
+    make: Make, digits: Dataset
+) -> None:
+    """Of one denoiser; without noise, and over all rows, so that it can be told by hand."""
+    rows = digits.train.num_rows
+    settings = {"stability_share": 1.0, "steps": 1, "batch_size": rows, "filters": 4}
+    defence = make(fit="denoiser", sigma=1e-6, early_stop=False, **settings)
+    state = dict(defence.snapshot())
+    state["variable_8"] = state["variable_8"] + np.float32(0.02)  # it begins as the identity
+    defence.restore(state)
+    images = to_float(digits.train.rows(np.arange(rows)).images)
+    shown, own = (n.forward(images)[1] for n in (defence.network, defence.static))
+    chances = scipy.special.log_softmax(shown, axis=1)[np.arange(rows), own.argmax(axis=1)]
+    assert (shown != own).any()
+
+    class Told(Traces):
+        def scalar(self, name: str, value: float, step: int) -> None:
+            assert value == pytest.approx(-chances.mean(), rel=1e-3)
+            told.append(value)
+
+    told: list[float] = []
+    defence.traces = Told()
+    defence.prime()
+    assert len(told) == 1
+
+
+def test_a_fit_that_fails_leaves_a_state_to_go_back_to(make: Make) -> None:
+    defence = make(learning_rate=0.99, batch_size=2)
+    before, weights = defence.snapshot(), defence.network.weights_checksum()
+    defence.restore({**before, "variable_0": before["variable_0"] * np.float32(np.nan)})
+    broken = defence.snapshot()
+    with pytest.raises(UserError, match=r"learning_rate=0\.99: the loss isn't finite"):
+        defence.prime()
+    defence.restore(broken)
+    assert_same(defence.snapshot(), broken)
+    defence.restore(before)
+    assert defence.network.weights_checksum() == weights
 
 
 def test_a_state_repeats_answers_to_the_bit_and_a_batch_is_one_after_another(

@@ -7,7 +7,14 @@ from collections import Counter
 import pytest
 
 from rmc_tf.common.errors import UserError
-from rmc_tf.config import ExperimentConfig, RowConfig, shipped
+from rmc_tf.config import (
+    ColumnConfig,
+    ExperimentConfig,
+    RowConfig,
+    TableConfig,
+    ThreatConfig,
+    shipped,
+)
 from rmc_tf.experiment import cells, fitted
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.report import paper
@@ -244,3 +251,23 @@ def test_table_4_turns_the_papers_over() -> None:
     assert [r.title for r in printed.rows] == list(table.columns[:2])
     for (cell,) in row(table, "WebNN"):
         assert cell.d_prime == ("pgd",), "both attackers face the D' of PGD"
+
+
+def test_a_threat_that_takes_weights_is_refused_where_what_answers_has_no_place_for_them() -> None:
+    threats = {
+        name: ThreatConfig(threat=name, attack="pgd") for name in ("pgd_skip", "rays", "gmsa_avg")
+    }
+    base = dataclasses.replace(shipped.of_dataset("digits"), threats=threats)
+
+    def asked(defence: str, stream: str) -> ExperimentConfig:
+        columns = tuple(ColumnConfig(title=each, stream=each) for each in ("clean", stream))
+        rows = (RowConfig(title=defence, defence=defence, d_prime="given"),)
+        return dataclasses.replace(base, table=TableConfig(rows=rows, columns=columns))
+
+    for name in ("private", "ensemble", "refusing_ensemble", "smoothed"):
+        for stream in ("pgd_skip", "gmsa_avg"):
+            wrong = asked(name, stream).overridden({"smoothing.fit": "denoiser"})
+            with pytest.raises(UserError, match=f"columns={stream}: {name} answers by other net"):
+                cells.lay_out(wrong)
+        assert cells.lay_out(asked(name, "pgd")).cells and cells.lay_out(asked(name, "rays")).cells
+    assert cells.lay_out(asked("smoothed", "pgd_skip")).cells, "its network is a copy, trained on"

@@ -18,11 +18,12 @@ from rmc_tf.config import (
     RMCConfig,
     ThreatConfig,
 )
-from rmc_tf.defences.base import Defence, Prediction, State
+from rmc_tf.defences.base import REFUSED, Defence, Prediction, State
 from rmc_tf.defences.rmc import RMC
+from rmc_tf.defences.undefended import Undefended
 from rmc_tf.evaluation import records
 from rmc_tf.evaluation.streams import Stream
-from rmc_tf.networks.classifier import Classifier
+from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.threats import runner
 
@@ -191,3 +192,30 @@ def test_the_replay_on_a_fresh_defender_of_the_same_seed_gives_the_same_answers(
 def test_what_was_not_crafted_cannot_be_replayed(stream: Stream, tmp_path: pathlib.Path) -> None:
     with pytest.raises(ArtefactError, match="no finished attack"):
         runner.crafted(tmp_path / "none", "f", stream)
+
+
+def test_a_refusal_does_not_end_the_search_of_an_attacker(
+    templates: Classifier, test_rows: tuple[np.ndarray, np.ndarray]
+) -> None:
+    class Unsure(Undefended):
+        def predict(self, image: np.ndarray) -> Prediction:
+            answer = super().predict(image)
+            sure = answer.probabilities.max() > level
+            return answer if sure else dataclasses.replace(answer, label=REFUSED)
+
+    images, labels = test_rows
+    probabilities = softmax(templates.forward(images)[1])
+    right = np.flatnonzero(probabilities.argmax(axis=1) == labels)
+    point = right[probabilities[right].max(axis=1).argmin()]
+    level = float(probabilities[point].max()) + 1e-4
+    model = AttackConfig(epsilon=0.3, step_size=0.1)
+    threat = threats.build(
+        ThreatConfig(threat="rays", attack="m", queries=60), {"m": model}, templates
+    )
+    chosen = slice(point, point + 1)
+    stream = Stream("clean", images[chosen], labels[chosen], np.array([point]), "", {})
+    defence = Unsure(templates)
+    assert defence.predict(images[point]).refused
+    made = runner.attacker(threat, stream, seed=0)(defence, 0)
+    answer = defence.predict(made)
+    assert not answer.refused and answer.label != labels[point]

@@ -65,7 +65,7 @@ def _row(name: str, one: candidates.Candidate, found: Mapping[str, Any]) -> list
         clean += f", {percent(own['refused'])} refused"
     certified = "–"
     if "radii" in own:
-        share = sum(radius >= own["epsilon"] for radius in own["radii"]) / own["points"]
+        share = _certified(own)
         certified = percent(share, wilson(share, own["points"]))
     signs = [*own["suspicious"], *(["still falling"] if own["still_falling"] else [])]
     return [
@@ -79,6 +79,12 @@ def _row(name: str, one: candidates.Candidate, found: Mapping[str, Any]) -> list
         f"{own['bytes'] / 1024:,.0f}",
         ", ".join(signs) or "none",
     ]
+
+
+def _certified(own: Mapping[str, Any]) -> float:
+    """Returns the share that is certified for the whole ball, under L2: a radius is an open one."""
+    radii = own["radii"]
+    return float(sum(radius > own["epsilon"] for radius in radii) / len(radii))
 
 
 def _against(name: str, other: str, found: Mapping[str, Any]) -> str:
@@ -104,8 +110,7 @@ def draw(result: Mapping[str, Any], stem: pathlib.Path) -> None:
             panel.plot(100 * own["worst_case"], place, "o", color=_COLOURS[1])
             panel.plot(100 * own["clean"], place, "|", color=_COLOURS[0], markersize=11)
             if "radii" in own:
-                share = sum(radius >= own["epsilon"] for radius in own["radii"]) / own["points"]
-                panel.plot(100 * share, place, "^", color=_COLOURS[2])
+                panel.plot(100 * _certified(own), place, "^", color=_COLOURS[2])
         for sign, colour, label in (
             ("o", _COLOURS[1], "worst case, 95 %"),
             ("|", _COLOURS[0], "clean"),
