@@ -114,6 +114,10 @@ def run(arguments: Sequence[str]) -> None:
     values, name = _parse(arguments)
     asked = profiled(ExperimentConfig.from_dict(_overridden(values)))
     config, why = recommended(asked, serves=values.mode in ("bundle", "serve"))
+    if why and values.mode == "reproduce":
+        raise UserError(
+            "--config.defence=recommended: tables have their own defences; leave it out"
+        )
     if why:
         print(why, file=sys.stderr, flush=True)
     name = config.dataset.called if config.dataset.folder else name

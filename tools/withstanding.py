@@ -25,6 +25,7 @@ import numpy as np
 from absl import app, flags
 
 from rmc_tf import defences
+from rmc_tf.audit import page
 from rmc_tf.audit.run import Audit
 from rmc_tf.common import console, storage
 from rmc_tf.common.errors import UserError, did_you_mean
@@ -81,6 +82,8 @@ def audited(
         "most_by": strongest["title"],
         "suspicious": [c["name"] for c in subject["checks"] if c["status"] == "suspicious"],
         "still_falling": subject["curve"]["still_falling"],
+        "tried_on_part": page.tried_on_part(subject),
+        "budget": found["budget"]["name"],
         "audit_seconds": subject["seconds"],
         "revision": found["revision"],
         **costs(config, one, workdir),
@@ -101,8 +104,9 @@ def costs(
     defence.restore(first)
     asked = [defence.predict(image) for image in clean.images]
     timed = [each.seconds for each in asked[_FIRST : _FIRST + _TIMED]]
-    held = sum(np.asarray(each).nbytes for each in defence.snapshot().values())
-    held += sum(w.numpy().nbytes for w in defence.network.model.weights)
+    state = sum(np.asarray(each).nbytes for each in defence.snapshot().values())
+    weights = sum(w.numpy().nbytes for w in defence.network.model.weights)
+    held = max(state, weights)  # a state that has weights has all that moves
     if spec.searches != "nothing" and not spec.cleansed:
         prepared = experiment.sides.prepared(cell.searched)
         held += sum(each.nbytes for each in (prepared.static.features, prepared.static.outputs))
@@ -138,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
     if out.exists():
         result = storage.read_json(out)
     result |= digits.about("withstanding")
-    result |= {"dataset": values.dataset, "budget": values.budget, "note": values.note}
+    result |= {"dataset": values.dataset, "note": values.note}
     result["command"] = result["command"].split(" --only")[0]
     for name in wanted:
         if name in result["candidates"] and not values.only:

@@ -85,9 +85,8 @@ def verdict(subject: Subject, found: Found) -> str:
     suspicious = [check["name"] for check in subject["checks"] if check["status"] == "suspicious"]
     if suspicious:
         line += f" The truth may be worse, since there is a sign of: {', '.join(suspicious)}."
-    if tried := [each for each in subject["stages"] if _on_some(each) and not each["broke"]]:
-        titles = ", ".join(each["title"] for each in tried)
-        line += f" Tried on a part of the points, of which they broke none: {titles}."
+    if tried := tried_on_part(subject):
+        line += f" Tried on a part of the points, of which they broke none: {', '.join(tried)}."
     if subject["curve"]["still_falling"]:
         line += " It is still falling at its end: the truth is lower."
     return line
@@ -167,6 +166,12 @@ def stages_table(subject: Subject) -> Grid:
             }
         )
     return table(rows)
+
+
+def tried_on_part(subject: Subject) -> list[str]:
+    """Returns the titles of the attacks that were tried on some points alone, since none fell."""
+    stages = subject["stages"]
+    return [each["title"] for each in stages if _on_some(each) and not each["broke"]]
 
 
 def _on_some(stage: Mapping[str, Any]) -> bool:

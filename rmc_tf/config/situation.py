@@ -18,9 +18,3 @@ class SituationConfig(Section):
     certificate: bool = False
     """Whether an answer is to come with a radius, under L2, within which it is proven not to
     change."""
-    seconds_an_answer: float = 0.1
-    """How long a client waits, on the machine that serves. Ours: what a person takes for at once
-    (Nielsen 1993, chapter 5)."""
-
-    def __post_init__(self) -> None:
-        self._within("(0, ∞)", "seconds_an_answer")

@@ -71,8 +71,8 @@ class DefenceSpec:
     secret: bool = False
     """Whether what is trained so is another for each who has such a defence."""
     other_network: Callable[[ExperimentConfig], bool] = lambda config: False
-    """Whether what answers has other weights than the deployed network has places for, so that no
-    threat of a table can take them."""
+    """Whether what answers has other weights than the deployed network has places for, or votes on
+    what is drawn, so that no threat of a table can take its weights for it."""
 
     @property
     def trained(self) -> bool:
@@ -319,7 +319,7 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         lambda config: [config.smoothing.to_dict(), config.seed],
         "training_set",
         steps=lambda config: config.smoothing.fitted,
-        other_network=lambda config: config.smoothing.fit == "denoiser",
+        other_network=lambda config: True,
     ),
     "hindsight": DefenceSpec(
         "Hindsight adversarial training", _undefended, _hindsight_settings, history="labels"

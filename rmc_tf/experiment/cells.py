@@ -196,8 +196,8 @@ def _check(row: RowConfig, column: ColumnConfig, config: ExperimentConfig) -> No
     learns_from = defences.find(row.defence).history
     threat = config.threats.get(column.stream)
     if threat is not None and defences.find(row.defence).other_network(config):
-        rule = f"{row.defence} answers by other networks than the one that it takes the weights "
-        rule += "of; leave one of them out, or audit it (--mode=audit)"
+        rule = f"{row.defence} answers by other networks, or by votes, and not by the weights "
+        rule += "that this takes; leave one of them out, or audit it (--mode=audit)"
         fits = threats.find(threat).black_box or threat.threat in ("transfer", "pgd_nn")
         require(fits, "table.columns", column.stream, rule)
     if threat is None or threat.before is None:

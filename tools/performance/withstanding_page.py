@@ -50,7 +50,7 @@ def tables(result: Mapping[str, Any], name: str) -> list[Block]:
     machine = result["machine"]
     note = f"; {result['note']}" if result.get("note") else ""
     made = (
-        f"n = {points} points of the second half of the test set, budget {result['budget']}, 95 % "
+        f"n = {points} points of the second half of the test set, budget standard, 95 % "
         f"intervals. Made by `{result['command']}` at revision {', '.join(made_at)}, on "
         f"{machine['cores']} cores of {machine['processor']}{note}."
     )
@@ -68,6 +68,8 @@ def _row(name: str, one: candidates.Candidate, found: Mapping[str, Any]) -> list
         share = _certified(own)
         certified = percent(share, wilson(share, own["points"]))
     signs = [*own["suspicious"], *(["still falling"] if own["still_falling"] else [])]
+    signs += ["some attacks tried on a part"] if own["tried_on_part"] else []
+    signs += [f"budget {own['budget']}"] if own["budget"] != "standard" else []
     return [
         one.title,
         clean,
@@ -91,6 +93,8 @@ def _against(name: str, other: str, found: Mapping[str, Any]) -> str:
     """Returns how often one is right where another isn't, in the worst case, and if by chance."""
     if not other or other == name or other not in found:
         return "–"
+    if len(found[name]["right"]) != len(found[other]["right"]):
+        return "– (of other points)"
     won, lost, chance = sign_test(found[name]["right"], found[other]["right"])
     gain = 100 * (won - lost) / len(found[name]["right"])
     return f"{gain:+.1f}: {won} won, {lost} lost, p = {chance:.2g}"
