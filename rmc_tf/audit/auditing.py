@@ -104,6 +104,7 @@ class Auditing:
                 "worst_case": worst,
                 "interval": list(wilson(worst, points)),
                 "expected": float(standing.share.mean()),
+                "refused": float((standing.refused & standing.always).mean()),
                 "random": random,
                 "adapts": adapts,
                 "right": standing.always.tolist(),

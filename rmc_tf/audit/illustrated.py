@@ -23,9 +23,10 @@ _NORMS = {"linf": "L∞", "l2": "L2"}
 def badge(subject: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """Returns an audit in one short line."""
     low, high = (100 * each for each in subject["interval"])
+    refused = " right or refused" if subject.get("refused") else ""
     line = (
         f"audit, {found['budget']['name']}: {100 * subject['worst_case']:.1f} % "
-        f"({low:.1f}–{high:.1f}) of {found['points']} at "
+        f"({low:.1f}–{high:.1f}) of {found['points']}{refused} at "
         f"{_NORMS[found['norm']]} {found['epsilon']:.3g}"
     )
     signs = [check["name"] for check in subject["checks"] if check["status"] == "suspicious"]

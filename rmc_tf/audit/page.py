@@ -78,7 +78,8 @@ def judged(found: Found) -> list[Block]:
 def verdict(subject: Subject, found: Found) -> str:
     """Returns in plain words what one defence withstands, and what it adds to its own network."""
     points = len(subject["right"])
-    line = f"**{name(subject)}**: in the worst case {_share(subject)} % of {points} images right."
+    line = f"**{name(subject)}**: in the worst case {_share(subject)} % of {points} images "
+    line += f"{right_or_refused(subject)}."
     bare = bare_of(subject, found)
     if bare is not subject:
         line += f" Its bare network: {_share(bare)} %. {difference(subject, bare)}"
@@ -90,6 +91,14 @@ def verdict(subject: Subject, found: Found) -> str:
     if subject["curve"]["still_falling"]:
         line += " It is still falling at its end: the truth is lower."
     return line
+
+
+def right_or_refused(subject: Subject) -> str:
+    """Returns "right"; or, where an attacker could have answers refused, that these count, too."""
+    refused = subject.get("refused", 0.0)
+    if not refused:
+        return "right"
+    return f"right or refused ({percent(refused)} % could be made to be refused)"
 
 
 def difference(subject: Subject, bare: Subject) -> str:

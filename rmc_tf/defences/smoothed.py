@@ -25,7 +25,7 @@ from rmc_tf.common.storage import fingerprint
 from rmc_tf.common.traces import Traces
 from rmc_tf.config import SmoothingConfig
 from rmc_tf.data.images import check_each, check_images, to_float
-from rmc_tf.data.rows import LabelledRows
+from rmc_tf.data.rows import LabelledRows, as_rows
 from rmc_tf.defences.base import Prediction, State
 from rmc_tf.defences.certificate import Voted, vote
 from rmc_tf.defences.smoothed_state import SmoothedState
@@ -64,7 +64,7 @@ class Smoothed:
     def __init__(
         self,
         classifier: Classifier,
-        rows: LabelledRows | SearchedSet,
+        rows: LabelledRows | SearchedSet | tuple[np.ndarray, np.ndarray],
         config: SmoothingConfig | None = None,
         *,
         seed: int = 0,
@@ -74,7 +74,7 @@ class Smoothed:
 
         Args:
           classifier: f(·; θ₀), which stays as it is.
-          rows: D, or a D', of whose rows those of D are taken.
+          rows: D as rows or as (images, labels), or a D', of whose rows those of D are taken.
           config: see `SmoothingConfig`; None: its defaults.
           seed: of the noise, and of the order of the rows.
           traces: see above.
@@ -83,6 +83,8 @@ class Smoothed:
           UserError: the rows don't fit the network, or all its weights are frozen.
         """
         self.config = config or SmoothingConfig()
+        if isinstance(rows, tuple):
+            rows = as_rows(rows, classifier.num_classes)
         self.static, self._rows = classifier, rows
         self._check_rows()
         self._of_d = (
