@@ -49,7 +49,7 @@ def of(dataset: str) -> dict[str, Candidate]:
             "Static ensemble of 5", "at_pgd", "ensemble", {"private.networks": 5}, static="trained"
         ),
         "refusing_trained": Candidate(
-            "Refusing", "at_pgd", "refusing", static="trained", beside="ensemble_5"
+            "Refusing", "at_pgd", "refusing", static="trained", beside="ensemble_3"
         ),
         "private_1": Candidate(
             "Private, changing: one network",
