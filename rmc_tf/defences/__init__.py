@@ -70,7 +70,7 @@ class DefenceSpec:
     network, a copy of it, or networks of its own."""
     secret: bool = False
     """Whether what is trained so is another for each who has such a defence."""
-    other_network: Callable[[ExperimentConfig], bool] = lambda config: False
+    other_network: bool = False
     """Whether what answers has other weights than the deployed network has places for, or votes on
     what is drawn, so that no threat of a table can take its weights for it."""
 
@@ -295,7 +295,7 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         "training_set",
         steps=_private_steps,
         secret=True,
-        other_network=lambda config: True,
+        other_network=True,
     ),
     "ensemble": DefenceSpec(
         "Static ensemble",
@@ -303,7 +303,7 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         _private_settings,
         "training_set",
         steps=_private_steps,
-        other_network=lambda config: True,
+        other_network=True,
     ),
     "refusing_ensemble": DefenceSpec(
         "Refusing, of a static ensemble",
@@ -311,7 +311,7 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         _refusing_ensemble_settings,
         "training_set",
         steps=_private_steps,
-        other_network=lambda config: True,
+        other_network=True,
     ),
     "smoothed": DefenceSpec(
         "Smoothed",
@@ -319,7 +319,7 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         lambda config: [config.smoothing.to_dict(), config.seed],
         "training_set",
         steps=lambda config: config.smoothing.fitted,
-        other_network=lambda config: True,
+        other_network=True,
     ),
     "hindsight": DefenceSpec(
         "Hindsight adversarial training", _undefended, _hindsight_settings, history="labels"

@@ -195,7 +195,7 @@ def _check(row: RowConfig, column: ColumnConfig, config: ExperimentConfig) -> No
     """Refuses a place whose threat can't attack when it says, or must say and doesn't."""
     learns_from = defences.find(row.defence).history
     threat = config.threats.get(column.stream)
-    if threat is not None and defences.find(row.defence).other_network(config):
+    if threat is not None and defences.find(row.defence).other_network:
         rule = f"{row.defence} answers by other networks, or by votes, and not by the weights "
         rule += "that this takes; leave one of them out, or audit it (--mode=audit)"
         fits = threats.find(threat).black_box or threat.threat in ("transfer", "pgd_nn")
