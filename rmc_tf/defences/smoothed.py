@@ -28,6 +28,7 @@ from rmc_tf.data.images import check_each, check_images, to_float
 from rmc_tf.data.rows import LabelledRows, as_rows
 from rmc_tf.defences.base import Prediction, State
 from rmc_tf.defences.certificate import Voted, vote
+from rmc_tf.defences.cleansing_rows import batch_of
 from rmc_tf.defences.smoothed_state import SmoothedState
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.denoiser import behind, denoiser
@@ -184,10 +185,12 @@ class Smoothed:
     def _batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the rows of a step: images [B, H, W, C] in [0, 1], and labels [B]."""
         size = min(self.config.batch_size, len(self._of_d))
-        epoch, number = divmod(step, len(self._of_d) // size)
-        random = generator(self._state.seed, "fit for noise", "order", epoch)
-        order = random.permutation(self._of_d)
-        found = self._rows.rows(order[number * size : (number + 1) * size])
+
+        def order(epoch: int) -> np.ndarray:
+            random = generator(self._state.seed, "fit for noise", "order", epoch)
+            return random.permutation(self._of_d)
+
+        found = self._rows.rows(batch_of(order, len(self._of_d), size, step))
         return to_float(found.images), found.labels
 
     def seen(self, images: np.ndarray, seed: int) -> np.ndarray:
