@@ -7,11 +7,15 @@ from rmc_tf.data.rows import Batch, LabelledRows
 
 
 class BenignRows(LabelledRows):
-    """The rows of D' that are D itself."""
+    """The rows of D' that are D itself.
+
+    Attributes:
+      of: that D'.
+    """
 
     def __init__(self, augmented_set: SearchedSet, num_classes: int) -> None:
         """Takes them in the order that they have there; none is read yet."""
-        self._set, self._numbers = augmented_set, augmented_set.benign_rows
+        self.of, self._numbers = augmented_set, augmented_set.benign_rows
         self.source = str(augmented_set.folder)
         self.num_rows = len(self._numbers)
         self.num_classes = num_classes
@@ -21,5 +25,5 @@ class BenignRows(LabelledRows):
 
     def rows(self, numbers: np.ndarray) -> Batch:
         """See `LabelledRows`."""
-        found = self._set.rows(self._numbers[numbers])
+        found = self.of.rows(self._numbers[numbers])
         return Batch(np.asarray(found.stored), found.labels, np.asarray(numbers, np.int64))

@@ -9,7 +9,17 @@ from typing import Literal, get_args
 from rmc_tf.config.section import Section
 
 Served = Literal[
-    "rmc", "rmc_plus", "cleansing", "cleansing_rmc", "refusing_rmc", "refusing_cleansing"
+    "rmc",
+    "rmc_plus",
+    "cleansing",
+    "cleansing_rmc",
+    "refusing",
+    "refusing_rmc",
+    "refusing_cleansing",
+    "refusing_ensemble",
+    "private",
+    "ensemble",
+    "smoothed",
 ]
 """The defences that a bundle can hold."""
 SERVED: tuple[Served, ...] = get_args(Served)
@@ -73,7 +83,7 @@ class ServiceConfig(Section):
     canary_answers: int = 100
     """After so many answers the canary is asked again: a fifth of the work, all of it idle time."""
     cleansing_slice_ms: int = 100
-    """Where the defence is cleansed in the background: about how long it then computes at a time,
+    """Where the defence is trained in the background: about how long it then computes at a time,
     at least one step. A query that comes meanwhile waits for the rest of it."""
     cleansing_share: float = 1.0
     """The share of the idle time that this takes, to leave a machine something. 1: all of it."""

@@ -20,7 +20,7 @@ from rmc_tf.common.progress import progress
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import AttackConfig, PrivateConfig
 from rmc_tf.data.images import check_images
-from rmc_tf.data.rows import as_rows
+from rmc_tf.data.rows import LabelledRows, as_rows
 from rmc_tf.defences.base import Defence, Prediction, State, one_after_another
 from rmc_tf.defences.ensemble import mean_of
 from rmc_tf.defences.rmc_state import MadeOf
@@ -41,6 +41,7 @@ class Private:
     Attributes:
       config: how they are trained, and how long they answer.
       attack: the attack model that they are trained against.
+      rows: D, by which they are trained.
       static: the deployed network, which answers nothing.
       network: what answers now. It is kept from an attacker, unless it is said to be leaked.
       network_is_secret: whether it is; an audit then sees it only where `network=` gives it.
@@ -73,6 +74,7 @@ class Private:
         """
         self.config, self.attack, self.static = config, attack, classifier
         rows = as_rows(rows, classifier.num_classes)
+        self.rows: LabelledRows = rows
         self._trainee = Trainee(classifier, rows, config, attack)
         self._networks = [classifier.clone() for _ in range(config.networks)]
         self.network = mean_of(self._networks)

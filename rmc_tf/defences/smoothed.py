@@ -54,6 +54,7 @@ class Smoothed:
     Attributes:
       config: how it votes, and how the network becomes fit for noise; one that differs in how votes
         are counted alone (selection, estimation, alpha, early_stop, radius) may take its place.
+      rows: D, or the D' whose rows of D are taken.
       static: f(·; θ₀), the network as it was given, which stays as it is.
       network: what is asked for votes: a copy of it that is trained, or one behind a denoiser;
         where neither is wanted, the network itself.
@@ -86,7 +87,7 @@ class Smoothed:
         self.config = config or SmoothingConfig()
         if isinstance(rows, tuple):
             rows = as_rows(rows, classifier.num_classes)
-        self.static, self._rows = classifier, rows
+        self.static, self.rows = classifier, rows
         self._check_rows()
         self._of_d = (
             np.arange(rows.num_rows) if isinstance(rows, LabelledRows) else rows.benign_rows
@@ -104,7 +105,7 @@ class Smoothed:
         self._lock = ThreadLock()
 
     def _check_rows(self) -> None:
-        network, rows = self.static, self._rows
+        network, rows = self.static, self.rows
         if isinstance(rows, LabelledRows):
             network.check_shapes(rows)
         elif rows.image_shape != network.image_shape:
@@ -190,7 +191,7 @@ class Smoothed:
             random = generator(self._state.seed, "fit for noise", "order", epoch)
             return random.permutation(self._of_d)
 
-        found = self._rows.rows(batch_of(order, len(self._of_d), size, step))
+        found = self.rows.rows(batch_of(order, len(self._of_d), size, step))
         return to_float(found.images), found.labels
 
     def seen(self, images: np.ndarray, seed: int) -> np.ndarray:

@@ -42,6 +42,8 @@ class Answer:
     adversarial_share: float | None = None
     distance: float | None = None
     """‖θ' − θ₀‖."""
+    radius: float | None = None
+    """Within which L2 distance the answer is certified to be the same; None: nothing certifies."""
 
     @property
     def refused(self) -> bool:

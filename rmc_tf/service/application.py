@@ -97,7 +97,7 @@ class _Service:
     ) -> None:
         self._bundle, self._config = bundle, config
         self._worker, self._metrics = worker, metrics
-        network = bundle.defence.static
+        network = bundle.static
         self._shape, self._classes = network.image_shape, network.num_classes
 
     def tf_serving(self) -> fastapi.APIRouter:
@@ -165,7 +165,8 @@ class _Service:
         @router.get("/models/{name}/versions/{version}")
         async def metadata(name: str, version: str = open_inference.VERSION) -> Response:
             self._check_model(name, version)
-            k = self._bundle.defence.config.k
+            searching = self._bundle.searching
+            k = searching.config.k if searching else 0
             own = self._config.name
             return JSONResponse(open_inference.metadata(own, self._shape, self._classes, k))
 
@@ -241,7 +242,7 @@ class _Service:
         @router.get("/attacks")
         async def attacks(request: fastapi.Request) -> Response:
             tokens.check(request.headers.get("authorization"), token)
-            return JSONResponse({"attacks": self._worker.additions.status})
+            return JSONResponse({"attacks": self._worker.d_prime.attacks})
 
         @router.post("/attacks")
         async def add(request: fastapi.Request) -> Response:
@@ -254,14 +255,14 @@ class _Service:
 
             def add_it() -> Any:
                 attack = AttackConfig.from_dict(settings)
-                return self._worker.additions.add(name, attack, rows)
+                return self._worker.d_prime.additions.add(name, attack, rows)
 
             return JSONResponse(await self._command(add_it), 202)
 
         @router.delete("/attacks/{name}")
         async def remove(request: fastapi.Request, name: str) -> Response:
             tokens.check(request.headers.get("authorization"), token)
-            told = await self._command(lambda: self._worker.additions.remove(name))
+            told = await self._command(lambda: self._worker.d_prime.additions.remove(name))
             return JSONResponse(told, 202)
 
         return router

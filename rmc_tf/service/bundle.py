@@ -3,12 +3,15 @@
   bundle.json    which defence, its settings, class names, the versions that wrote it
   network.keras  θ₀, the network as it was trained; it takes images in [0, 1]
   d_prime/       D', shard for shard: hard links to those that PREPARE left, or copies of them
-  features.npy   [N', d] float32, by the static network
-  state.npz      θ*, the optimizer's and the random state; of RMC⁺ also the changed rows
+  rows.npz       instead of it the rows of D, where a program gave a defence these themselves
+  features.npy   [N', d] float32, by the static network, where the defence searches
+  state.npz      θ*, the optimizer's and the random state; of RMC⁺ also the changed rows, of private
+                 networks all of these, and their secret
   held_back.npz  some labelled images that aren't in D', if any: a canary
   done.json      size and checksum of each of these (`rmc_tf.common.storage`)
 
-Nothing else is needed to open it: no training data, and no work directory.
+Nothing else is needed to open it: no training data, and no work directory. A defence that only
+looks around a query (`Refusing` of the network itself) needs no rows at all.
 """
 
 import dataclasses
@@ -18,16 +21,21 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from rmc_tf.augmented_set.benign import BenignRows
 from rmc_tf.augmented_set.refreshed_set import base_of
-from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, Shard, write_manifest
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, SearchedSet, Shard, write_manifest
 from rmc_tf.common import storage
 from rmc_tf.common.errors import ArtefactError, UserError
 from rmc_tf.common.paths import expanded
 from rmc_tf.common.provenance import versions
 from rmc_tf.data.images import check_each, check_labels
-from rmc_tf.defences.base import Defence, State, reseeded
+from rmc_tf.data.rows import ArraySplit, LabelledRows
+from rmc_tf.defences.base import Defence, State
+from rmc_tf.defences.private import Private
 from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
+from rmc_tf.defences.smoothed import Smoothed
+from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.form import Tell, warn
 from rmc_tf.search import searchers
@@ -37,6 +45,7 @@ KIND = "bundle"
 FORMAT = 2
 """Goes up when a bundle of an older version can't be read any more."""
 _NETWORK, _D_PRIME, _FEATURES = "network.keras", "d_prime", "features.npy"
+_ROWS = "rows.npz"
 _STATE, _HELD_BACK, _SETTINGS = "state.npz", "held_back.npz", "bundle.json"
 
 
@@ -54,8 +63,8 @@ class Bundle:
     """A defence out of a bundle, in the state in which it was saved."""
 
     folder: pathlib.Path
-    defence: RMC
-    """RMC, RMC⁺ or `Cleansing`; it changes as it answers, the folder doesn't."""
+    answering: Defence
+    """What answers a query; it changes as it answers, the folder doesn't."""
     class_names: tuple[str, ...]
     """Of the labels 0, 1, …"""
     held_back: HeldBack | None
@@ -63,13 +72,41 @@ class Bundle:
     """Of this package and of the libraries that it was written with."""
     first_state: State = dataclasses.field(repr=False)
     """Of a defence that has answered nothing, and isn't primed: θ* are the trained weights."""
-    refusing: Refusing | None = None
-    """What looks around a query before `defence` answers; None: nothing does."""
 
     @property
-    def answering(self) -> Defence:
-        """What answers a query: the defence, or what refuses some of its answers."""
-        return self.refusing or self.defence
+    def refusing(self) -> Refusing | None:
+        """What looks around a query before the defence answers; None: nothing does."""
+        return self.answering if isinstance(self.answering, Refusing) else None
+
+    @property
+    def inner(self) -> Defence:
+        """The defence without what looks around a query."""
+        return self.answering if self.refusing is None else self.refusing.inner
+
+    @property
+    def searching(self) -> RMC | None:
+        """The defence, where it searches D': RMC, RMC⁺ or `Cleansing`; None: it doesn't."""
+        return self.inner if isinstance(self.inner, RMC) else None
+
+    @property
+    def defence(self) -> RMC:
+        """The same, for who knows that it does.
+
+        Raises:
+          UserError: it searches nothing.
+        """
+        if self.searching is None:
+            raise UserError(
+                f"{self.folder}: of a {type(self.inner).__name__}, which searches no D'; ask its "
+                "`answering`, or its `inner`"
+            )
+        return self.searching
+
+    @property
+    def static(self) -> Classifier:
+        """f(·; θ₀), the network as it was deployed."""
+        found: Classifier = getattr(self.inner, "static", self.inner.network)
+        return found
 
     def saved_state(self) -> State:
         """Returns the state in which it was saved.
@@ -84,12 +121,12 @@ class Bundle:
 
         Its next query primes it first, as that of a new defence does.
         """
-        self.defence.restore(self.first_state)
+        self.answering.restore(self.first_state)
 
 
 def save_bundle(
     folder: str | pathlib.Path,
-    defence: RMC | Refusing,
+    defence: Defence,
     *,
     class_names: Sequence[str] = (),
     held_back: tuple[np.ndarray, np.ndarray] | None = None,
@@ -100,7 +137,8 @@ def save_bundle(
 
     Args:
       folder: where it goes; its parents are made.
-      defence: RMC, RMC⁺ or `Cleansing`; or `Refusing` around one of them.
+      defence: RMC, RMC⁺, `Cleansing`, `Private` or `Smoothed`; or `Refusing`, around one of them or
+        around a network. Private networks' secret is in the bundle, as their weights are.
       class_names: of the labels 0, 1, …; without any they are called by their numbers.
       held_back: images [n, H, W, C] float32 in [0, 1] and labels [n] that aren't in D'.
 
@@ -113,14 +151,14 @@ def save_bundle(
     if place.exists():
         raise UserError(f"{place}: there is something already; choose another place, or delete it")
     refusing = defence if isinstance(defence, Refusing) else None
-    given = defence.inner if isinstance(defence, Refusing) else defence
-    if not isinstance(given, RMC):
+    inner = refusing.inner if refusing else defence
+    looked_around = refusing is not None and isinstance(inner, Undefended)
+    if not isinstance(inner, RMC | Private | Smoothed) and not looked_around:
         raise UserError(
-            f"a bundle is of an RMC, RMCPlus or Cleansing, not of a {type(given).__name__}; of a "
-            "network alone, export it (--mode=export)"
+            "a bundle is of an RMC, RMCPlus, Cleansing, Private, Smoothed or Refusing, not of a "
+            f"{type(inner).__name__}; of a network alone, export it (--mode=export)"
         )
-    defence = given
-    network = defence.static
+    network: Classifier = getattr(inner, "static", inner.network)
     names = tuple(class_names) or tuple(map(str, range(network.num_classes)))
     if len(names) != network.num_classes:
         raise UserError(
@@ -128,21 +166,26 @@ def save_bundle(
             "classes; give one for each"
         )
     canary = None if held_back is None else _checked(held_back, network)
-    d_prime, state = base_of(defence.augmented_set), defence.snapshot()
+    rows, state = _rows_of(inner), defence.snapshot()
     settings = {
-        **bundle_defence.settings_of(defence),
+        **bundle_defence.settings_of(inner),
         **({"refusing": bundle_defence.refusing_settings_of(refusing)} if refusing else {}),
         "class_names": names,
         "feature_layer": network.feature_layer,
         "xla": network.xla,
         "versions": versions("tensorflow", "keras", "scann", "numpy"),
     }
-    made_from = storage.fingerprint(settings, network.weights_checksum(), d_prime.fingerprint)
+    of_rows = rows.fingerprint if rows else ""
+    made_from = storage.fingerprint(settings, network.weights_checksum(), of_rows)
     details = {"format": FORMAT}
     with storage.committing(place, kind=KIND, fingerprint=made_from, details=details) as new:
         network.save(new / _NETWORK)
-        _bring(d_prime, new / _D_PRIME)
-        _write_features(new / _FEATURES, defence.index.features)
+        if isinstance(rows, AugmentedSet):
+            _bring(rows, new / _D_PRIME)
+        elif rows:
+            _write_rows(new / _ROWS, rows)
+        if isinstance(inner, RMC):
+            _write_features(new / _FEATURES, inner.index.features)
         storage.write_arrays(new / _STATE, state)
         if canary is not None:
             storage.write_arrays(new / _HELD_BACK, canary._asdict())
@@ -190,16 +233,19 @@ def load_bundle(
         xla=settings["xla"],
         unsafe_deserialization=unsafe_deserialization,
     )
-    rows, state = AugmentedSet.open(place / _D_PRIME), storage.read_arrays(place / _STATE)
-    features = np.load(place / _FEATURES, mmap_mode="r")
-    defence = bundle_defence.made_of(settings, network, rows, features, devices, d_prime)
-    first = reseeded(defence.snapshot(), int(state["random"][0]))
-    defence.restore(state)
+    held = bundle_defence.Held(
+        network,
+        _opened_rows(place, network),
+        np.load(place / _FEATURES, mmap_mode="r") if (place / _FEATURES).exists() else None,
+    )
+    state = storage.read_arrays(place / _STATE)
+    answering = bundle_defence.made_of(settings, held, devices, d_prime)
+    first = bundle_defence.beginning(answering.snapshot(), state)
+    answering.restore(state)
     held_back = place / _HELD_BACK
     canary = HeldBack(**storage.read_arrays(held_back)) if held_back.exists() else None
     names = tuple(settings["class_names"])
-    refusing = bundle_defence.refusing_of(settings, defence)
-    return Bundle(place, defence, names, canary, wrote, first, refusing)
+    return Bundle(place, answering, names, canary, wrote, first)
 
 
 def verified(folder: str | pathlib.Path) -> pathlib.Path:
@@ -234,6 +280,35 @@ def _checked(held_back: tuple[np.ndarray, np.ndarray], network: Classifier) -> H
     return HeldBack(images, labels)
 
 
+def _rows_of(defence: Defence) -> AugmentedSet | LabelledRows | None:
+    """Returns D' of a defence, or its rows of D as they are; None: it needs none."""
+    if isinstance(defence, RMC):
+        return base_of(defence.augmented_set)
+    if not isinstance(defence, Private | Smoothed):
+        return None
+    rows = defence.rows.of if isinstance(defence.rows, BenignRows) else defence.rows
+    return base_of(rows) if isinstance(rows, SearchedSet) else rows
+
+
+def _opened_rows(place: pathlib.Path, network: Classifier) -> AugmentedSet | LabelledRows | None:
+    """Returns the rows of a bundle, as `_rows_of` gave them."""
+    if (place / _D_PRIME).exists():
+        return AugmentedSet.open(place / _D_PRIME)
+    if not (place / _ROWS).exists():
+        return None
+    own = storage.read_arrays(place / _ROWS)
+    rows = ArraySplit(own["images"], own["labels"], network.num_classes, str(place / _ROWS))
+    rows.fingerprint = str(own["fingerprint"])  # those of a data set on disk have another way
+    return rows
+
+
+def _write_rows(path: pathlib.Path, rows: LabelledRows) -> None:
+    """Writes all rows of D, which go through memory at once."""
+    own, fingerprint = rows.arrays(), np.array(rows.fingerprint)
+    arrays = {"images": own.images, "labels": own.labels, "fingerprint": fingerprint}
+    storage.write_arrays(path, arrays)
+
+
 def _bring(d_prime: AugmentedSet, folder: pathlib.Path) -> None:
     """Links the shards of a D' into a folder; where the disk is another, copies them."""
     shards = [Shard(folder / each.folder.name, each.recipe) for each in d_prime.shards]
@@ -254,17 +329,24 @@ def _write_features(path: pathlib.Path, features: np.ndarray) -> None:
 
 def describe(bundle: Bundle) -> dict[str, Any]:
     """Returns what a bundle is, for a user or a client, as JSON can hold it."""
-    defence = bundle.defence
+    searching, static = bundle.searching, bundle.static
+    searched: dict[str, Any] = {}
+    if searching is not None:
+        searched = {
+            "rows": len(searching.augmented_set),
+            "features": len(searching.index.features),
+            "indexed": searching.index.report.rows,
+            "search": str(searching.index.report),
+        }
+    own = bundle_defence.settings_of(bundle.inner)
+    kind = next((each for each in ("rmc", "private", "smoothing") if each in own), None)
     return {
-        "defence": type(defence).__name__,
+        "defence": type(bundle.inner).__name__,
         **({"refusing": bundle.refusing.config.to_dict()} if bundle.refusing else {}),
-        "network": defence.static.model.name,
-        "image_shape": list(defence.static.image_shape),
+        "network": static.model.name,
+        "image_shape": list(static.image_shape),
         "classes": list(bundle.class_names),
-        "rows": len(defence.augmented_set),
-        "features": len(defence.index.features),
-        "indexed": defence.index.report.rows,
-        "search": str(defence.index.report),
-        "settings": defence.config.to_dict(),
+        **searched,
+        "settings": own[kind] if kind else {},
         "versions": dict(bundle.versions),
     }

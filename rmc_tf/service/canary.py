@@ -8,7 +8,8 @@ import math
 import numpy as np
 
 from rmc_tf.config import ServiceConfig
-from rmc_tf.defences.rmc import RMC
+from rmc_tf.defences.base import Defence
+from rmc_tf.networks.classifier import Classifier
 from rmc_tf.service.bundle import HeldBack
 
 
@@ -16,17 +17,23 @@ class Canary:
     """Asks the rows one at a time; the defence's state is after each as before.
 
     Attributes:
-      bar: the accuracy below which it speaks: a share of the bare network's.
+      bar: the accuracy below which it speaks: a share of what a network knows of the rows.
     """
 
-    def __init__(self, rows: HeldBack | None, defence: RMC, config: ServiceConfig) -> None:
-        """Asks the bare network what it knows of the rows."""
+    def __init__(self, rows: HeldBack | None, network: Classifier, config: ServiceConfig) -> None:
+        """Asks a network what it knows of the rows.
+
+        Args:
+          rows: None: there is nothing to ask.
+          network: the deployed one; where others answer, the first of these.
+          config: how often it is asked, and the bar.
+        """
         self._rows, self._every = rows, config.canary_answers
         self._asked: list[bool] = []  # in this pass
         self._answers: float = math.inf  # since the last pass
         self.bar = 0.0
         if rows is not None:
-            _, logits = defence.static.forward(rows.images)
+            _, logits = network.forward(rows.images)
             self.bar = config.canary_bar * float((logits.argmax(axis=1) == rows.labels).mean())
 
     @property
@@ -42,7 +49,7 @@ class Canary:
         """What was asked was of another state."""
         self._asked = []
 
-    def ask(self, defence: RMC) -> float | None:
+    def ask(self, defence: Defence) -> float | None:
         """Asks the next row; returns the accuracy on all, after the last of them."""
         assert self._rows is not None
         number, state = len(self._asked), defence.snapshot()

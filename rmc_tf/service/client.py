@@ -277,4 +277,5 @@ def _answer(row: dict[str, Any]) -> Answer:
         row["state_version"],
         row["seconds"],
         neighbours=np.array(row.get("neighbours", ()), np.int64),
+        radius=row.get("radius"),
     )

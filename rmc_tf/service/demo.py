@@ -110,8 +110,8 @@ def about_the_page(bundle: Bundle) -> dict[str, Any]:
     The images are of the held-back rows, of each class in turn, rounded to 8 bits as a picture
     file's are.
     """
-    static, rows = bundle.defence.static, bundle.defence.augmented_set
-    epsilon, source = epsilon_of(bundle.defence)
+    static, searching = bundle.static, bundle.searching
+    epsilon, source = epsilon_of(bundle.answering)
     shown = []
     if bundle.held_back is not None:
         images, labels = bundle.held_back
@@ -128,8 +128,8 @@ def about_the_page(bundle: Bundle) -> dict[str, Any]:
     return {
         "image_shape": list(static.image_shape),
         "classes": list(bundle.class_names),
-        "k": bundle.defence.config.k,
-        "rows": len(rows),
+        "k": searching.config.k if searching else 0,
+        "rows": len(searching.augmented_set) if searching else 0,
         "epsilon": round(epsilon, 4),
         "epsilon_source": source,
         "iterations": AttackConfig().iterations,
@@ -145,7 +145,7 @@ def bare_answers(bundle: Bundle, images: Any) -> list[dict[str, Any]]:
     Raises:
       Refused: they are no images of its.
     """
-    static = bundle.defence.static
+    static = bundle.static
     given = reading.images(reading.numbers(images, "images"), static.image_shape, 2, "images")
     begun = time.perf_counter()
     probabilities = softmax(static.forward(given)[1])
@@ -168,9 +168,11 @@ def neighbours(bundle: Bundle, given: list[str]) -> list[dict[str, Any]]:
     that RMC⁺ rewrites at this moment some pixels may be those of before.
 
     Raises:
-      Refused: no numbers of rows, or too many.
+      Refused: no numbers of rows, or too many; or nothing is searched.
     """
-    rows = bundle.defence.augmented_set
+    if bundle.searching is None:
+        raise Refused(400, "numbers: the defence that is served searches no D'")
+    rows = bundle.searching.augmented_set
     plain = all(each.isdecimal() and len(each) <= 18 for each in given)
     if not plain or not 1 <= len(given) <= _ROWS:
         raise Refused(400, f"numbers: expected 1 to {_ROWS} numbers of rows, as in numbers=3,17")

@@ -11,7 +11,10 @@ import numpy as np
 from rmc_tf import attacks
 from rmc_tf.augmented_set.rows_on_disk import SearchedSet
 from rmc_tf.config import AttackConfig
+from rmc_tf.defences.base import Defence
 from rmc_tf.defences.cleansing import Cleansing
+from rmc_tf.defences.private import Private
+from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.rmc_plus import RMCPlus
 from rmc_tf.service import reading
@@ -26,24 +29,26 @@ _CRAFTS = 4
 """Attacks that stay compiled, each of an ε and a number of iterations. Ours."""
 _MEASURED = 32
 """Rows of each source by which its ε is found. Ours: nearly all rows have a pixel at the edge."""
+_EXPECTING = Cleansing, Private, Refusing
+"""The defences that have one attack model."""
 _BUSY_SECONDS = 2.0
 """After which one may ask again who was told that another attack is being made. Ours."""
 
 
-def epsilon_of(defence: RMC) -> tuple[float, str]:
+def epsilon_of(defence: Defence) -> tuple[float, str]:
     """Returns an ε that fits a defence, in units of [0, 1], and where it comes from.
 
-    "attacks": of its attack models, which RMC⁺ has, or of the one that a network is cleansed
-    against. "rows": measured in D': the L∞ distance of
+    "attacks": of its attack models, which RMC⁺ has, or of the one that a network is trained
+    against, or that is looked for around a query. "rows": measured in D': the L∞ distance of
     adversarial rows to their origins, where all of a source's are alike. "default": 8/255.
     """
-    if isinstance(defence, Cleansing) and defence.attack.norm == "linf":
-        return defence.attack.epsilon, "attacks"
-    if isinstance(defence, RMCPlus):
-        known = [each.epsilon for each in defence.attack_models.values() if each.norm == "linf"]
-        if known:
-            return max(known), "attacks"
-    measured = measured_epsilon(defence.augmented_set)
+    inner = defence.inner if isinstance(defence, Refusing) else defence
+    given = [each.attack for each in (defence, inner) if isinstance(each, _EXPECTING)]
+    if isinstance(inner, RMCPlus):
+        given += inner.attack_models.values()
+    if known := [each.epsilon for each in given if each.norm == "linf"]:
+        return max(known), "attacks"
+    measured = measured_epsilon(inner.augmented_set) if isinstance(inner, RMC) else 0.0
     return (measured, "rows") if measured else (AttackConfig().epsilon, "default")
 
 
@@ -74,7 +79,7 @@ class Attacker:
 
     def __init__(self, bundle: Bundle) -> None:
         """Compiles nothing yet."""
-        self._static, self._names = bundle.defence.static, bundle.class_names
+        self._static, self._names = bundle.static, bundle.class_names
         self._working = threading.Lock()
         build = functools.partial(attacks.build, classifier=self._static)
         self._craft = functools.lru_cache(_CRAFTS)(build)

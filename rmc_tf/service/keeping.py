@@ -7,9 +7,8 @@ from typing import Any
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import ServiceConfig
-from rmc_tf.defences.base import State
-from rmc_tf.defences.rmc import RMC
-from rmc_tf.service.generations import Generations
+from rmc_tf.defences.base import Defence, State
+from rmc_tf.service.d_prime import DPrime
 from rmc_tf.service.states import States
 from rmc_tf.service.watch import Watch
 
@@ -23,9 +22,9 @@ class Keeping:
 
     def __init__(
         self,
-        defence: RMC,
+        defence: Defence,
         states: States,
-        generations: Generations,
+        d_prime: DPrime,
         config: ServiceConfig,
         watch: Watch,
         say: Callable[[str], object],
@@ -38,14 +37,14 @@ class Keeping:
         Raises:
           UserError: it is that of another bundle.
         """
-        self._defence, self._states, self._generations = defence, states, generations
+        self._defence, self._states, self._d_prime = defence, states, d_prime
         self._config, self._watch, self._say = config, watch, say
         self._first = first
         self._unwritten, self._unwritten_since = 0, 0.0
         self._not_before = 0.0
         self._frozen: State | None = None
         self.version, state = states.newest()
-        defence.restore(self._over_present(state))
+        defence.restore(d_prime.over_present(state))
 
     @property
     def frozen(self) -> bool:
@@ -137,7 +136,7 @@ class Keeping:
         Raises:
           UserError: it can't be read.
         """
-        state = self._over_present(self._states.read(version))
+        state = self._d_prime.over_present(self._states.read(version))
         self._defence.restore(state)
         if self._frozen is not None:
             self._frozen = state
@@ -162,7 +161,7 @@ class Keeping:
                 self.go_back(self._states.newest()[0], reason, anew=False)
             except UserError as other:  # nothing can be read any more: the bundle has gone, too
                 self._say(f"{other}; it goes on from the trained weights")
-                self._defence.restore(self._over_present(self._first))
+                self._defence.restore(self._d_prime.over_present(self._first))
                 self.moved(1)
 
     def known(self, version: int | None) -> int:
@@ -176,8 +175,3 @@ class Keeping:
         if wanted not in known:
             raise UserError(f"version {wanted}: no such state; there are {known}")
         return wanted
-
-    def _over_present(self, state: State) -> State:
-        """Returns a state over any generation of this D' as one over the present."""
-        numbers = self._generations.numbers(state)
-        return state if numbers is None else self._defence.over_this(state, numbers)

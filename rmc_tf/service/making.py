@@ -8,8 +8,6 @@ from rmc_tf import defences
 from rmc_tf.augmented_set import distributed
 from rmc_tf.common import storage
 from rmc_tf.config import ExperimentConfig
-from rmc_tf.defences.refusing import Refusing
-from rmc_tf.defences.rmc import RMC
 from rmc_tf.experiment.cells import Cell
 from rmc_tf.experiment.pipeline import Pipeline
 from rmc_tf.service import bundle
@@ -18,7 +16,8 @@ from rmc_tf.service import bundle
 def served(config: ExperimentConfig) -> Cell:
     """Returns the cell whose defence is served: of the experiment's own network and its own D'.
 
-    One that is cleansed is so while it is served, not before.
+    One that is cleansed is so while it is served, not before. Networks of its own, and one that is
+    to become fit for noise, are trained for the bundle.
     """
     spec = defences.find(config.service.defence)
     attacks = config.augmented_set.attacks if spec.searches == "augmented_set" else ()
@@ -48,7 +47,6 @@ def write(experiment: Pipeline, say: Callable[[str], object]) -> pathlib.Path:
         say(f"bundle: reused from {place}")
         return place
     defence, first_state = experiment.sides.defence(cell)
-    assert isinstance(defence, RMC | Refusing)
     defence.restore(first_state)
     held_back = artefacts.images_of(rows) if len(rows) else None
     return bundle.save_bundle(place, defence, class_names=data.class_names, held_back=held_back)

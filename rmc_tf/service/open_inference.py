@@ -55,6 +55,9 @@ _OUTPUTS = {
     "state_version": _Output(
         "INT64", lambda c, k: 0, lambda a: np.array([x.state_version for x in a], np.int64)
     ),
+    "radius": _Output(
+        "FP64", lambda c, k: 0, lambda a: np.array([x.radius or 0.0 for x in a], np.float64)
+    ),
     "seconds": _Output("FP64", lambda c, k: len(PARTS), _seconds),
     "neighbours": _Output("INT64", lambda c, k: k, _neighbours),
 }

@@ -33,6 +33,7 @@ def metadata(name: str, version: str, image_shape: tuple[int, int, int], classes
         "why": _tensor("why", "DT_STRING"),
         "state_version": _tensor("state_version", "DT_INT64"),
         "steps": _tensor("steps", "DT_INT64"),
+        "radius": _tensor("radius", "DT_FLOAT"),
     }
     signature = {
         "inputs": {INPUT: _tensor(INPUT, "DT_FLOAT", *image_shape)},
@@ -108,5 +109,6 @@ def _row(answer: Answer, class_names: Sequence[str], neighbours: bool) -> dict[s
         "state_version": answer.state_version,
         "seconds": {part: round(seconds, 6) for part, seconds in answer.seconds.items()},
         "steps": answer.steps,
+        "radius": answer.radius or 0.0,
     }
     return row | ({"neighbours": answer.neighbours.tolist()} if neighbours else {})

@@ -2,7 +2,8 @@
 
 Whatever moves the weights happens in this thread: answers, calibration, states that come back. Who
 can't be adapted to in time is answered in the thread that waits, by the primed network: the weights
-with which the service began, which never move; where it is cleansed, those of the last check.
+with which the service began, which never move; where it is cleansed, those of the last check; where
+networks expire, those that answered last. Where more than a network answers, it is refused.
 """
 
 import collections
@@ -20,13 +21,13 @@ from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.config import ServiceConfig
 from rmc_tf.defences.base import REFUSED
+from rmc_tf.defences.smoothed import Smoothed
 from rmc_tf.networks.classifier import Classifier, softmax
-from rmc_tf.service.additions import Additions
 from rmc_tf.service.answers import Answer, Job, QueueFull, Stopping, Why
+from rmc_tf.service.background import Background
 from rmc_tf.service.bundle import Bundle
 from rmc_tf.service.canary import Canary
-from rmc_tf.service.cleansing import Background
-from rmc_tf.service.generations import Generations, searching
+from rmc_tf.service.d_prime import DPrime
 from rmc_tf.service.keeping import Keeping
 from rmc_tf.service.states import States, folder_of
 from rmc_tf.service.watch import Watch
@@ -49,7 +50,7 @@ class Worker:
 
     Attributes:
       bundle: what it serves; its defence is this worker's own from here on.
-      additions: what adds attacks to its D', and takes them out.
+      d_prime: the D' that it searches, if any; it adds attacks, and takes them out.
       ready: whether the defence is primed and answers.
       failed: whether the thread has ended by an error of ours; only a new process helps.
       ended: whether `stop` has seen all threads end.
@@ -73,17 +74,18 @@ class Worker:
         """
         self.bundle, self._config, self._say = bundle, config, say
         self._watch = watch or Watch()
-        self._defence = bundle.defence
+        self._defence = bundle.answering
         folder = folder_of(config.states, bundle.folder)
         self._states = States(folder, config.versions_kept, bundle.saved_state, say)
         try:
             self._states.belong_to(str(storage.made_from(bundle.folder)))
-            self._generations = Generations(folder, self._defence)
-            self._search_present()
+            self.d_prime = DPrime(
+                bundle.searching, folder, engine or Engine(), self._change_over, say
+            )
             self._kept = Keeping(
                 self._defence,
                 self._states,
-                self._generations,
+                self.d_prime,
                 config,
                 self._watch,
                 say,
@@ -92,11 +94,13 @@ class Worker:
         except UserError as error:
             self._states.close()
             raise UserError(f"{folder}: {error}") from None
-        self._radius = config.trust * _norm(bundle.defence.static)
-        self._canary = Canary(bundle.held_back, self._defence, config)
-        self._background = Background(self._defence, config, self._watch)
-        self.additions = Additions(
-            self._generations, self._defence, engine or Engine(), self._change_over, say
+        self._radius = config.trust * _norm(bundle.static)
+        self._background = Background(bundle.inner, config, self._watch)
+        searches = bundle.searching is not None
+        self._canary = Canary(
+            bundle.held_back if searches or self._background.moves else None,
+            bundle.static if searches else bundle.inner.network,
+            config,
         )
         self._changed = threading.Condition()  # guards the next five
         self._jobs: collections.deque[Job] = collections.deque()
@@ -106,6 +110,7 @@ class Worker:
         self.ready = self.failed = self.ended = self.written = False
         self._expected = 0.0  # seconds of the next group
         self._through = 0.0  # when it was done with the last request, by `time.monotonic`
+        self._answers = 0  # by this process
         self._distance = 0.0  # ‖θ' − θ₀‖ of the last answer
         self._primed: Classifier | None = None
         self._primed_version = 0
@@ -169,12 +174,9 @@ class Worker:
         return {
             "ready": self.ready,
             **self._kept.status,
-            "answers": self._defence.predictions,
+            "answers": getattr(self.bundle.inner, "predictions", self._answers),
             "queue": len(self._jobs),
-            "rows": len(self._defence.augmented_set),
-            "indexed_rows": self._defence.index.report.rows,
-            "features": len(self._defence.index.features),
-            "generation": self._generations.present.number,
+            **self.d_prime.status,
             **self._background.status,
         }
 
@@ -197,7 +199,9 @@ class Worker:
 
         def go_back() -> int:
             self._canary.begin_anew()
-            return self._kept.go_back(wanted, "asked for")
+            version = self._kept.go_back(wanted, "asked for")
+            self._take_newly_checked()
+            return version
 
         return int(self._do(go_back))
 
@@ -216,13 +220,13 @@ class Worker:
     def stop(self, drain_seconds: float | None = None) -> None:
         """Drains; then writes the state, and ends the threads."""
         self.drain(drain_seconds)
-        self.additions.stop(0.0)  # it ends while others are answered
+        self.d_prime.stop(0.0)  # it ends while others are answered
         if self._thread.is_alive():
             self._thread.join()
         elif self._thread.ident is None:  # it never began, so nothing has moved
             self.written = True
         self.ready = False
-        self.ended = self.additions.stop(_LAST_SECONDS)
+        self.ended = self.d_prime.stop(_LAST_SECONDS)
         self._states.close()
 
     def _do(self, command: Callable[[], Any]) -> Any:
@@ -236,18 +240,20 @@ class Worker:
         return done.result()
 
     def _unadapted(self, job: Job, images: np.ndarray, why: Why) -> list[Answer]:
-        """Returns f(x; θ) of the weights with which the service began, for [n, H, W, C].
+        """Returns f(x; θ) of the primed network, for [n, H, W, C].
 
         Where the defence refuses what it can't trust, that is refused: nobody has looked around it.
+        So it is where the defence votes: one pass is no vote.
         """
         assert self._primed is not None  # `submit` takes nothing before
         queued = time.monotonic() - job.arrived
         probabilities = softmax(self._primed.forward(images)[1])
+        refused = self.bundle.refusing is not None or isinstance(self.bundle.inner, Smoothed)
         total = time.monotonic() - job.arrived
         seconds = {"queued": queued, "answered": (total - queued) / len(images), "total": total}
         return [
             Answer(
-                REFUSED if self.bundle.refusing else int(each.argmax()),
+                REFUSED if refused else int(each.argmax()),
                 each,
                 why,
                 self._primed_version,
@@ -286,9 +292,13 @@ class Worker:
             self._kept.moved(1)
             self._kept.write()
         else:
-            state, rows = self._defence.snapshot(), self._defence.augmented_set
-            self.bundle.answering.predict(rows.rows(np.zeros(1, np.int64)).images[0])
-            self._defence.calibrate()
+            state, searching = self._defence.snapshot(), self.bundle.searching
+            image = np.zeros(self.bundle.static.image_shape, np.float32)
+            if searching is not None:
+                image = searching.augmented_set.rows(np.zeros(1, np.int64)).images[0]
+            self._defence.predict(image)
+            if searching is not None:
+                self._defence.calibrate()
             self._defence.restore(state)
         self._defence.calibrate()  # of the last answer before
         self._background.begin(self._say)
@@ -296,13 +306,10 @@ class Worker:
         self._primed_version = self._kept.version
         self._primed.forward(np.zeros((1, *self._primed.image_shape), np.float32))  # is compiled
         self._watch.state(self._kept.version, False)
-        self._watch.searched(self._counts())
+        self._watch.searched(self.d_prime.counts)
         self.ready = True
-        self.additions.start()
-        counts = ", ".join(f"{n:,} {name}" for name, n in self._counts().items())
-        left = len(self._generations.wanted)
-        goes_on = f"; {left} attacks are still to be added or taken out" if left else ""
-        self._say(f"ready: state {self._kept.version}, D' is {counts}{goes_on}")
+        self.d_prime.start()
+        self._say(f"ready: state {self._kept.version}{self.d_prime}")
 
     def _next(self) -> Callable[[], object] | None:
         """Waits for something to do; returns it, or None at the end."""
@@ -359,8 +366,8 @@ class Worker:
                     self._expected *= 1 - _SMOOTHING
                 return "deadline"
             following = self._following(job, begin + at_once)
-            if len(following):
-                self._defence.look_ahead(following)
+            if len(following) and self.bundle.searching is not None:
+                self.bundle.searching.look_ahead(following)
             try:
                 more = job.give(self._adapted(images, job, queued))
             except Exception as error:  # what diverges, or runs out of memory
@@ -381,8 +388,9 @@ class Worker:
 
     def _adapted(self, images: np.ndarray, job: Job, queued: float) -> list[Answer]:
         begun = time.monotonic()
-        predictions = self.bundle.answering.predict_many(images)
+        predictions = self._defence.predict_many(images)
         now = time.monotonic()
+        self._answers += len(images)
         took, self._distance = now - begun, predictions[-1].distance or 0.0
         self._expected += (_SMOOTHING if self._expected else 1.0) * (took - self._expected)
         if not self._kept.frozen:
@@ -406,6 +414,7 @@ class Worker:
                 each.neighbours,
                 each.adversarial_share,
                 each.distance,
+                each.radius,
             )
             for each in predictions
         ]
@@ -422,6 +431,7 @@ class Worker:
             return
         if seconds is not None:
             self._watch.calibrated(seconds)
+        self._take_newly_checked()
         if self._radius and self._distance > self._radius:
             self._say(f"‖θ − θ₀‖ is {self._distance:.3g}, service.trust allows {self._radius:.3g}")
             self._recover("drift", good=True)
@@ -430,6 +440,7 @@ class Worker:
         """Goes back by itself, to the last written state or the last good one."""
         self._canary.begin_anew()
         self._kept.recover(reason, good)
+        self._take_newly_checked()
         self._distance = 0.0
         if good and self._background.hold_back():
             self._say(
@@ -453,13 +464,19 @@ class Worker:
         try:
             steps = self._background.work()
         except Exception as error:
-            self._say(f"cleansing has ended: {first_line(error)}; a restart takes it up again")
-            self._recover("a step of cleansing failed")
+            name = self._background.name
+            self._say(f"{name} has ended: {first_line(error)}; a restart takes it up again")
+            self._recover(f"a step of {name} failed")
             return
         if steps:
             self._kept.moved(1)
-            self._canary.begin_anew()
-            self._canary.answered(steps)
+            if self._background.moves_answers:
+                self._canary.begin_anew()
+                self._canary.answered(steps)
+        self._take_newly_checked()
+
+    def _take_newly_checked(self) -> None:
+        """Has another network answer who can't wait, where one has taken the place of the last."""
         if (checked := self._background.newly_checked()) is not None:
             self._primed, self._primed_version = checked, self._kept.version
 
@@ -470,21 +487,9 @@ class Worker:
             search()
             self._canary.begin_anew()
             self._kept.is_over_another()
-            self._watch.searched(self._counts())
+            self._watch.searched(self.d_prime.counts)
 
         self._do(change)
-
-    def _search_present(self) -> None:
-        """Has the defence search the generation of D' that the folder of states names."""
-        present = self._generations.present
-        if present.number:
-            searching(self._defence, present)()
-
-    def _counts(self) -> dict[str, int]:
-        """Returns how many rows of D' are of each source."""
-        rows = self._generations.present.rows
-        counts = np.bincount(rows.sources, minlength=len(rows.source_names)).tolist()
-        return {name: n for name, n in zip(rows.source_names, counts, strict=True) if n}
 
 
 def _run_into(done: "concurrent.futures.Future[Any]", command: Callable[[], Any]) -> None:

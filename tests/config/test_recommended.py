@@ -39,10 +39,10 @@ def test_what_is_recommended_is_evaluated_audited_and_served() -> None:
 
 def test_what_no_bundle_can_hold_is_not_served_by_another_name() -> None:
     asked = shipped.of_dataset("digits").overridden(
-        {"defence": "recommended", "situation.certificate": True}
+        {"defence": "recommended", "situation.adversarially_trained": True}
     )
-    assert recommended(asked)[0].evaluation.defences == ("none", "smoothed")
-    with pytest.raises(UserError, match=r"defence=recommended: .* smoothed, which can't be served"):
+    assert recommended(asked)[0].evaluation.defences == ("none",)
+    with pytest.raises(UserError, match=r"defence=recommended: .* none, which can't be served"):
         recommended(asked, serves=True)
 
 

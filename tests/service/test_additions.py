@@ -27,6 +27,7 @@ from rmc_tf.defences.rmc_plus import RMCPlus
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 from rmc_tf.service.bundle import Bundle
+from rmc_tf.service.generations import Generations
 from rmc_tf.service.worker import Worker
 from tests.service.conftest import CONFIG
 from tests.service.test_worker import CALM, ask, until
@@ -65,7 +66,7 @@ def serve(bundle: Bundle, said: list[str], tmp_path: pathlib.Path) -> Iterator[O
 
 
 def state_of(worker: Worker, name: str) -> str:
-    found = [each["state"] for each in worker.additions.status if each["name"] == name]
+    found = [each["state"] for each in worker.d_prime.additions.status if each["name"] == name]
     return str(found[0]) if found else "none"
 
 
@@ -73,6 +74,12 @@ def rows_by(worker: Worker, name: str) -> np.ndarray:
     """The rows of D' by an attack, as they are searched now."""
     rows = worker.bundle.defence.augmented_set
     return np.flatnonzero(rows.sources == base_of(rows).source_names.index(name))
+
+
+def generations_of(worker: Worker) -> Generations:
+    found = worker.d_prime.generations
+    assert found is not None
+    return found
 
 
 def agrees(worker: Worker) -> bool:
@@ -91,7 +98,7 @@ def test_its_examples_are_searched_from_one_query_to_the_next(
 ) -> None:
     worker = serve()
     before = len(worker.bundle.defence.augmented_set)
-    told = worker.additions.add("fast", FGSM, 100)
+    told = worker.d_prime.additions.add("fast", FGSM, 100)
     assert told["state"] in ("waiting", "crafting") and told["rows"] == 100
     while state_of(worker, "fast") != "searched":
         (answer,) = ask(worker, test_rows[0][:1])
@@ -101,7 +108,7 @@ def test_its_examples_are_searched_from_one_query_to_the_next(
     images = worker.bundle.defence.augmented_set.rows(rows_by(worker, "fast")[:8]).images
     for answer, row in zip(ask(worker, images), rows_by(worker, "fast"), strict=False):
         assert row in answer.neighbours, "an example is its own neighbour"
-    (own,) = [each for each in worker.additions.status if each["name"] == "fast"]
+    (own,) = [each for each in worker.d_prime.additions.status if each["name"] == "fast"]
     assert own["rows"] == 100 and own["attack"]["epsilon"] == 0.1 and own["seconds"] > 0
     assert any("100 examples by fast are searched" in line for line in said)
 
@@ -111,7 +118,7 @@ def test_a_restart_searches_what_was_searched_and_answers_to_the_bit(
 ) -> None:
     worker = serve()
     ask(worker, test_rows[0][:2])
-    worker.additions.add("fast", FGSM, 60)
+    worker.d_prime.additions.add("fast", FGSM, 60)
     until(lambda: state_of(worker, "fast") == "searched")
     ask(worker, test_rows[0][2:4])
     state = worker._do(worker.bundle.defence.snapshot)
@@ -131,16 +138,16 @@ def test_taking_it_out_is_the_same_backwards(
     worker = serve()
     before = len(worker.bundle.defence.augmented_set)
     for name in ("one", "two"):
-        worker.additions.add(name, FGSM, 40)
+        worker.d_prime.additions.add(name, FGSM, 40)
     until(lambda: state_of(worker, "two") == "searched")
-    worker.additions.remove("one")
+    worker.d_prime.additions.remove("one")
     until(lambda: state_of(worker, "one") == "removed")
     assert agrees(worker) and len(worker.bundle.defence.augmented_set) == before + 40
     assert len(rows_by(worker, "two")) == 40
     assert ask(worker, test_rows[0][:1])[0].adapted
     again = serve()
     assert agrees(again) and len(rows_by(again, "two")) == 40
-    again.additions.add("one", FGSM, 20)
+    again.d_prime.additions.add("one", FGSM, 20)
     until(lambda: state_of(again, "one") == "searched")
     assert agrees(again) and len(rows_by(again, "one")) == 20
 
@@ -150,7 +157,7 @@ def test_a_rollback_brings_weights_back_and_leaves_the_attack_in(
 ) -> None:
     worker = serve()
     until(lambda: worker.ready)
-    worker.additions.add("fast", FGSM, 40)
+    worker.d_prime.additions.add("fast", FGSM, 40)
     until(lambda: state_of(worker, "fast") == "searched")
     ask(worker, test_rows[0][:3])
     worker.rollback(0)
@@ -170,8 +177,8 @@ def test_what_a_kill_cuts_short_is_gone_on_with(
     with monkeypatch.context() as patch:
         # The thread isn't started: what is wanted is on disk, and nothing of it is done.
         patch.setattr(threading.Thread, "start", lambda self: None)
-        worker.additions.add("fast", FGSM, 600)
-    assert worker._generations.wanted
+        worker.d_prime.additions.add("fast", FGSM, 600)
+    assert generations_of(worker).wanted
     crafting = attacks.Craft.crafted
     calls = 0
 
@@ -184,8 +191,8 @@ def test_what_a_kill_cuts_short_is_gone_on_with(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(attacks.Craft, "crafted", killed)
-        progress = worker.additions._all[0]
-        worker.additions._do(progress)
+        progress = worker.d_prime.additions._all[0]
+        worker.d_prime.additions._do(progress)
     (kept,) = (tmp_path / "states").glob("crafting/fast/*/image.npy")
     made = kept.stat().st_ino
     again = serve()
@@ -202,8 +209,8 @@ def test_a_kill_at_the_moment_of_it_leaves_either_all_or_nothing(
     worker = serve(start=False)
     before = len(worker.bundle.defence.augmented_set)
     monkeypatch.setattr(threading.Thread, "start", lambda self: None)
-    worker.additions.add("fast", FGSM, 30)
-    generations = worker._generations
+    worker.d_prime.additions.add("fast", FGSM, 30)
+    generations = generations_of(worker)
 
     def killed(*args: object) -> None:
         if at == "list":
@@ -212,13 +219,13 @@ def test_a_kill_at_the_moment_of_it_leaves_either_all_or_nothing(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(generations, "commit", killed)
-        patch.setattr(worker.additions, "_change_over", lambda change: change())
-        worker.additions._do(worker.additions._all[0])
+        patch.setattr(worker.d_prime.additions, "_change_over", lambda change: change())
+        worker.d_prime.additions._do(worker.d_prime.additions._all[0])
     monkeypatch.undo()
     again = serve(start=False)
     assert agrees(again)
     assert len(again.bundle.defence.augmented_set) == before + (30 if at == "list" else 0)
-    assert bool(again._generations.wanted) == (at == "generation")
+    assert bool(generations_of(again).wanted) == (at == "generation")
     again.start()
     until(lambda: len(again.bundle.defence.augmented_set) == before + 30)
     assert agrees(again)
@@ -234,12 +241,12 @@ def test_what_fails_is_told_and_changes_nothing(
     before = len(worker.bundle.defence.augmented_set)
     with monkeypatch.context() as patch:
         patch.setattr(storage, "link", full)
-        worker.additions.add("fast", FGSM, 30)
+        worker.d_prime.additions.add("fast", FGSM, 30)
         until(lambda: state_of(worker, "fast") == "failed")
-    (told,) = [each for each in worker.additions.status if each["name"] == "fast"]
+    (told,) = [each for each in worker.d_prime.additions.status if each["name"] == "fast"]
     assert "No space left" in told["error"] and any("No space left" in line for line in said)
     assert len(worker.bundle.defence.augmented_set) == before and agrees(worker)
-    worker.additions.add("fast", FGSM, 30)
+    worker.d_prime.additions.add("fast", FGSM, 30)
     until(lambda: state_of(worker, "fast") == "searched")
 
 
@@ -255,14 +262,14 @@ def test_one_that_is_being_made_can_be_called_off(
         return real(self, *args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(attacks.Craft, "crafted", wait)
-    worker.additions.add("fast", FGSM, 100)
+    worker.d_prime.additions.add("fast", FGSM, 100)
     assert entered.wait(100)
-    assert worker.additions.remove("fast")["state"] == "cancelled"
+    assert worker.d_prime.additions.remove("fast")["state"] == "cancelled"
     gate.set()
-    worker.additions.add("other", FGSM, 10)
+    worker.d_prime.additions.add("other", FGSM, 10)
     until(lambda: state_of(worker, "other") == "searched")
     assert state_of(worker, "fast") == "cancelled" and agrees(worker)
-    assert not worker._generations.wanted
+    assert not generations_of(worker).wanted
 
 
 @pytest.mark.parametrize(
@@ -280,10 +287,10 @@ def test_what_cannot_be_is_refused_at_once(
 ) -> None:
     worker = serve()
     with pytest.raises(UserError, match=told):
-        worker.additions.add(name, attack, 10)
+        worker.d_prime.additions.add(name, attack, 10)
     with pytest.raises(UserError, match="fgsm: no such attack in D'; known: pgd"):
-        worker.additions.remove("fgsm")
-    assert not worker._generations.wanted
+        worker.d_prime.additions.remove("fgsm")
+    assert not generations_of(worker).wanted
 
 
 def test_rmc_plus_keeps_the_rows_that_it_has_changed(
@@ -319,7 +326,7 @@ def test_rmc_plus_keeps_the_rows_that_it_has_changed(
     worker._do(lambda: None)
     before = worker._do(lambda: changed(worker))
     assert before
-    worker.additions.add("fast", FGSM, 40)
+    worker.d_prime.additions.add("fast", FGSM, 40)
     until(lambda: state_of(worker, "fast") == "searched")
     assert worker._do(lambda: changed(worker)) == before
     ask(worker, test_rows[0][3:5])
@@ -334,23 +341,23 @@ def test_leftovers_of_other_settings_are_made_anew(
     worker = serve(start=False)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", lambda self: None)
-        worker.additions.add("fast", FGSM, 30)
-        patch.setattr(worker._generations, "added", lambda *args: 1 / 0)
+        worker.d_prime.additions.add("fast", FGSM, 30)
+        patch.setattr(generations_of(worker), "added", lambda *args: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            worker.additions._do(worker.additions._all[0])
-    assert list(worker._generations.crafting("fast").glob("shard-*"))
-    monkeypatch.setattr(worker._generations, "drop", lambda wanted: None)  # a full disk
+            worker.d_prime.additions._do(worker.d_prime.additions._all[0])
+    assert list(generations_of(worker).crafting("fast").glob("shard-*"))
+    monkeypatch.setattr(generations_of(worker), "drop", lambda wanted: None)  # a full disk
     again = serve()
     until(lambda: state_of(again, "fast") == "searched")
-    again.additions.remove("fast")
+    again.d_prime.additions.remove("fast")
     until(lambda: state_of(again, "fast") == "removed")
-    crafting = again._generations.crafting("fast")
+    crafting = generations_of(again).crafting("fast")
     until(lambda: not crafting.exists())
     other = dataclasses.replace(FGSM, epsilon=0.2)
     shutil.copytree(rows_folder(again), crafting / "shard-00000")
-    again.additions.add("fast", other, 30)
+    again.d_prime.additions.add("fast", other, 30)
     until(lambda: state_of(again, "fast") == "searched")
-    (own,) = [each for each in again.additions.status if each["name"] == "fast"]
+    (own,) = [each for each in again.d_prime.additions.status if each["name"] == "fast"]
     assert own["attack"]["epsilon"] == 0.2 and agrees(again)
 
 
@@ -362,4 +369,4 @@ def rows_folder(worker: Worker) -> pathlib.Path:
 def test_more_rows_than_anybody_means_are_refused(serve: Open) -> None:
     worker = serve()
     with pytest.raises(UserError, match="rows: 1000000, expected at most 100 for each of the"):
-        worker.additions.add("many", FGSM, 1_000_000)
+        worker.d_prime.additions.add("many", FGSM, 1_000_000)

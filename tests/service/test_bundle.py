@@ -235,7 +235,7 @@ def test_a_place_that_is_taken_and_what_does_not_fit_are_refused(
 ) -> None:
     with pytest.raises(UserError, match="there is something already; choose another place"):
         rmc_tf.save_bundle(saved, defence)
-    with pytest.raises(UserError, match="of an RMC, RMCPlus or Cleansing, not of a NonMasking"):
+    with pytest.raises(UserError, match="Smoothed or Refusing, not of a NonMasking"):
         rmc_tf.save_bundle(tmp_path / "other", NonMasking(defence))  # type: ignore[arg-type]
     with pytest.raises(UserError, match=r"class_names: 2 names, .* has 10 classes"):
         rmc_tf.save_bundle(tmp_path / "other", defence, class_names=["a", "b"])

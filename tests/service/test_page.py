@@ -247,7 +247,7 @@ def test_rows_are_those_of_the_d_prime_of_this_moment(
 def test_epsilon_is_that_of_the_attacks_or_of_the_rows_or_the_usual(
     bundle: Bundle, d_prime: AugmentedSet, static: Any, tmp_path: pathlib.Path, pgd: AttackConfig
 ) -> None:
-    measured, source = demo_attack.epsilon_of(bundle.defence)
+    measured, source = demo_attack.epsilon_of(bundle.answering)
     assert source == "rows" and measured == pytest.approx(38 / 255)
     rows = RefreshedSet(d_prime, FeatureIndex(static.features, IndexConfig(), 64))
     plus = RMCPlus(

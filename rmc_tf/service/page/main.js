@@ -20,7 +20,9 @@ function fill(about) {
   const colours = channels === 1 ? "grey" : channels === 3 ? "colour" : `${channels}-channel`;
   byId("about").textContent =
     `The network here sees ${colours} images of ${height} × ${width} pixels, and tells ${classes.length} classes apart. ` +
-    `Its defence has ${about.rows.toLocaleString("en")} stored images, and trains on ${about.k.toLocaleString("en")} for an answer.`;
+    (about.k
+      ? `Its defence has ${about.rows.toLocaleString("en")} stored images, and trains on ${about.k.toLocaleString("en")} for an answer.`
+      : "Its defence looks up no stored images.");
   byId("label").replaceChildren(
     new Option("I don’t say: what the bare network sees", ""),
     ...classes.map((name, label) => new Option(name, String(label))),

@@ -132,6 +132,9 @@ function details(result) {
     row("Loss of the defended network", loss),
     ...parts.map(([part, text]) =>
       row(`Seconds ${text}`, (answer) => (part in answer.seconds ? seconds(answer.seconds[part]) : "–"))),
+    ...(answers.some((answer) => answer?.radius)
+      ? [row("Certified radius (L2)", (answer) => decimals(answer.radius ?? 0, 3))]
+      : []),
     row("State of the weights (its number)", (answer) => String(answer.state_version)),
   ];
   const bare = element("tr", "", element("th", "", "Loss of the bare network"),
