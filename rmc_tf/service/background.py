@@ -173,7 +173,7 @@ class Background:
 
         It stays as it is until the one after the next, so that other threads may ask it.
         """
-        if self._defence is None or self._mark == self._last:
+        if self._defence is None or self._mark == self._last or not self._standby:
             return None
         self._last = self._mark
         self._standby.reverse()

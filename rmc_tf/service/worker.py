@@ -444,7 +444,8 @@ class Worker:
         self._distance = 0.0
         if good and self._background.hold_back():
             self._say(
-                "cleansing is held back until a restart: the same steps would lead there again"
+                f"{self._background.name} is held back until a restart: the same steps would lead "
+                "there again"
             )
 
     def _ask_canary(self) -> None:
