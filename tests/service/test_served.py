@@ -118,6 +118,7 @@ def test_what_only_looks_around_a_query_needs_no_rows(
     assert [each.label for each in asked(worker, images[:2], 0.0)] == [REFUSED] * 2
 
 
+@pytest.mark.slow
 def test_a_smoothed_network_comes_back_fit_for_noise_and_says_its_radius(
     deployed: Classifier,
     d_prime: AugmentedSet,
@@ -146,6 +147,7 @@ def test_a_smoothed_network_comes_back_fit_for_noise_and_says_its_radius(
     ]
 
 
+@pytest.mark.slow
 def test_one_pass_is_no_vote(
     deployed: Classifier,
     digits: Dataset,
@@ -179,6 +181,7 @@ def test_private_networks_and_their_secret_move_with_the_bundle_and_expire_as_be
     np.testing.assert_array_equal(again.probabilities, expected[0].probabilities)
 
 
+@pytest.mark.slow
 def test_successors_are_trained_while_nobody_asks_and_then_answer_who_can_not_wait_too(
     deployed: Classifier,
     d_prime: AugmentedSet,
