@@ -49,9 +49,13 @@ def recommended(config: ExperimentConfig, serves: bool = False) -> tuple[Experim
       serves: whether it is to be put into a bundle.
 
     Raises:
-      UserError: it is a table, which has its own defences; or no bundle can hold it.
+      UserError: it is a table, which has its own defences; no bundle can hold it; or a situation is
+        told, and nothing is recommended.
     """
     if not config.defence:
+        for name, value in config.situation.to_dict().items():
+            rule = "only --config.defence=recommended reads it; give that, too, or leave it out"
+            require(not value, f"situation.{name}", value, rule)
         return config, ""
     rule = "a table has its own defences; leave one of them out"
     require(not config.table.rows, "defence", config.defence, rule)
@@ -67,6 +71,7 @@ def recommended(config: ExperimentConfig, serves: bool = False) -> tuple[Experim
     made = dataclasses.replace(
         config,
         defence="",
+        situation=SituationConfig(),
         evaluation=dataclasses.replace(
             config.evaluation, defences=tuple(dict.fromkeys(("none", defence)))
         ),

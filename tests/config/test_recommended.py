@@ -37,6 +37,16 @@ def test_what_is_recommended_is_evaluated_audited_and_served() -> None:
     assert recommended(made) == (made, ""), "it is applied once"
 
 
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_situation_is_not_told_for_nothing(field: str) -> None:
+    asked = shipped.of_dataset("digits").overridden({f"situation.{field}": True})
+    line = f"--config.situation.{field}=True: only --config.defence=recommended reads it; give"
+    with pytest.raises(UserError, match=line):
+        recommended(asked)
+    made, _ = recommended(asked.overridden({"defence": "recommended"}))
+    assert recommended(made) == (made, ""), "it is applied once"
+
+
 def test_what_no_bundle_can_hold_is_not_served_by_another_name() -> None:
     asked = shipped.of_dataset("digits").overridden(
         {"defence": "recommended", "situation.certificate": True}
