@@ -42,7 +42,7 @@ def recommended(config: ExperimentConfig, serves: bool = False) -> tuple[Experim
     """Returns an experiment with the recommended defence where it asks for it, and a line of why.
 
     It is evaluated and audited beside the bare network, and served. What is trained in the
-    background is evaluated as it is in the end.
+    background is evaluated as it is in the end. The line also says how long the first answer takes.
 
     Args:
       config: the experiment.
@@ -79,4 +79,8 @@ def recommended(config: ExperimentConfig, serves: bool = False) -> tuple[Experim
         cleansing=dataclasses.replace(config.cleansing, primed_steps=steps),
         service=dataclasses.replace(config.service, defence=served or config.service.defence),
     )
-    return made, f"defence: {defence}, for {because} (docs/withstanding.md)"
+    first = steps if "cleansing" in defence else 0
+    first = config.smoothing.fitted if defence == "smoothed" else first
+    cost = f"; {first:,} steps before the first answer of an evaluation or audit" if first else ""
+    cost += ", none while it is served" if first and served else ""
+    return made, f"defence: {defence}, for {because} (docs/withstanding.md){cost}"
