@@ -48,6 +48,13 @@ class OnlyD(SearchedSet):
         return self._rows.rows(numbers).images
 
 
+def rows_of_d(data: Any, num_classes: int) -> LabelledRows:
+    """Returns D: the benign rows of a D', or whatever `as_rows` takes, which refuses the rest."""
+    if isinstance(data, SearchedSet):
+        return BenignRows(data, num_classes)
+    return as_rows(data, num_classes)
+
+
 def searched(data: Any, num_classes: int) -> SearchedSet:
     """Returns a D' as it is, and of whatever else `as_rows` takes, and refuses, `OnlyD`."""
     return data if isinstance(data, SearchedSet) else OnlyD(as_rows(data, num_classes))
