@@ -269,9 +269,8 @@ def test_rows_as_people_have_them_do_where_nothing_is_searched(
         each.cleanse(11)  # a check, too
     state, there = own.snapshot(), defence.snapshot()
     assert_same({**state, "made_of": there["made_of"]}, there)
-    np.testing.assert_array_equal(
-        *(each.predict(test_rows[0][0]).probabilities for each in (own, defence))
-    )
+    mine, theirs = (each.predict(test_rows[0][0]).probabilities for each in (own, defence))
+    np.testing.assert_array_equal(mine, theirs)
     with pytest.raises(
         UserError, match=r"^arrays: rows in memory, where such as prepare\(…\) left"
     ):
@@ -286,13 +285,14 @@ def test_what_a_search_needs_is_asked_for_before_anything_is_compiled(
 ) -> None:
     network, rows = Classifier.load(*trained), digits.train
     recent = CleansingConfig(recent_share=0.5)
-    for missing in (
+    missing: list[Callable[[], RMC]] = [
         lambda: Cleansing(network, rows, attack=pgd, adapts=True),
         lambda: Cleansing(network, rows, attack=pgd, cleansing=recent),
         lambda: RMC(network, searched(rows, 10), None, METHOD),
-    ):
+    ]
+    for make_it in missing:
         with pytest.raises(UserError, match=r"^index=None: .* searches, .* give rows that prepare"):
-            missing()
+            make_it()
     with pytest.raises(UserError, match=r"^attack=None: "):
         Cleansing(network, rows)
     with pytest.raises(UserError, match=r"^tuple: no D'; give what prepare\("):
