@@ -125,7 +125,7 @@ def certified_table(table: ResultTable) -> Grid | None:
             (row.title, column, cell)
             for row in rows
             for column, cell in zip(table.columns, row.cells, strict=True)
-            if all(r["stream"] == "clean" and "certified" in r for r in cell)
+            if all("certified" in r and r["stream"] == "clean" for r in cell)
         ]
         for name, rows in table.blocks.items()
     }
