@@ -67,10 +67,10 @@ def _stored_as(train: LabelledRows, config: AugmentedSetConfig) -> AugmentedSetC
 def prepare(
     train: Any,
     classifier: Classifier,
-    attack_models: Mapping[str, AttackConfig],
-    config: AugmentedSetConfig,
+    attack_models: Mapping[str, AttackConfig] | None = None,
+    config: AugmentedSetConfig | None = None,
     *,
-    seed: int,
+    seed: int = 0,
     folder: str | pathlib.Path,
     engine: Engine | None = None,
     check: Check | None = "refuse",
@@ -84,8 +84,9 @@ def prepare(
       train: D: rows, such as `load_dataset(…).train`; arrays (images, labels); or a
         `tf.data.Dataset` (`as_rows`). Classes are as many as the network has.
       classifier: f(·; θ*), the static network that the examples are made against.
-      attack_models: name to attack model, for each name in `config.attacks`.
-      config: N', the sampling, and the stored form.
+      attack_models: name to attack model, for each name in `config.attacks`. None: none, so that
+        without a config D' is D.
+      config: N', the sampling, and the stored form. None: its defaults, by all these attacks.
       seed: of the sampling and of the attacks.
       folder: holds one D' a subfolder, named by the fingerprint of all that it is made from.
       engine: who makes the adversarial shards; None: this process. D' is the same.
@@ -96,11 +97,13 @@ def prepare(
       UserError: an attack that no model is given of; pixels or perturbations that 8 bits can't
         hold; a network that doesn't fit D, or doesn't know it; or a shard that is damaged.
     """
+    attack_models = attack_models or {}
+    config = config or AugmentedSetConfig(attacks=tuple(attack_models))
     unknown = [name for name in config.attacks if name not in attack_models]
     if unknown:
         raise UserError(
             f"--config.augmented_set.attacks={unknown[0]}: no attack model of that name; known: "
-            f"{', '.join(attack_models)}; name some by AugmentedSetConfig(attacks=(...,))"
+            f"{', '.join(attack_models) or 'none'}; name some by AugmentedSetConfig(attacks=(...,))"
         )
     models = {name: attack_models[name] for name in config.attacks}
     train = as_rows(train, classifier.num_classes)

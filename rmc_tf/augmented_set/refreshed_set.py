@@ -197,7 +197,15 @@ class RefreshedSet(SearchedSet):
 
 
 def base_of(rows: SearchedSet) -> AugmentedSet:
-    """Returns D' as it was made; what RMC⁺ has changed since is in its state."""
+    """Returns D' as it was made; what RMC⁺ has changed since is in its state.
+
+    Raises:
+      UserError: it was never on disk.
+    """
     base = rows.base if isinstance(rows, RefreshedSet) else rows
-    assert isinstance(base, AugmentedSet)
+    if not isinstance(base, AugmentedSet):
+        raise UserError(
+            f"{rows.folder}: rows in memory, where such as prepare(…) left are needed; make the "
+            "defence of these, with FeatureIndex(extract(…).features, …)"
+        )
     return base

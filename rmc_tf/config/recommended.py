@@ -42,16 +42,20 @@ def recommended(config: ExperimentConfig, serves: bool = False) -> tuple[Experim
     """Returns an experiment with the recommended defence where it asks for it, and a line of why.
 
     It is evaluated and audited beside the bare network, and served. What is trained in the
-    background is evaluated as it is in the end.
+    background is evaluated as it is in the end. The line also says how long the first answer takes.
 
     Args:
       config: the experiment.
       serves: whether it is to be put into a bundle.
 
     Raises:
-      UserError: it is a table, which has its own defences; or no bundle can hold it.
+      UserError: it is a table, which has its own defences; no bundle can hold it; or a situation is
+        told, and nothing is recommended.
     """
     if not config.defence:
+        for name, value in config.situation.to_dict().items():
+            rule = "only --config.defence=recommended reads it; give that, too, or leave it out"
+            require(not value, f"situation.{name}", value, rule)
         return config, ""
     rule = "a table has its own defences; leave one of them out"
     require(not config.table.rows, "defence", config.defence, rule)
@@ -67,6 +71,7 @@ def recommended(config: ExperimentConfig, serves: bool = False) -> tuple[Experim
     made = dataclasses.replace(
         config,
         defence="",
+        situation=SituationConfig(),
         evaluation=dataclasses.replace(
             config.evaluation, defences=tuple(dict.fromkeys(("none", defence)))
         ),
@@ -74,4 +79,8 @@ def recommended(config: ExperimentConfig, serves: bool = False) -> tuple[Experim
         cleansing=dataclasses.replace(config.cleansing, primed_steps=steps),
         service=dataclasses.replace(config.service, defence=served or config.service.defence),
     )
-    return made, f"defence: {defence}, for {because} (docs/withstanding.md)"
+    first = steps if "cleansing" in defence else 0
+    first = config.smoothing.fitted if defence == "smoothed" else first
+    cost = f"; {first:,} steps before the first answer of an evaluation or audit" if first else ""
+    cost += ", none while it is served" if first and "cleansing" in defence else ""
+    return made, f"defence: {defence}, for {because} (docs/withstanding.md){cost}"

@@ -130,7 +130,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return value
     elif origin is Literal:
         choices = typing.get_args(hint)
-        require(value in choices, where, value, f"must be one of {', '.join(map(str, choices))}")
+        names = ", ".join(str(choice) for choice in choices if choice != "")
+        rule = f"must be one of {names}" if "" not in choices else f"must be {names}, or empty"
+        require(value in choices, where, value, rule)
         return value
     elif origin is tuple:
         if isinstance(value, (list, tuple)):

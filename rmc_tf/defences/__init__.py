@@ -5,7 +5,6 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from rmc_tf.augmented_set.benign import BenignRows
 from rmc_tf.augmented_set.features import StaticFeatures
 from rmc_tf.augmented_set.refreshed_set import RefreshedSet
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
@@ -168,10 +167,9 @@ _refusing_cleansing = functools.partial(_refusing, of=_cleansing)
 
 
 def _private(parts: Parts) -> Defence:
-    config, classifier = parts.config, parts.classifier
-    rows = BenignRows(parts.prepare().augmented_set, classifier.num_classes)
+    config, rows = parts.config, parts.prepare().augmented_set
     against, seed = config.private_against, derive_seed(config.seed, "private")
-    return Private(classifier, rows, config.private, against, seed=seed)
+    return Private(parts.classifier, rows, config.private, against, seed=seed)
 
 
 def _ensemble(parts: Parts) -> Defence:

@@ -15,7 +15,8 @@ import keras
 import numpy as np
 
 from rmc_tf import attacks
-from rmc_tf.augmented_set.rows_on_disk import SearchedSet
+from rmc_tf.augmented_set.benign import searched
+from rmc_tf.common.errors import UserError
 from rmc_tf.common.progress import progress
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.common.traces import Traces
@@ -51,11 +52,11 @@ class Cleansing(RMC):
     def __init__(
         self,
         classifier: Classifier,
-        augmented_set: SearchedSet,
-        index: FeatureIndex,
-        config: RMCConfig,
-        cleansing: CleansingConfig,
-        attack: AttackConfig,
+        augmented_set: Any,
+        index: FeatureIndex | None = None,
+        config: RMCConfig | None = None,
+        cleansing: CleansingConfig | None = None,
+        attack: AttackConfig | None = None,
         *,
         adapts: bool = False,
         seed: int = 0,
@@ -66,12 +67,14 @@ class Cleansing(RMC):
 
         Args:
           classifier: f(·; θ₀), which stays as it is; a copy is trained.
-          augmented_set: D, or a D'; its benign rows are those that it is trained on.
-          index: over its features.
+          augmented_set: D, as `rmc_tf.as_rows` takes it: rows, or (images, labels); or a D', whose
+            benign rows are those that it is trained on. A bundle can hold what `prepare` left.
+          index: over its features. Where it neither adapts nor has a `recent_share`, only a bundle
+            needs it.
           config: of the local adaptation, where it adapts. Its calibration isn't taken, nothing is
-            primed by it, and no weights are carried.
-          cleansing: how it is trained.
-          attack: the attack model that it is trained against.
+            primed by it, and no weights are carried. None: its defaults.
+          cleansing: how it is trained. None: its defaults.
+          attack: the attack model that it is trained against. It has to be given.
           adapts: see above.
           seed: of which rows, of the attacks' starts, and of the local adaptation.
           traces: as for RMC; so is the next.
@@ -80,7 +83,15 @@ class Cleansing(RMC):
         Raises:
           UserError: as for RMC; or no such attack, or it can't do what its model asks for.
         """
-        method = with_profile(config)
+        if attack is None:
+            raise UserError(
+                "attack=None: a network is cleansed by attacks on it; give the one that it is to "
+                "withstand, as AttackConfig(epsilon=0.1, step_size=0.025)"
+            )
+        cleansing = cleansing or CleansingConfig()
+        self.cleansing, self.attack, self.adapts = cleansing, attack, adapts
+        augmented_set = searched(augmented_set, classifier.num_classes)
+        method = with_profile(config or RMCConfig())
         method = dataclasses.replace(
             method,
             primed_rows=0,
@@ -90,7 +101,6 @@ class Cleansing(RMC):
         super().__init__(
             classifier, augmented_set, index, method, seed=seed, traces=traces, d_prime=d_prime
         )
-        self.cleansing, self.attack, self.adapts = cleansing, attack, adapts
         model, network = cleansing.model(attack), self._adapted
         self._optimizer = keras.optimizers.Adam(cleansing.learning_rate)
         self._optimizer.build(network.model.trainable_variables)
@@ -114,6 +124,10 @@ class Cleansing(RMC):
         )
 
     @property
+    def _searches(self) -> bool:
+        return self.adapts or self.cleansing.recent_share > 0
+
+    @property
     def cleansed(self) -> Cleansed:
         """How far it is."""
         return self._own.cleansed
@@ -121,7 +135,7 @@ class Cleansing(RMC):
     @property
     def still(self) -> Defence | None:
         """Its present weights alone, where an answer moves nothing; see `base.still`."""
-        moves = self.adapts or self.cleansing.every or self.cleansing.recent_share
+        moves = self._searches or self.cleansing.every
         return None if moves else Undefended(self.network)
 
     @property
@@ -269,7 +283,7 @@ class Cleansing(RMC):
         ]
 
     def _look_ahead(self, xs: np.ndarray) -> None:
-        if self.adapts or self.cleansing.recent_share:
+        if self._searches:
             super()._look_ahead(xs)
 
     def calibrate(self) -> float | None:

@@ -14,13 +14,14 @@ from typing import Any, NoReturn, SupportsIndex
 
 import numpy as np
 
+from rmc_tf.augmented_set.benign import rows_of_d
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.forks import ThreadLock
 from rmc_tf.common.progress import progress
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import AttackConfig, PrivateConfig
 from rmc_tf.data.images import check_images
-from rmc_tf.data.rows import LabelledRows, as_rows
+from rmc_tf.data.rows import LabelledRows
 from rmc_tf.defences.base import Defence, Prediction, State, one_after_another
 from rmc_tf.defences.ensemble import mean_of
 from rmc_tf.defences.rmc_state import MadeOf
@@ -64,7 +65,8 @@ class Private:
 
         Args:
           classifier: the deployed network, which stays as it is.
-          rows: D, as `rmc_tf.as_rows` takes it: rows, or (images, labels).
+          rows: D, as `rmc_tf.as_rows` takes it: rows, or (images, labels); or a D', of whose rows
+            those of D are taken.
           config: how they are trained, and how long they answer.
           attack: the attack model that they are trained against.
           seed: of all that is drawn, unless the config has a secret.
@@ -73,7 +75,7 @@ class Private:
           UserError: no such attack, or rows that don't fit the network.
         """
         self.config, self.attack, self.static = config, attack, classifier
-        rows = as_rows(rows, classifier.num_classes)
+        rows = rows_of_d(rows, classifier.num_classes)
         self.rows: LabelledRows = rows
         self._trainee = Trainee(classifier, rows, config, attack)
         self._networks = [classifier.clone() for _ in range(config.networks)]

@@ -46,7 +46,6 @@ class RMC:
     Attributes:
       config: K, λ, the early stop, and where the authors' code differs from the paper.
       augmented_set: D', as it was given.
-      index: over its features, as it was given.
       traces: told of every prediction, by default none; another may take its place between two.
     """
 
@@ -54,7 +53,7 @@ class RMC:
         self,
         classifier: Classifier,
         augmented_set: SearchedSet,
-        index: FeatureIndex,
+        index: FeatureIndex | None,
         config: RMCConfig,
         *,
         seed: int = 0,
@@ -64,18 +63,20 @@ class RMC:
     ) -> None:
         """Starts from the deployed network, f(·; θ*); `prime` goes on from there.
 
-        The index is over the features of all rows of D' by that network. The seed is of the order
-        of batches and of the calibration's draws. The devices, between which the batches of a fit
-        are shared, and where the rows of D' are held are as in `HardwareConfig`.
+        The index is over the features of all rows of D' by that network; None, where nothing is
+        searched (`Cleansing`). The seed is of the order of batches and of the calibration's draws.
+        The devices, between which the batches of a fit are shared, and where the rows of D' are
+        held are as in `HardwareConfig`.
 
         Raises:
-          UserError: K is larger than D', or D' holds images of another shape.
+          UserError: K is larger than D', D' holds images of another shape, or is none.
         """
         config = with_profile(config)
-        check_parts(classifier, augmented_set, index, config)
+        self._index = index
+        check_parts(classifier, augmented_set, self.index if self._searches else index, config)
         self.config = config
         self._static = classifier
-        self.augmented_set, self.index = augmented_set, index
+        self.augmented_set = augmented_set
         self._held_by = d_prime
         self._augmented_set = on_device.held(augmented_set, d_prime)
         self._seeker = Seeker(classifier, self._augmented_set, index, config.k)
@@ -87,6 +88,25 @@ class RMC:
         self._distance = distance_between(self._adapted, classifier)
         self.traces = traces or Traces()
         self._lock = ThreadLock()  # calibrate may be called in the background
+
+    @property
+    def _searches(self) -> bool:
+        """Whether any query is searched for."""
+        return True
+
+    @property
+    def index(self) -> FeatureIndex:
+        """Over the features of D', as it was given.
+
+        Raises:
+          UserError: there is none, since nothing is searched.
+        """
+        if self._index is None:
+            raise UserError(
+                f"index=None: a {type(self).__name__} that searches, or goes into a bundle, needs "
+                "one; give rows that prepare(…) left, and FeatureIndex(extract(…).features, …)"
+            )
+        return self._index
 
     @property
     def network(self) -> Classifier:
@@ -340,7 +360,7 @@ class RMC:
 
         def search() -> None:
             with self._lock:
-                self.augmented_set, self.index, self._augmented_set = augmented_set, index, held
+                self.augmented_set, self._index, self._augmented_set = augmented_set, index, held
                 self._seeker = seeker
                 self._training_set = augmented_set.benign_rows
                 self._state.made_of = made_of

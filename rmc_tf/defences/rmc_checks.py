@@ -10,31 +10,23 @@ from rmc_tf.search.index import FeatureIndex
 
 
 def check_parts(
-    classifier: Classifier, augmented_set: SearchedSet, index: FeatureIndex, config: RMCConfig
+    classifier: Classifier,
+    augmented_set: SearchedSet,
+    index: FeatureIndex | None,
+    config: RMCConfig,
 ) -> None:
     """Refuses parts of different experiments.
 
     Features are asked of the network for eight benign rows of D', which never move.
 
     Raises:
-      UserError: K is larger than D', or than the K at which an inexact search was measured; the
-        index is over other rows, or over the features of another network; or the network takes
-        other images, knows fewer classes, or has nothing that adapts.
+      UserError: there is no D'; K is larger than it, or than the K at which an inexact search was
+        measured; the index is over other rows, or over the features of another network; or the
+        network takes other images, knows fewer classes, or has nothing that adapts.
     """
-    if config.k > len(augmented_set):
+    if not isinstance(augmented_set, SearchedSet):
         raise UserError(
-            f"--config.rmc.k={config.k}: larger than D', which has {len(augmented_set)} rows; "
-            "lower it, or enlarge D' by --config.augmented_set.adversarial_per_row"
-        )
-    if index.report.rows != len(augmented_set):
-        raise UserError(
-            f"the index holds {index.report.rows} rows, D' {len(augmented_set)}; "
-            "build it over the features of this D'"
-        )
-    if index.report.dimensions != classifier.feature_size:
-        raise UserError(
-            f"the index holds features of {index.report.dimensions} dimensions, "
-            f"{classifier.source} gives {classifier.feature_size}; build it for this network"
+            f"{type(augmented_set).__name__}: no D'; give what prepare((images, labels), …) returns"
         )
     if int(augmented_set.labels.max()) >= classifier.num_classes:
         raise UserError(
@@ -50,6 +42,29 @@ def check_parts(
         raise UserError(
             f"{classifier.source}: takes images {list(classifier.image_shape)}, D' holds "
             f"{list(augmented_set.image_shape)}; prepare D' for this network"
+        )
+    if index is not None:
+        _check_index(classifier, augmented_set, index, config)
+
+
+def _check_index(
+    classifier: Classifier, augmented_set: SearchedSet, index: FeatureIndex, config: RMCConfig
+) -> None:
+    """Refuses an index, or a K, that isn't for this network and this D', as `check_parts`."""
+    if config.k > len(augmented_set):
+        raise UserError(
+            f"--config.rmc.k={config.k}: larger than D', which has {len(augmented_set)} rows; "
+            "lower it, or enlarge D' by --config.augmented_set.adversarial_per_row"
+        )
+    if index.report.rows != len(augmented_set):
+        raise UserError(
+            f"the index holds {index.report.rows} rows, D' {len(augmented_set)}; "
+            "build it over the features of this D'"
+        )
+    if index.report.dimensions != classifier.feature_size:
+        raise UserError(
+            f"the index holds features of {index.report.dimensions} dimensions, "
+            f"{classifier.source} gives {classifier.feature_size}; build it for this network"
         )
     if config.k > index.report.k and index.report.kind != "exact":
         raise UserError(

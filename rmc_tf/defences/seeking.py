@@ -30,9 +30,9 @@ class Seeker:
     """Finds what queries adapt to, in one D'."""
 
     def __init__(
-        self, static: Classifier, augmented_set: SearchedSet, index: FeatureIndex, k: int
+        self, static: Classifier, augmented_set: SearchedSet, index: FeatureIndex | None, k: int
     ) -> None:
-        """Begins with nothing that was looked for ahead."""
+        """Begins with nothing that was looked for ahead; without an index nothing ever is."""
         self._static, self._rows, self._index, self._k = static, augmented_set, index, k
         self._ahead: list[tuple[np.ndarray, concurrent.futures.Future[Sought]]] = []
         self._thread: concurrent.futures.ThreadPoolExecutor | None = None
@@ -54,6 +54,7 @@ class Seeker:
         return self._seek(xs)
 
     def _seek(self, xs: np.ndarray, to_device: bool = False) -> Sought:
+        assert self._index is not None
         features, _ = self._static.forward(xs)
         found = [self._index.search(each, self._k)[0] for each in features]
         rows = self._rows.rows(shared_neighbours(found, self._k))

@@ -10,13 +10,13 @@ query. Or a denoiser is put before it (Salman et al. 2020).
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn, SupportsIndex
+from typing import Any, NoReturn, SupportsIndex
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rmc_tf.augmented_set.rows_on_disk import SearchedSet
+from rmc_tf.augmented_set.benign import rows_of_d
 from rmc_tf.common.errors import UserError
 from rmc_tf.common.forks import ThreadLock
 from rmc_tf.common.progress import progress
@@ -25,10 +25,10 @@ from rmc_tf.common.storage import fingerprint
 from rmc_tf.common.traces import Traces
 from rmc_tf.config import SmoothingConfig
 from rmc_tf.data.images import check_each, check_images, to_float
-from rmc_tf.data.rows import LabelledRows, as_rows
 from rmc_tf.defences.base import Prediction, State
 from rmc_tf.defences.certificate import Voted, vote
 from rmc_tf.defences.cleansing_rows import batch_of
+from rmc_tf.defences.rmc_state import MadeOf
 from rmc_tf.defences.smoothed_state import SmoothedState
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.denoiser import behind, denoiser
@@ -54,7 +54,7 @@ class Smoothed:
     Attributes:
       config: how it votes, and how the network becomes fit for noise; one that differs in how votes
         are counted alone (selection, estimation, alpha, early_stop, radius) may take its place.
-      rows: D, or the D' whose rows of D are taken.
+      rows: D, by which it becomes fit for noise.
       static: f(·; θ₀), the network as it was given, which stays as it is.
       network: what is asked for votes: a copy of it that is trained, or one behind a denoiser;
         where neither is wanted, the network itself.
@@ -66,7 +66,7 @@ class Smoothed:
     def __init__(
         self,
         classifier: Classifier,
-        rows: LabelledRows | SearchedSet | tuple[np.ndarray, np.ndarray],
+        rows: Any,
         config: SmoothingConfig | None = None,
         *,
         seed: int = 0,
@@ -76,7 +76,8 @@ class Smoothed:
 
         Args:
           classifier: f(·; θ₀), which stays as it is.
-          rows: D as rows or as (images, labels), or a D', of whose rows those of D are taken.
+          rows: D, as `rmc_tf.as_rows` takes it: rows, or (images, labels); or a D', of whose rows
+            those of D are taken.
           config: see `SmoothingConfig`; None: its defaults.
           seed: of the noise, and of the order of the rows.
           traces: see above.
@@ -85,17 +86,18 @@ class Smoothed:
           UserError: the rows don't fit the network, or all its weights are frozen.
         """
         self.config = config or SmoothingConfig()
-        if isinstance(rows, tuple):
-            rows = as_rows(rows, classifier.num_classes)
-        self.static, self.rows = classifier, rows
-        self._check_rows()
-        self._of_d = (
-            np.arange(rows.num_rows) if isinstance(rows, LabelledRows) else rows.benign_rows
-        )
+        self.static, self.rows = classifier, rows_of_d(rows, classifier.num_classes)
+        classifier.check_shapes(self.rows)
+        if self.config.fit == "steps" and not classifier.model.trainable_variables:
+            raise UserError(
+                f"{classifier.source}: all its weights are frozen, so no step can be taken; set "
+                "--config.smoothing.fit=denoiser"
+            )
         self.traces = traces or Traces()
         self.network, moving, self._steps = self._fitting(seed)
-        made_of = type(self).__name__, classifier.weights_checksum(), rows.fingerprint, self._how()
-        self._state = SmoothedState(moving, made_of, seed)
+        network, of_d = (classifier.weights_checksum(), classifier.source), self.rows
+        made_of = MadeOf(type(self).__name__, *network, of_d.fingerprint, of_d.source)
+        self._state = SmoothedState(moving, made_of, self._how(), seed)
         numbers = [tf.TensorSpec([], tf.int32) for _ in range(3)]
         image = tf.TensorSpec(classifier.image_shape, tf.float32)
         self._count = tf.function(
@@ -103,21 +105,6 @@ class Smoothed:
         )
         self._count.get_concrete_function()  # traced now, not while the first query waits
         self._lock = ThreadLock()
-
-    def _check_rows(self) -> None:
-        network, rows = self.static, self.rows
-        if isinstance(rows, LabelledRows):
-            network.check_shapes(rows)
-        elif rows.image_shape != network.image_shape:
-            raise UserError(
-                f"{network.source}: takes images {list(network.image_shape)}, D holds "
-                f"{list(rows.image_shape)}; give the rows that it was trained on"
-            )
-        if self.config.fit == "steps" and not network.model.trainable_variables:
-            raise UserError(
-                f"{network.source}: all its weights are frozen, so no step can be taken; set "
-                "--config.smoothing.fit=denoiser"
-            )
 
     def _fitting(self, seed: int) -> tuple[Classifier, list[keras.Variable], list[Steps]]:
         """Returns the network that is asked, what moves, and the steps of each part of the fit."""
@@ -185,13 +172,14 @@ class Smoothed:
 
     def _batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the rows of a step: images [B, H, W, C] in [0, 1], and labels [B]."""
-        size = min(self.config.batch_size, len(self._of_d))
+        number = self.rows.num_rows
+        size = min(self.config.batch_size, number)
 
         def order(epoch: int) -> np.ndarray:
             random = generator(self._state.seed, "fit for noise", "order", epoch)
-            return random.permutation(self._of_d)
+            return random.permutation(number)
 
-        found = self.rows.rows(batch_of(order, len(self._of_d), size, step))
+        found = self.rows.rows(batch_of(order, number, size, step))
         return to_float(found.images), found.labels
 
     def seen(self, images: np.ndarray, seed: int) -> np.ndarray:

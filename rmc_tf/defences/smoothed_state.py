@@ -1,16 +1,13 @@
 """What a smoothed network's next answers depend on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from rmc_tf.common.errors import UserError
 from rmc_tf.defences.base import State
-from rmc_tf.defences.rmc_state import stored_type
-
-_MADE_OF = ("defence", "network", "D", "way to become fit for noise (smoothing.sigma and others)")
-"""What a state is of; `made_of` has a string for each."""
+from rmc_tf.defences.rmc_state import MadeOf, stored_type
 
 
 class SmoothedState:
@@ -26,17 +23,18 @@ class SmoothedState:
     """
 
     def __init__(
-        self, variables: Sequence[keras.Variable], made_of: Sequence[str], seed: int
+        self, variables: Sequence[keras.Variable], made_of: MadeOf, fit: str, seed: int
     ) -> None:
         """Begins with nothing done.
 
         Args:
           variables: that the fit moves.
-          made_of: which defence, network and D a state is of, and how it is fitted.
+          made_of: which defence, network and D a state is of.
+          fit: what changes with how the network becomes fit for noise.
           seed: of all that is drawn.
         """
         self._variables = {f"variable_{i}": v for i, v in enumerate(variables)}
-        self._made_of = np.array(made_of)
+        self._made_of, self._fit = made_of, fit
         self._arrays: dict[str, np.ndarray] = {}
         self.seed, self.predictions, self.steps = seed, 0, 0
 
@@ -51,7 +49,8 @@ class SmoothedState:
             for array in self._arrays.values():
                 array.flags.writeable = False
         random = np.array([self.seed, self.predictions, self.steps], np.int64)
-        return {**self._arrays, "made_of": self._made_of.copy(), "random": random}
+        told = {"made_of": np.array(self._made_of), "fit": np.array(self._fit)}
+        return {**self._arrays, **told, "random": random}
 
     def restore(self, state: State) -> None:
         """Goes back to what `snapshot` returned.
@@ -67,22 +66,16 @@ class SmoothedState:
             self._arrays = {}
         self.seed, self.predictions, self.steps = (int(n) for n in state["random"])
 
-    def _check(self, state: object) -> None:
-        told = None
-        if isinstance(state, Mapping) and all(isinstance(a, np.ndarray) for a in state.values()):
-            told = state.get("made_of")
-        if told is None or told.shape != self._made_of.shape:
+    def _check(self, state: State) -> None:
+        self._made_of.check(state)
+        found = {
+            n: (a.shape, str(a.dtype)) for n, a in state.items() if n not in ("made_of", "fit")
+        }
+        if str(state.get("fit")) != self._fit:
             raise UserError(
-                f"a {type(state).__name__} that is no state of {self._made_of[0]}; snapshot() "
-                "returns one"
+                "this state is of another way to become fit for noise (by smoothing.sigma, …); "
+                "give it to a defence that is made of the same"
             )
-        for what, there, here in zip(_MADE_OF, told, self._made_of, strict=True):
-            if there != here:
-                raise UserError(
-                    f"this state is of another {what}; give it to a defence made of the same"
-                )
-        assert isinstance(state, Mapping)
-        found = {n: (a.shape, str(a.dtype)) for n, a in state.items() if n != "made_of"}
         mine = {n: (tuple(v.shape), stored_type(v)) for n, v in self._variables.items()}
         if found != mine | {"random": ((3,), "int64")}:
             raise UserError("this state holds other arrays than this defence's do; it is damaged")

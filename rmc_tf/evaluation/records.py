@@ -22,6 +22,10 @@ from rmc_tf.defences.base import REFUSED, Defence, Prediction
 from rmc_tf.evaluation.streams import Stream
 
 _KIND = "result"
+_RADII = (0.0, 0.25, 0.5)
+"""Of L2 balls, in units of [0, 1], for which it is told how much is certified: the first for which
+Cohen et al. 2019 do of CIFAR-10. Ours: no more, since with the defaults of `SmoothingConfig` no
+answer is certified for 0.75."""
 Record = dict[str, Any]
 Attacker = Callable[[Defence, int], np.ndarray]
 """(the defence as it is now, number of the point) to the image [H, W, C] that it shall be asked.
@@ -168,12 +172,14 @@ def _record(
     stream: Stream, number: int, prediction: Prediction, calibration_seconds: float
 ) -> Record:
     aim = {} if stream.targets is None else {"target": int(stream.targets[number])}
+    certified = {} if prediction.radius is None else {"radius": prediction.radius}
     return {
         "point": number,
         "row": int(stream.rows[number]),
         "label": int(stream.labels[number]),
         **aim,
         "prediction": prediction.label,  # or REFUSED
+        **certified,
         "confidence": float(prediction.probabilities.max()),
         "adversarial": stream.adversarial,
         "steps": prediction.steps,
@@ -187,7 +193,9 @@ def summarise(records: list[Record]) -> dict[str, Any]:
 
     There is at least one. Right is what was answered rightly: a refusal isn't. Where there are any,
     also how often the defence refused, and how often it did that or was right, which is what counts
-    under attack. Of a targeted attack also how often the defence answered its target.
+    under attack. Of a targeted attack also how often the defence answered its target. Of a defence
+    that certifies, how often it was right and certified beyond some L2 radii; records that an
+    earlier version wrote have none.
     """
     correct = sum(record["prediction"] == record["label"] for record in records)
     median = {
@@ -208,6 +216,10 @@ def summarise(records: list[Record]) -> dict[str, Any]:
             "right_or_refused_rate": either,
             "right_or_refused_interval": list(wilson(either, len(records))),
         }
+    certified = {}
+    if all("radius" in record for record in records):
+        right = [record["radius"] for record in records if record["prediction"] == record["label"]]
+        certified = {"certified": [_certified(right, len(records), each) for each in _RADII]}
     return {
         "points": len(records),
         "correct": correct,
@@ -215,6 +227,13 @@ def summarise(records: list[Record]) -> dict[str, Any]:
         "interval": list(wilson(correct / len(records), len(records))),
         **reached,
         **refusing,
+        **certified,
         "mean_steps": float(np.mean([record["steps"] for record in records])),
         **median,
     }
+
+
+def _certified(right: Sequence[float], points: int, radius: float) -> dict[str, Any]:
+    """Returns how many of some points are right, by radii of these, and certified beyond one."""
+    share = sum(own > radius for own in right) / points
+    return {"radius": radius, "accuracy": share, "interval": list(wilson(share, points))}

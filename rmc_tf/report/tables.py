@@ -115,6 +115,35 @@ def refusal_table(table: ResultTable) -> Grid | None:
     return Grid(["Right or refused, % (95 % interval)", *table.columns], parts) if parts else None
 
 
+def certified_table(table: ResultTable) -> Grid | None:
+    """Returns how often each defence that certifies was right, and certified, within some L2 radii.
+
+    On clean points alone, where that is what no attack can take. None where none certifies.
+    """
+    found = {
+        name: [
+            (row.title, column, cell)
+            for row in rows
+            for column, cell in zip(table.columns, row.cells, strict=True)
+            if all("certified" in r and r["stream"] == "clean" for r in cell)
+        ]
+        for name, rows in table.blocks.items()
+    }
+    found = {name: cells for name, cells in found.items() if cells}
+    every = [each for cells in found.values() for each in cells]
+    if not every:
+        return None
+    radii = [at["radius"] for at in every[0][2][0]["certified"]]
+    several = len({column for _, column, _ in every}) > 1
+
+    def line(title: str, column: str, results: Sequence[Result]) -> list[str]:
+        within = [[{**r, **r["certified"][i]} for r in results] for i in range(len(radii))]
+        return [f"{title}, {column}" if several else title, *map(_share, within)]
+
+    head = ["Certified accuracy, % (95 % interval)", *(f"L2, {radius:g}" for radius in radii)]
+    return Grid(head, {name: [line(*each) for each in cells] for name, cells in found.items()})
+
+
 def cost_table(table: ResultTable) -> Grid:
     """Returns steps and delay; delays are ratios to the undefended network."""
     every = {id(r): r for row in table.rows for cell in row.cells for r in cell}.values()
@@ -291,6 +320,13 @@ def write(
     if refusals := refusal_table(table):
         said = "Above, an answer that was refused isn't right. To an attacker it is no success."
         blocks += [Heading(2, "What was refused"), Paragraph(said), refusals]
+    if certified := certified_table(table):
+        said = (
+            "Clean points that are right, and certified to stay so under any attack within an L2 "
+        )
+        said += "radius, in units of [0, 1]. Votes that end early (`smoothing.early_stop`) certify "
+        said += "little beyond `smoothing.radius`."
+        blocks += [Heading(2, "What is certified"), Paragraph(said), certified]
     if printed:
         blocks += [Heading(2, f"{printed.source} of the paper"), *printed_table(printed)]
     if verdicts:

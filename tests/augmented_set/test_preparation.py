@@ -379,6 +379,15 @@ def test_float_pixels_are_not_stored_in_8_bits(prepare: Prepare, hundred: rows.A
 def test_an_attack_without_its_model_is_named_with_those_that_there_are(prepare: Prepare) -> None:
     with pytest.raises(UserError, match=r"attacks=pgd: no attack model of that name; known: mine"):
         prepare(attack_models={"mine": PGD})
+    with pytest.raises(UserError, match=r"attacks=pgd: no attack model of that name; known: none;"):
+        prepare(attack_models=None)
+
+
+def test_without_a_config_d_prime_is_of_all_attacks_that_are_given(prepare: Prepare) -> None:
+    models = {"pgd": PGD, "fgsm": FGSM}
+    how = AugmentedSetConfig(attacks=("pgd", "fgsm"))
+    assert prepare(config=None, attack_models=models).folder == prepare(config=how).folder
+    assert len(prepare(config=None, attack_models=None)) == 100, "D alone"
 
 
 def test_d_prime_says_how_many_examples_the_attack_left_where_it_began(

@@ -160,6 +160,7 @@ def test_a_missing_setting_that_has_no_default_is_named(field: str) -> None:
         ("attacks.pgd.norm", "l1", "must be one of linf, l2, l0"),
         ("training.augmentation", "flip", "must be one of none, shift, shift_flip"),
         ("index.kind", ["exact"], "must be one of auto, exact, tree, quantised"),
+        ("defence", "none", "must be recommended, or empty"),
         ("rmc.early_stop.keep", "", "must be one of last, best"),
         ("rmc.calibration.source", "D", "must be one of training_set, augmented_set"),
         ("augmented_set.attacks", ["cw"], "=cw: known: fgsm, pgd"),

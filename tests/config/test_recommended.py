@@ -37,6 +37,43 @@ def test_what_is_recommended_is_evaluated_audited_and_served() -> None:
     assert recommended(made) == (made, ""), "it is applied once"
 
 
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_situation_is_not_told_for_nothing(field: str) -> None:
+    asked = shipped.of_dataset("digits").overridden({f"situation.{field}": True})
+    line = f"--config.situation.{field}=True: only --config.defence=recommended reads it; give"
+    with pytest.raises(UserError, match=line):
+        recommended(asked)
+    made, _ = recommended(asked.overridden({"defence": "recommended"}))
+    assert recommended(made) == (made, ""), "it is applied once"
+
+
+@pytest.mark.parametrize(
+    ("situation", "cost"),
+    [
+        ({}, "; 40 steps before the first answer of an evaluation or audit, none while it is s"),
+        (
+            {"may_refuse": True},
+            "; 40 steps before the first answer of an evaluation or audit, none",
+        ),
+        ({"certificate": True}, "; 1,300 steps before the first answer of an evaluation or audit"),
+        ({"certificate": True, "adversarially_trained": True}, "; 1,300 steps before"),
+        ({"may_refuse": True, "adversarially_trained": True}, ""),
+    ],
+)
+def test_the_line_says_what_is_waited_for(situation: dict[str, bool], cost: str) -> None:
+    asked = shipped.of_dataset("digits").overridden(
+        {
+            "defence": "recommended",
+            "cleansing.primed_steps": 40,
+            "smoothing.steps": 1300,
+            **{f"situation.{name}": value for name, value in situation.items()},
+        }
+    )
+    line = recommended(asked)[1]
+    assert cost in line and ("steps" in line) == bool(cost) and "\n" not in line
+    assert ("served" in line) == ("none while it is served" in line) == ("40" in line)
+
+
 def test_what_no_bundle_can_hold_is_not_served_by_another_name() -> None:
     asked = shipped.of_dataset("digits").overridden(
         {"defence": "recommended", "situation.adversarially_trained": True}

@@ -244,6 +244,7 @@ def test_d_prime_is_made_of_arrays_and_of_tf_data_as_they_come(network: Any, tmp
     how = rmc_tf.AugmentedSetConfig(attacks=())  # D' is D
     every = (IMAGES.astype(np.int64), LABELS), tensors().batch(16), ArraySplit(IMAGES, LABELS)
     made = [rmc_tf.prepare(data, network, {}, how, seed=0, folder=tmp_path) for data in every]
+    made.append(rmc_tf.prepare(every[0], network, folder=tmp_path))
     assert len({each.folder for each in made}) == 1
     np.testing.assert_array_equal(made[0].stored_images(np.arange(40)), IMAGES, strict=True)
     exact = tensors(IMAGES / 255 * 0.999)

@@ -7,15 +7,19 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+import rmc_tf
 from rmc_tf import attacks, defences
 from rmc_tf.audit import behaviour
 from rmc_tf.audit.subject import subject
+from rmc_tf.augmented_set.benign import searched
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, CleansingConfig, EarlyStopConfig, RMCConfig, shipped
+from rmc_tf.data.datasets import Dataset
 from rmc_tf.defences.base import State, still
 from rmc_tf.defences.cleansing import Cleansing
 from rmc_tf.defences.cleansing_rows import CleansingRows
+from rmc_tf.defences.rmc import RMC
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 
@@ -248,6 +252,53 @@ def test_it_ends_after_the_most_steps_with_a_last_check(other: Cleansing) -> Non
     while other.goes_on:
         assert other.advance() == 0
     assert other.cleansed.checked_at == 14
+
+
+def test_rows_as_people_have_them_do_where_nothing_is_searched(
+    defence: Cleansing,
+    trained: tuple[pathlib.Path, str],
+    digits: Dataset,
+    pgd: AttackConfig,
+    test_rows: Rows,
+    tmp_path: pathlib.Path,
+) -> None:
+    rows, network = digits.train.arrays(), Classifier.load(*trained)
+    pairs = rows.images, rows.labels
+    own = Cleansing(network, pairs, cleansing=CONFIG, attack=pgd)
+    for each in (own, defence):
+        each.cleanse(11)  # a check, too
+    state, there = own.snapshot(), defence.snapshot()
+    assert_same({**state, "made_of": there["made_of"]}, there)
+    mine, theirs = (each.predict(test_rows[0][0]).probabilities for each in (own, defence))
+    np.testing.assert_array_equal(mine, theirs)
+    with pytest.raises(
+        UserError, match=r"^arrays: rows in memory, where such as prepare\(…\) left"
+    ):
+        rmc_tf.save_bundle(tmp_path / "bundle", own)
+    on_disk = Cleansing(network, defence.augmented_set, cleansing=CONFIG, attack=pgd)
+    with pytest.raises(UserError, match=r"^index=None: a Cleansing that .* goes into a bundle"):
+        rmc_tf.save_bundle(tmp_path / "bundle", on_disk)
+
+
+def test_what_a_search_needs_is_asked_for_before_anything_is_compiled(
+    trained: tuple[pathlib.Path, str], digits: Dataset, pgd: AttackConfig, index: FeatureIndex
+) -> None:
+    network, rows = Classifier.load(*trained), digits.train
+    recent = CleansingConfig(recent_share=0.5)
+    missing: list[Callable[[], RMC]] = [
+        lambda: Cleansing(network, rows, attack=pgd, adapts=True),
+        lambda: Cleansing(network, rows, attack=pgd, cleansing=recent),
+        lambda: RMC(network, searched(rows, 10), None, METHOD),
+    ]
+    for make_it in missing:
+        with pytest.raises(UserError, match=r"^index=None: .* searches, .* give rows that prepare"):
+            make_it()
+    with pytest.raises(UserError, match=r"^attack=None: "):
+        Cleansing(network, rows)
+    with pytest.raises(UserError, match=r"^tuple: no D'; give what prepare\("):
+        RMC(network, (rows.arrays().images, rows.arrays().labels), index, METHOD)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"^list: no rows; give arrays"):
+        Cleansing(network, [], attack=pgd)
 
 
 @pytest.mark.parametrize("name", ["cleansing", "cleansing_rmc"])

@@ -7,6 +7,7 @@ import pytest
 
 from rmc_tf import attacks, defences
 from rmc_tf.audit.subject import subject
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, PrivateConfig, shipped
 from rmc_tf.data.datasets import Dataset
@@ -252,3 +253,15 @@ def test_a_table_can_set_how_they_are_trained(name: str) -> None:
     more = config.overridden({"private.first_steps": 10, "private.networks": 2})
     assert spec.primed(more) == 20 < spec.primed(config)
     assert spec.depends_on(config) != spec.depends_on(more)
+
+
+def test_a_d_prime_gives_it_the_rows_of_d(
+    network: Classifier, digits: Dataset, d_prime: AugmentedSet
+) -> None:
+    config = dataclasses.replace(CONFIG, networks=1)
+    states = []
+    for rows in (d_prime, digits.train):
+        defence = Private(network, rows, config, ATTACK)
+        defence.advance(2)
+        states.append({**defence.snapshot(), "made_of": np.zeros(0)})
+    assert_same(*states)

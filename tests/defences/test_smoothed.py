@@ -302,8 +302,11 @@ def test_a_config_has_it_and_a_d_prime_gives_it_the_rows_of_d(
     made = spec.make(defences.Parts(config, Classifier.load(*trained), lambda: prepared))
     assert isinstance(made, Smoothed) and made.config == as_it_is
     of_arrays = Smoothed(made.static, digits.train, as_it_is, seed=made._state.seed)
-    for one, other in zip(made._batch(70), of_arrays._batch(70), strict=True):
-        np.testing.assert_array_equal(one, other)
+    pair = digits.train.arrays()[:2]
+    of_a_list = Smoothed(made.static, list(pair), as_it_is, seed=made._state.seed)
+    for each in (of_arrays, of_a_list):
+        for one, other in zip(made._batch(70), each._batch(70), strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_a_state_of_something_else_is_refused_and_nothing_has_changed(
@@ -313,6 +316,7 @@ def test_a_state_of_something_else_is_refused_and_nothing_has_changed(
     wrong: list[tuple[State, str]] = [
         ({}, "no state of Smoothed"),
         (make(fit="none").snapshot(), "smoothing.sigma"),
+        ({**state, "made_of": np.array([*state["made_of"][:-2], "1" * 16, "d"])}, "another D'"),
         ({**state, "random": state["random"][:2]}, "damaged"),
     ]
     for given, said in wrong:

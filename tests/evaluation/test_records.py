@@ -10,20 +10,24 @@ import pytest
 
 from rmc_tf.augmented_set import rows_on_disk
 from rmc_tf.common.errors import ArtefactError
+from rmc_tf.common.intervals import wilson
 from rmc_tf.config import (
     AttackConfig,
     CalibrationConfig,
     EarlyStopConfig,
     RefusingConfig,
     RMCConfig,
+    SmoothingConfig,
 )
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.images import to_float
 from rmc_tf.defences.base import REFUSED, Defence, Prediction
 from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
+from rmc_tf.defences.smoothed import Smoothed
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.evaluation import records
+from rmc_tf.evaluation.certified import certified_accuracy
 from rmc_tf.evaluation.streams import Stream
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.report import tables
@@ -257,3 +261,36 @@ def test_what_is_refused_is_not_right_and_is_told_beside_it(
         f"{100 * (right + refused) / 12:.1f}",
     ]
     assert tables.refusal_table(table._replace(rows=rows[1:])) is None
+
+
+def test_what_a_defence_certifies_is_kept_and_told_for_some_radii(
+    classifier: Classifier, digits: Dataset, stream: Stream, tmp_path: pathlib.Path
+) -> None:
+    how = SmoothingConfig(fit="none", estimation=200, early_stop=False)
+    defence = Smoothed(classifier, digits.train, how)
+    result = _evaluate(defence, stream, tmp_path / "smoothed")
+    kept = records.read_records(tmp_path / "smoothed")
+    labels = np.array([one["label"] for one in kept])
+    answers = [Prediction(one["prediction"], np.ones(1), radius=one["radius"]) for one in kept]
+    shares = certified_accuracy(answers, labels, [0, 0.25, 0.5])
+    assert 1 > shares[0] > shares[1] > shares[2] == 0
+    assert [at["radius"] for at in result["certified"]] == [0, 0.25, 0.5]
+    assert [at["accuracy"] for at in result["certified"]] == [*shares]
+    assert all(at["interval"] == [*wilson(at["accuracy"], 12)] for at in result["certified"])
+    earlier = [{name: v for name, v in one.items() if name != "radius"} for one in kept]
+    none = records.summarise(earlier)
+    assert none == {n: v for n, v in result.items() if n in none} and "certified" not in none
+
+    none = {**none, "stream": "clean"}
+    rows = [
+        tables.ResultRow("", "Smoothed", [[result], [{**result, "stream": "pgd"}]]),
+        tables.ResultRow("", "None", [[none], [none]]),
+    ]
+    table = tables.ResultTable("T", ["clean", "pgd"], rows)
+    grid = tables.certified_table(table)
+    assert grid is not None and [*grid.head[1:]] == ["L2, 0", "L2, 0.25", "L2, 0.5"]
+    (line,) = grid.parts[""]
+    told = [f"{100 * share:.1f}" for share in shares]
+    assert [str(each).split(" (")[0] for each in line] == ["Smoothed", *told]
+    assert "–" in str(line[1]) and str(line[1]).endswith("n = 12")
+    assert tables.certified_table(table._replace(rows=rows[1:])) is None
