@@ -59,7 +59,7 @@ class Crafting:
         """Its present network, past what lets no gradient through; None: black boxes alone."""
         self.samples = ball.budget.samples if shaking else 1
         """Over how many draws a gradient is averaged."""
-        self._crafts: dict[tuple[int, AttackConfig], attacks.Craft] = {}
+        self._crafts: dict[tuple[int, AttackConfig], tuple[Through, attacks.Craft]] = {}
 
     def of(self, name: str, attack: Attacking) -> Craft:
         """Returns what makes x' by one attack.
@@ -105,8 +105,8 @@ class Crafting:
         def make(number: int) -> Arrays:
             point = int(points[number])
             label = int(self._labels[point])
-            view = View(defence, label, draws)
             seed = derive_seed(self._ball.seed, "threat", name, point)
+            view = View(defence, label, draws, seed)
             image = threat.craft(cast(Any, view), self._images[point], label, seed)
             return {"images": np.asarray(image, np.float32), "asked": np.array(float(view.asked))}
 
@@ -141,8 +141,10 @@ class Crafting:
             own = network is not self._static
             samples, seen = (self.samples, self._subject.seen) if own else (1, None)
             shown = Through(network, samples, seen, flat)
-            self._crafts[key] = attacks.build(model, cast(Classifier, shown))
+            self._crafts[key] = shown, attacks.build(model, cast(Classifier, shown))
+        shown, craft = self._crafts[key]
         seed = derive_seed(self._ball.seed, "audit", name)
+        shown.draw_by(seed)
         x, y = self._images[points], self._labels[points]
         turns, gone = attacks.find(model).turns(model, network.num_classes), 0
         with undisturbed(self._subject.defence), progress(f"  {name}", turns, 0, "turn") as advance:
@@ -152,4 +154,4 @@ class Crafting:
                 advance(done - gone)
                 gone = done
 
-            return self._crafts[key].crafted(x, y, seed, tell=tell).images
+            return craft.crafted(x, y, seed, tell=tell).images

@@ -146,6 +146,7 @@ class Particular:
         attack = accepted.Accepted(network, model, check)
 
         def whole(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
+            network.draw_by(seed)
             return attack(x, y, seed, restarts=self._starts)
 
         passes = attack.passes * self._starts * self._samples
