@@ -127,7 +127,7 @@ class Crafting:
         return [
             attack.config.to_dict(),
             attack.model.to_dict(),
-            [spec.revision, versions(*spec.packages)],
+            [spec.revision, attacks.find(attack.model).revision, versions(*spec.packages)],
             [self._ball.seed, self.samples_of(attack)],
             points.tolist(),
         ]

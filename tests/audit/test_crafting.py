@@ -1,14 +1,16 @@
-"""What an audit's attacks draw by."""
+"""What an audit's attacks draw by, and when what they made is made anew."""
 
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
 
+from rmc_tf import attacks
 from rmc_tf.audit import budgets
 from rmc_tf.audit.ball import Ball
 from rmc_tf.audit.crafting import Crafting
-from rmc_tf.audit.kept import Kept
+from rmc_tf.audit.kept import Kept, KeptOnDisk
 from rmc_tf.audit.subject import subject as subject_of
 from rmc_tf.audit.suite import suite
 from rmc_tf.common.seeding import generator
@@ -90,3 +92,20 @@ def test_what_an_answer_is_averaged_over_is_drawn_by_the_audits_seed(
 
     assert len(drawn(3)) == 2
     assert drawn(3) == drawn(3) and not drawn(3) & drawn(4)
+
+
+def test_what_is_kept_of_an_attack_is_made_anew_once_its_code_is_another(
+    templates: Classifier,
+    few: Examples,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def run() -> int:
+        made, ball = crafting(Noisy(templates), few, 0, KeptOnDisk(tmp_path, "it", seconds=0.0))
+        made.in_a_batch("pgd_skip", suite(ball)["pgd_skip"], np.arange(2), templates)
+        return len([*tmp_path.glob("pgd_skip-*")])
+
+    assert run() == run() == 1
+    newer = dataclasses.replace(attacks.ATTACKS["pgd"], revision=2)
+    monkeypatch.setitem(attacks.ATTACKS, "pgd", newer)  # type: ignore[arg-type]
+    assert run() == 2
