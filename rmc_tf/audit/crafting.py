@@ -53,7 +53,9 @@ class Crafting:
         """
         self._subject, self._static = subject, subject.static
         self._images, self._labels = images, labels
-        self._ball, self._kept = ball, kept
+        self._ball = ball
+        self.kept = kept
+        """What an earlier run has made."""
         self._draws = ball.budget.draws if random else 1
         self.through = through
         """Its present network, past what lets no gradient through; None: black boxes alone."""
@@ -88,7 +90,7 @@ class Crafting:
             images = self._crafted(network, attack.model, points, name)
             return {"images": images, "asked": np.zeros(len(points))}
 
-        return self._kept.whole(name, self._made_from(attack, points), make)
+        return self.kept.whole(name, self._made_from(attack, points), make)
 
     def _by(self, threat: Threat, name: str, attack: Attacking, points: np.ndarray) -> Arrays:
         """Attacks points by a threat: at once, if it can; else one by one, as it asks."""
@@ -112,8 +114,8 @@ class Crafting:
 
         of = self._made_from(attack, points)
         if isinstance(threat, BatchThreat):
-            return self._kept.whole(name, of, at_once)
-        return self._kept.each(name, of, len(points), make)
+            return self.kept.whole(name, of, at_once)
+        return self.kept.each(name, of, len(points), make)
 
     def samples_of(self, attack: Attacking) -> int:
         """Returns over how many draws each of its answers or gradients is averaged."""

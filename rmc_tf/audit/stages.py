@@ -58,7 +58,9 @@ class Stages:
         self._own = "PGD-Skip" if adapts or subject.static is not None else "PGD"
         self._random, self._adapts = random, adapts
         self._through, self._samples = crafting.through, crafting.samples
-        self._particular = Particular(subject, crafting.through, ball, crafting.samples)
+        self._particular = Particular(
+            subject, crafting.through, ball, crafting.samples, crafting.kept
+        )
         self._suite = {name: each for name, each in suite(ball).items() if self._fits(each)}
 
     def _fits(self, attack: Attacking) -> bool:
