@@ -119,8 +119,8 @@ def suite(ball: Ball) -> dict[str, Attacking]:
             remedy = did_you_mean(name, found)
             raise UserError(f"--config.audit.threats={name}: no such threat; {remedy}")
     left_out = {name for name in found if not ball.chosen and name in budget.left_out}
-    if ball.norm != "linf":
-        left_out |= {"square", "rays"}  # ART's crashes under L2; RayS has none
+    if ball.norm != "linf":  # ART's crashes under L2; RayS has none. Who asks for one is told so
+        left_out |= {"square", "rays"} - set(ball.chosen)
     meant = [name for name in found if _is_meant(name, ball.chosen) and name not in left_out]
     return {name: found[name] for name in meant}
 
@@ -129,6 +129,12 @@ def _is_meant(name: str, names: Collection[str]) -> bool:
     """Says whether an attack is one of some names, or another start of one of these."""
     base, _, number = name.rpartition("_")
     return not names or name in names or (number.isdigit() and base in names)
+
+
+def asked_for(name: str, ball: Ball) -> bool:
+    """Says whether a user named an attack, or gave it, so that it isn't left out without a word."""
+    own = name.removeprefix("own_") in ball.own
+    return own or name in ball.chosen or name.startswith("besides_")
 
 
 def title(name: str, attack: Attacking, present: str) -> str:
