@@ -93,7 +93,7 @@ class Crafting:
         return self.kept.whole(name, self._made_from(attack, points), make)
 
     def _by(self, threat: Threat, name: str, attack: Attacking, points: np.ndarray) -> Arrays:
-        """Attacks points by a threat: at once, if it can; else one by one, as it asks."""
+        """Attacks points by a threat: at once, if it asks nothing; else one by one, and counts."""
         defence = self._subject.defence
         draws = self.samples_of(attack)
 
@@ -113,7 +113,7 @@ class Crafting:
             return {"images": np.asarray(image, np.float32), "asked": np.array(float(view.asked))}
 
         of = self._made_from(attack, points)
-        if isinstance(threat, BatchThreat):
+        if isinstance(threat, BatchThreat) and not attack.config.asked_along:
             return self.kept.whole(name, of, at_once)
         return self.kept.each(name, of, len(points), make)
 

@@ -7,7 +7,7 @@ their mean loss and by ARC; and a check around the query, which an x' is to pass
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -62,27 +62,29 @@ class Particular:
         self._kept = kept or Kept()
         self._samples, self._shown = samples, subject.besides
 
-    def passes(self) -> tuple[int, int]:
-        """Returns how many gradient passes and predictions a point takes at most, but for retests.
+    def most(self) -> tuple[int, int]:
+        """Returns how many gradient passes a point takes at most, and how often x' are judged.
 
         Surrogates are trained besides.
         """
-        budget, shown = self._ball.budget, self._shown
-        steps, passes, predictions = budget.iterations, 0, 0
+        budget, shown, passes, judged = self._ball.budget, self._shown, 0, 0
+        usual, starts = self._ball.steps("margin", budget.iterations), budget.restarts
         if shown.surrogate is not None:
-            each = budget.surrogates
-            passes, predictions = steps * each * (1 + each), 2
+            for combine in get_args(Combine):
+                passes += surrogates.passes(usual, combine, budget.surrogates)
+            judged += 2
         if shown.members:
             count = len(shown.members)
             alone, others = min(count, _ALONE), min(9, self._subject.num_classes - 1)
-            begun = 2 + alone + budget.restarts
-            passes += steps * (2 * count + alone) + begun * min(steps, _GREEDY) * count * others
-            predictions += 3
+            passes += 2 * surrogates.passes(usual, "mean", count)
+            passes += alone * surrogates.passes(usual, "mean", 1)
+            passes += (2 + alone + starts) * min(budget.iterations, _GREEDY) * count * others
+            judged += 3
         if self._checked():
-            inner = accepted.Check(1.0).iterations * accepted.Check(1.0).rivals
-            passes += (steps + 1) * (inner + 1) * self._starts * self._samples
-            predictions += 1
-        return passes, predictions
+            each = accepted.passes(usual, accepted.Check(1.0), self._subject.num_classes)
+            passes += each * self._starts * self._samples
+            judged += 1
+        return passes, judged
 
     def run(self, found: Attacked, standing: Standing, told: Tell) -> None:
         """Attacks; what falls is told to `standing`, what a check needs to `found`."""

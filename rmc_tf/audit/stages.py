@@ -11,7 +11,7 @@ import numpy as np
 from rmc_tf.audit.ball import Attacked, Ball
 from rmc_tf.audit.crafting import Crafting
 from rmc_tf.audit.particular import Particular
-from rmc_tf.audit.standing import CLEAN, Standing
+from rmc_tf.audit.standing import CLEAN, Standing, goes_back, most_asked
 from rmc_tf.audit.subject import Subject
 from rmc_tf.audit.suite import (
     ALL_POINTS,
@@ -96,17 +96,20 @@ class Stages:
 
     def most(self) -> tuple[int, int]:
         """Returns how many gradient passes and predictions a point takes at most."""
-        passes, predictions = 0, 1 + self._random * 2 * self._ball.budget.retests
+        seeds, back = self._random * self._ball.budget.retests, goes_back(self._subject)
+        # Clean by all seeds, and once more at the end; and the final point by the other seeds.
+        passes, predictions = 0, most_asked(seeds, back=False) + 1 + seeds
         for attack in self._suite.values():
             own_passes, own_predictions = most(attack)
             passes += own_passes * self._crafting.samples_of(attack)
-            predictions += own_predictions * self._crafting.samples_of(attack) + 1
+            predictions += own_predictions * self._crafting.samples_of(attack)
+            predictions += most_asked(seeds, back=back and not attack.spec.black_box)
         if self._through is not None:
             balls = 1 + len(self._ball.larger)
             passes += balls * self._ball.budget.iterations * self._samples
             predictions += balls
-        more = self._particular.passes()
-        return passes + more[0], predictions + more[1]
+        more = self._particular.most()
+        return passes + more[0], predictions + more[1] * most_asked(seeds, back)
 
     def run(self, standing: Standing) -> Attacked:
         """Attacks; what falls is told to `standing`."""

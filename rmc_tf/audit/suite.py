@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from rmc_tf import attacks, threats
-from rmc_tf.audit import budgets
+from rmc_tf.audit import costs
 from rmc_tf.audit.ball import Ball
 from rmc_tf.common.errors import UserError, did_you_mean
 from rmc_tf.config import AttackConfig, ThreatConfig
@@ -56,16 +56,6 @@ class Attacking:
     def simulates(self) -> bool:
         """Whether it asks the defence what it becomes by an answer."""
         return "rounds" in self.spec.settings
-
-    @property
-    def steps(self) -> int:
-        """How many gradient passes and forward passes the attack model takes at most."""
-        model = self.model
-        if model.attack != "autoattack":
-            return model.iterations
-        found = attacks.find(model)
-        turns = found.turns(model, model.classes_tried + 1)
-        return turns * model.patience + model.restarts * model.queries
 
 
 def suite(ball: Ball) -> dict[str, Attacking]:
@@ -182,13 +172,11 @@ def described(name: str, title: str, attack: Attacking, inside: bool = True) -> 
 
 def most(attack: Attacking) -> tuple[int, int]:
     """Returns how many passes and predictions an attack takes a point at most; not to judge it."""
-    config = attack.config
+    config, model = attack.config, attack.model
     if attack.spec.black_box:
         return 0, config.queries
-    if not attack.simulates:
-        return attack.steps, 0
-    climbed = budgets.passes(config.threat, config.rounds, config.most_samples)
-    return attack.steps * climbed, config.rounds * config.most_samples
+    rounds = config.rounds
+    return costs.passes(config, model, rounds), costs.questions(config, model, rounds)
 
 
 def spent_by(attack: Attacking, asked: int, samples: int) -> float:
@@ -201,8 +189,9 @@ def spent_by(attack: Attacking, asked: int, samples: int) -> float:
     """
     if attack.spec.black_box:
         return float(asked)
-    config, climbed = attack.config, samples
-    if attack.simulates:
-        each = config.most_samples
-        climbed = budgets.passes(config.threat, -(-asked // each), each)
-    return float(asked + attack.steps * climbed)
+    config, model, rounds = attack.config, attack.model, 1
+    if attack.simulates:  # as many rounds as take so many questions
+        every = range(1, config.rounds + 1)
+        enough = (n for n in every if costs.questions(config, model, n) >= asked)
+        rounds = next(enough, config.rounds)
+    return float(asked + costs.passes(config, model, rounds) * samples)
