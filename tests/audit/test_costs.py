@@ -121,9 +121,9 @@ BALL = Ball(
             ThreatConfig(threat="gmsa_min", attack="m", rounds=2, restarts=2, asked_along=1),
             _model("pgd", step_size=0.004, iterations=4),
         ),
-        "by_apgd": (
+        "newest": (
             ThreatConfig(threat="fpa", attack="m", rounds=2, samples=2),
-            _model("apgd", iterations=3, restarts=2),
+            _model("pgd", step_size=0.004, iterations=4),
         ),
     },
 )
@@ -132,7 +132,7 @@ BALL = Ball(
 CHOSEN = {
     "alone": (*(f"besides_{i}_{each.attack}" for i, each in enumerate(BALL.extra, 1)), "pgd_skip"),
     "wary": ("noise", "pgd_skip_margin", "again", "rays"),
-    "moves": ("lowest", "by_apgd", "gmsa_avg_eot"),
+    "moves": ("lowest", "newest"),
     "shows": ("pgd_skip",),
 }
 """For each kind of defence the attacks on it."""
@@ -189,6 +189,9 @@ def test_what_a_simulation_climbs_grows_with_its_members() -> None:
     assert passes("gmsa_avg", samples=10) == 10 + 11 * (11 + 21)
     assert passes("gmsa_min") == 10 + 21 * 2 + 31 * 3
     assert passes("gmsa_avg", restarts=2) == 20 + 2 * 12 * (2 + 3), "and to choose among starts"
+    by_apgd = AttackConfig(attack="apgd", iterations=10, restarts=2)
+    fpa = ThreatConfig(threat="fpa", attack="apgd", rounds=2)
+    assert costs.passes(fpa, by_apgd, 2) >= 2 * 11 + 2 * 12, "of APGD the start is looked at, too"
     assert passes("gmsa_avg", asked_along=1) == 15 + (11 + 6) * (2 + 3)
 
 
