@@ -99,4 +99,5 @@ ATTACK = Attack(
     turns=lambda config, classes: sum(each.count for each in parts(config, classes)),
     parts=parts,
     draws=True,
+    revision=sum(each.ATTACK.revision for each in (apgd, fab, square)),
 )

@@ -75,6 +75,9 @@ class Attack:
     """(config, number of classes) to its turns in order, where they don't all do the same."""
     draws: bool = False
     """Whether it draws whatever its config says: with another seed it gives another x'."""
+    revision: int = 1
+    """Goes up when the same settings lead to other results, so that an audit doesn't reuse old
+    ones. That of an attack of several is the sum of theirs."""
 
     def random_start(self, config: AttackConfig) -> bool:
         """Returns whether it begins at a random point of A(x)."""

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from rmc_tf.common.errors import UserError, did_you_mean
-from rmc_tf.config import AuditConfig, ThreatConfig
+from rmc_tf.config import AuditConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,23 +107,3 @@ def of_config(audit: AuditConfig) -> Budget:
         if getattr(audit, name) >= 0
     }
     return dataclasses.replace(find(audit.budget), **by_hand)
-
-
-def passes(threat: str, rounds: int, samples: int = 1) -> int:
-    """Returns how many gradients an attack that simulates the defence takes a step, at most.
-
-    Args:
-      threat: a name of `rmc_tf.threats`; of another that takes steps it is 1.
-      rounds: how often it simulates.
-      samples: how many answers each time; the members that it climbs grow by so many a round.
-    """
-    members = range(1, 1 + rounds * samples, samples)
-    if threat == "gmsa_min":  # as many times the steps as there are members
-        return sum(each * each for each in members)
-    if threat == "gmsa_avg":
-        return sum(members)
-    if threat == "joint":  # GMSA-AVG's, its own of up to twice the members, and what is unrolled
-        usual = ThreatConfig()
-        unrolled = 2 * usual.unrolled_steps * usual.unrolled_rows  # forth and back again
-        return 3 * sum(members) + (rounds - 1) * unrolled
-    return 1 + (rounds - 1) * samples if threat == "fpa" else 1

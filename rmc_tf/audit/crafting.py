@@ -53,13 +53,15 @@ class Crafting:
         """
         self._subject, self._static = subject, subject.static
         self._images, self._labels = images, labels
-        self._ball, self._kept = ball, kept
+        self._ball = ball
+        self.kept = kept
+        """What an earlier run has made."""
         self._draws = ball.budget.draws if random else 1
         self.through = through
         """Its present network, past what lets no gradient through; None: black boxes alone."""
         self.samples = ball.budget.samples if shaking else 1
         """Over how many draws a gradient is averaged."""
-        self._crafts: dict[tuple[int, AttackConfig], attacks.Craft] = {}
+        self._crafts: dict[tuple[int, AttackConfig], tuple[Through, attacks.Craft]] = {}
 
     def of(self, name: str, attack: Attacking) -> Craft:
         """Returns what makes x' by one attack.
@@ -88,10 +90,10 @@ class Crafting:
             images = self._crafted(network, attack.model, points, name)
             return {"images": images, "asked": np.zeros(len(points))}
 
-        return self._kept.whole(name, self._made_from(attack, points), make)
+        return self.kept.whole(name, self._made_from(attack, points), make)
 
     def _by(self, threat: Threat, name: str, attack: Attacking, points: np.ndarray) -> Arrays:
-        """Attacks points by a threat: at once, if it can; else one by one, as it asks."""
+        """Attacks points by a threat: at once, if it asks nothing; else one by one, and counts."""
         defence = self._subject.defence
         draws = self.samples_of(attack)
 
@@ -105,15 +107,15 @@ class Crafting:
         def make(number: int) -> Arrays:
             point = int(points[number])
             label = int(self._labels[point])
-            view = View(defence, label, draws)
             seed = derive_seed(self._ball.seed, "threat", name, point)
+            view = View(defence, label, draws, seed)
             image = threat.craft(cast(Any, view), self._images[point], label, seed)
             return {"images": np.asarray(image, np.float32), "asked": np.array(float(view.asked))}
 
         of = self._made_from(attack, points)
-        if isinstance(threat, BatchThreat):
-            return self._kept.whole(name, of, at_once)
-        return self._kept.each(name, of, len(points), make)
+        if isinstance(threat, BatchThreat) and not attack.config.asked_along:
+            return self.kept.whole(name, of, at_once)
+        return self.kept.each(name, of, len(points), make)
 
     def samples_of(self, attack: Attacking) -> int:
         """Returns over how many draws each of its answers or gradients is averaged."""
@@ -127,7 +129,7 @@ class Crafting:
         return [
             attack.config.to_dict(),
             attack.model.to_dict(),
-            [spec.revision, versions(*spec.packages)],
+            [spec.revision, attacks.find(attack.model).revision, versions(*spec.packages)],
             [self._ball.seed, self.samples_of(attack)],
             points.tolist(),
         ]
@@ -141,8 +143,10 @@ class Crafting:
             own = network is not self._static
             samples, seen = (self.samples, self._subject.seen) if own else (1, None)
             shown = Through(network, samples, seen, flat)
-            self._crafts[key] = attacks.build(model, cast(Classifier, shown))
+            self._crafts[key] = shown, attacks.build(model, cast(Classifier, shown))
+        shown, craft = self._crafts[key]
         seed = derive_seed(self._ball.seed, "audit", name)
+        shown.draw_by(seed)
         x, y = self._images[points], self._labels[points]
         turns, gone = attacks.find(model).turns(model, network.num_classes), 0
         with undisturbed(self._subject.defence), progress(f"  {name}", turns, 0, "turn") as advance:
@@ -152,4 +156,4 @@ class Crafting:
                 advance(done - gone)
                 gone = done
 
-            return self._crafts[key].crafted(x, y, seed, tell=tell).images
+            return craft.crafted(x, y, seed, tell=tell).images

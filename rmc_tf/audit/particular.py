@@ -5,20 +5,24 @@ their mean loss and by ARC; and a check around the query, which an x' is to pass
 """
 
 import dataclasses
-import time
+import functools
 from collections.abc import Callable
+from typing import Any, get_args
 
 import numpy as np
 
+from rmc_tf import attacks
 from rmc_tf.audit.ball import Attacked, Ball
 from rmc_tf.audit.checks import Check
+from rmc_tf.audit.kept import Arrays, Kept
 from rmc_tf.audit.standing import Standing
 from rmc_tf.audit.subject import Subject
 from rmc_tf.audit.through import Through, flatness
+from rmc_tf.common.provenance import versions
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.config import AttackConfig
 from rmc_tf.networks.classifier import Classifier
-from rmc_tf.threats import accepted, arc
+from rmc_tf.threats import accepted, arc, surrogates
 from rmc_tf.threats.base import undisturbed
 from rmc_tf.threats.surrogates import Combine, Together
 
@@ -26,6 +30,8 @@ _ALONE = 5
 """So many of the likeliest members are also attacked one by one, for ARC to begin there. Ours."""
 _GREEDY = 20
 """At most so many iterations of ARC (Dbouk & Shanbhag 2022)."""
+_REVISION = 1
+"""Goes up when the same settings lead to other x', so that old ones aren't reused."""
 
 Tell = Callable[[Standing], object]
 Made = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
@@ -36,7 +42,12 @@ class Particular:
     """These attacks on one subject."""
 
     def __init__(
-        self, subject: Subject, through: Classifier | None, ball: Ball, samples: int
+        self,
+        subject: Subject,
+        through: Classifier | None,
+        ball: Ball,
+        samples: int,
+        kept: Kept | None = None,
     ) -> None:
         """Prepares the attacks.
 
@@ -45,31 +56,35 @@ class Particular:
           through: its network, as `Stages` has it.
           ball: where and how patiently.
           samples: over how many draws gradients of that network are averaged.
+          kept: what an earlier run has made.
         """
         self._subject, self._through, self._ball = subject, through, ball
+        self._kept = kept or Kept()
         self._samples, self._shown = samples, subject.besides
 
-    def passes(self) -> tuple[int, int]:
-        """Returns how many gradient passes and predictions a point takes at most, but for retests.
+    def most(self) -> tuple[int, int]:
+        """Returns how many gradient passes a point takes at most, and how often x' are judged.
 
         Surrogates are trained besides.
         """
-        budget, shown = self._ball.budget, self._shown
-        steps, passes, predictions = budget.iterations, 0, 0
+        budget, shown, passes, judged = self._ball.budget, self._shown, 0, 0
+        usual, starts = self._ball.steps("margin", budget.iterations), budget.restarts
         if shown.surrogate is not None:
-            each = budget.surrogates
-            passes, predictions = steps * each * (1 + each), 2
+            for combine in get_args(Combine):
+                passes += surrogates.passes(usual, combine, budget.surrogates)
+            judged += 2
         if shown.members:
             count = len(shown.members)
             alone, others = min(count, _ALONE), min(9, self._subject.num_classes - 1)
-            begun = 2 + alone + budget.restarts
-            passes += steps * (2 * count + alone) + begun * min(steps, _GREEDY) * count * others
-            predictions += 3
+            passes += 2 * surrogates.passes(usual, "mean", count)
+            passes += alone * surrogates.passes(usual, "mean", 1)
+            passes += (2 + alone + starts) * min(budget.iterations, _GREEDY) * count * others
+            judged += 3
         if self._checked():
-            inner = accepted.Check(1.0).iterations * accepted.Check(1.0).rivals
-            passes += (steps + 1) * (inner + 1) * self._starts * self._samples
-            predictions += 1
-        return passes, predictions
+            each = accepted.passes(usual, accepted.Check(1.0), self._subject.num_classes)
+            passes += each * self._starts * self._samples
+            judged += 1
+        return passes, judged
 
     def run(self, found: Attacked, standing: Standing, told: Tell) -> None:
         """Attacks; what falls is told to `standing`, what a check needs to `found`."""
@@ -84,10 +99,13 @@ class Particular:
         """Trains networks as the defence has one, and attacks all of them at once."""
         train, count = self._shown.surrogate, self._ball.budget.surrogates
         assert train is not None
-        begun, stood = time.perf_counter(), standing.always.copy()
+        stood = standing.always.copy()
         seeds = [derive_seed(self._ball.seed, "surrogate", number) for number in range(count)]
-        networks = [_clear(train(seed), standing.images) for seed in seeds]
-        took = time.perf_counter() - begun
+
+        @functools.cache
+        def trained() -> list[Through]:  # not before an attack has to be made
+            return [_clear(train(seed), standing.images) for seed in seeds]
+
         title = f"{count} surrogate{'s' if count > 1 else ''}"
         ways: tuple[tuple[str, str, Combine], ...] = (
             ("surrogates", "cross_entropy", "mean"),
@@ -95,11 +113,11 @@ class Particular:
         )
         for name, loss, combine in ways:
             model = self._ball.steps(loss, self._ball.budget.iterations)
-            craft = Together(networks, model, combine)
             full = title if combine == "mean" else f"{title}, lowest margin"
-            self._stage(found, standing, name, full, model, craft, craft.passes, took)
+            craft = functools.partial(_attacked_together, trained, model, combine)
+            passes = surrogates.passes(model, combine, count)
+            self._stage(found, standing, name, full, model, craft, passes)
             told(standing)
-            took = 0.0
         found.surrogates = stood, standing.always.copy()
 
     def _members(self, found: Attacked, standing: Standing, told: Tell) -> None:
@@ -114,7 +132,8 @@ class Particular:
             model = self._ball.steps(loss, budget.iterations)
             craft = Together(members, model, "mean", shown.chances)
             title = "EOT over the members" + (", margin loss" if loss == "margin" else "")
-            made = self._stage(found, standing, name, title, model, craft, craft.passes)
+            passes = surrogates.passes(model, "mean", len(members))
+            made = self._stage(found, standing, name, title, model, craft, passes)
             begin.append(made)
             chance = attack.expected(made, labels)
             np.minimum(standing.share, chance, out=standing.share)
@@ -128,7 +147,7 @@ class Particular:
             return attack(x, y, seed, restarts=budget.restarts, begin=[*begin, *ones])
 
         starts = len(begin) + len(alone) + budget.restarts
-        passes = starts * attack.passes + budget.iterations * len(alone)
+        passes = starts * attack.passes + surrogates.passes(usual, "mean", 1) * len(alone)
         made = self._stage(found, standing, "arc", "ARC", greedy, whole, passes)
         chance = attack.expected(made, labels)
         np.minimum(standing.share, chance, out=standing.share)
@@ -146,6 +165,7 @@ class Particular:
         attack = accepted.Accepted(network, model, check)
 
         def whole(x: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
+            network.draw_by(seed)
             return attack(x, y, seed, restarts=self._starts)
 
         passes = attack.passes * self._starts * self._samples
@@ -162,7 +182,6 @@ class Particular:
         model: AttackConfig,
         craft: Made,
         passes: int,
-        seconds: float = 0.0,
         *,
         alone: bool = False,
     ) -> np.ndarray:
@@ -181,23 +200,40 @@ class Particular:
                 "iterations": model.iterations,
             }
         )
-        begun, images = time.perf_counter(), standing.images[points]
-        if len(points):
-            seed = derive_seed(self._ball.seed, "particular", name)
+
+        def make() -> Arrays:
+            seed, x = derive_seed(self._ball.seed, "particular", name), standing.images[points]
+            if not len(points):
+                return {"images": x}
             with undisturbed(self._subject.defence):
-                images = craft(images, standing.labels[points].astype(np.int32), seed)
+                return {"images": craft(x, standing.labels[points].astype(np.int32), seed)}
+
+        made = self._kept.whole(name, self._made_from(model, points), make)
         right = standing.judge(
             name,
             title,
             points,
-            images,
+            made["images"],
             spent=float(passes),
-            seconds=seconds + time.perf_counter() - begun,
+            seconds=float(made["seconds"]),
             back=True,
         )
         if len(points) == len(standing.images):
             found.right[name] = right
-        return images
+        return made["images"]
+
+    def _made_from(self, model: AttackConfig, points: np.ndarray) -> list[Any]:
+        """Returns all that x' come of, besides the subject and its points."""
+        budget, steps = self._ball.budget, ("apgd", "pgd")
+        return [
+            [
+                _REVISION,
+                *(attacks.ATTACKS[each].revision for each in steps),
+                versions("cleverhans"),
+            ],
+            [model.to_dict(), self._ball.seed, self._samples, budget.restarts, budget.surrogates],
+            points.tolist(),
+        ]
 
     @property
     def _starts(self) -> int:
@@ -239,6 +275,17 @@ def _lower(name: str, said: str, numbers: dict[str, float], margin: float) -> Ch
     """Returns the check that is suspicious where the second number is lower by a margin."""
     first, second = numbers.values()
     return Check(name, "suspicious" if first - second > margin else "pass", said, numbers)
+
+
+def _attacked_together(
+    networks: Callable[[], list[Through]],
+    model: AttackConfig,
+    combine: Combine,
+    images: np.ndarray,
+    labels: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    return Together(networks(), model, combine)(images, labels, seed)
 
 
 def _clear(network: Classifier, images: np.ndarray) -> Through:

@@ -11,7 +11,7 @@ import numpy as np
 from rmc_tf.audit.ball import Attacked, Ball
 from rmc_tf.audit.crafting import Crafting
 from rmc_tf.audit.particular import Particular
-from rmc_tf.audit.standing import CLEAN, Standing
+from rmc_tf.audit.standing import CLEAN, Standing, goes_back, most_asked
 from rmc_tf.audit.subject import Subject
 from rmc_tf.audit.suite import (
     ALL_POINTS,
@@ -19,6 +19,7 @@ from rmc_tf.audit.suite import (
     MANY,
     MARGIN,
     Attacking,
+    asked_for,
     described,
     most,
     spent_by,
@@ -58,43 +59,61 @@ class Stages:
         self._own = "PGD-Skip" if adapts or subject.static is not None else "PGD"
         self._random, self._adapts = random, adapts
         self._through, self._samples = crafting.through, crafting.samples
-        self._particular = Particular(subject, crafting.through, ball, crafting.samples)
-        self._suite = {name: each for name, each in suite(ball).items() if self._fits(each)}
+        self._particular = Particular(
+            subject, crafting.through, ball, crafting.samples, crafting.kept
+        )
+        every = suite(ball)
+        lacking = {name: self._lacking(each) for name, each in every.items()}
+        self._suite = {name: each for name, each in every.items() if not lacking[name]}
+        self._left_out = [
+            f"{title(name, every[name], self._own)} on {subject.title} ({why})"
+            for name, why in lacking.items()
+            if why and asked_for(name, ball)
+        ]
 
-    def _fits(self, attack: Attacking) -> bool:
-        """Says whether an attack has what it needs of the subject."""
+    def _lacking(self, attack: Attacking) -> str:
+        """Returns why an attack doesn't fit the subject; empty: it does."""
         if attack.static:
-            return self._subject.static is not None
+            has = self._subject.static is not None
+            return "" if has else "it has no static network besides its own"
         if attack.spec.black_box:
-            return True
-        if self._through is None or (attack.spec.searches and self._subject.searched is None):
-            return False
-        if not attack.simulates:  # an EOT of all of AutoAttack would be too dear
-            return self._samples == 1 or attack.model.attack != "autoattack"
+            return ""
+        if self._through is None:
+            return "it shows no network"
+        if attack.spec.searches and self._subject.searched is None:
+            return "it shows no rows that it searches"
+        if not attack.simulates:
+            fits = self._samples == 1 or attack.model.attack != "autoattack"
+            return "" if fits else "its gradients are drawn, and EOT of all of it is too dear"
         # The neighbours' vote is no part of the network, so that it pays to ask for it.
         changes = self._adapts or self._subject.searched is not None
         if attack.config.threat == "joint":  # half of it is the gradient through an adaptation
-            return self._adapts
-        averaged = attack.config.samples > 1  # over draws, of which there are none
-        return changes and (self._random or not averaged)
+            changes = self._adapts
+        if not changes:
+            return "its network doesn't change by an answer"
+        averaged = attack.config.samples > 1
+        return "" if self._random or not averaged else "its answers aren't drawn"
 
     def most(self) -> tuple[int, int]:
         """Returns how many gradient passes and predictions a point takes at most."""
-        passes, predictions = 0, 1 + self._random * 2 * self._ball.budget.retests
+        seeds, back = self._random * self._ball.budget.retests, goes_back(self._subject)
+        # Clean by all seeds, and once more at the end; and the final point by the other seeds.
+        passes, predictions = 0, most_asked(seeds, back=False) + 1 + seeds
         for attack in self._suite.values():
             own_passes, own_predictions = most(attack)
             passes += own_passes * self._crafting.samples_of(attack)
-            predictions += own_predictions * self._crafting.samples_of(attack) + 1
+            predictions += own_predictions * self._crafting.samples_of(attack)
+            predictions += most_asked(seeds, back=back and not attack.spec.black_box)
         if self._through is not None:
             balls = 1 + len(self._ball.larger)
             passes += balls * self._ball.budget.iterations * self._samples
             predictions += balls
-        more = self._particular.passes()
-        return passes + more[0], predictions + more[1]
+        more = self._particular.most()
+        return passes + more[0], predictions + more[1] * most_asked(seeds, back)
 
     def run(self, standing: Standing) -> Attacked:
         """Attacks; what falls is told to `standing`."""
-        found, every = Attacked(), np.arange(len(standing.images))
+        found, every = Attacked(left_out=[*self._left_out]), np.arange(len(standing.images))
         right = standing.judge("clean", CLEAN, every, standing.images, spent=0.0, seconds=0.0)
         found.right["clean"] = right
         black = {name: each for name, each in self._suite.items() if _asks_alone(each)}

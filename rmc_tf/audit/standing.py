@@ -19,6 +19,7 @@ from rmc_tf.audit.kept import Arrays, Kept
 from rmc_tf.audit.subject import Subject
 from rmc_tf.common.intervals import wilson
 from rmc_tf.defences.base import REFUSED, reseeded
+from rmc_tf.defences.undefended import Undefended
 from rmc_tf.threats.base import undisturbed
 
 _BACK = tuple(number / 8 for number in range(1, 8))
@@ -38,6 +39,22 @@ class Broken:
     """The title of the attack."""
     at: float
     """Gradient passes and queries for the point until then."""
+
+
+def goes_back(subject: Subject) -> bool:
+    """Says whether the way back to x may help: not where a network alone answers."""
+    return not isinstance(subject.defence, Undefended)
+
+
+def most_asked(seeds: int, back: bool) -> int:
+    """Returns how many answers it takes at most to judge what an attack made of a point.
+
+    Args:
+      seeds: under how many others a wrong answer is asked again.
+      back: whether the way back to x is asked, too; what is on it may be wrong each time.
+    """
+    again = 1 + seeds
+    return 1 + len(_BACK) * again if back else again
 
 
 class Standing:
@@ -256,6 +273,8 @@ class Standing:
     def _worth(self, points: np.ndarray, candidates: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """Returns for which candidates the way back to x may help, [n] bool."""
         worth = answers == REFUSED
+        if not goes_back(self._subject):
+            return np.zeros(len(points), bool)
         if self._subject.network is not None and not self._seeds:
             _, logits = self._subject.network.forward(candidates)
             worth |= logits.argmax(axis=1) != self.labels[points]

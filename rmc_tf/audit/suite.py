@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from rmc_tf import attacks, threats
-from rmc_tf.audit import budgets
+from rmc_tf.audit import costs
 from rmc_tf.audit.ball import Ball
 from rmc_tf.common.errors import UserError, did_you_mean
 from rmc_tf.config import AttackConfig, ThreatConfig
@@ -56,16 +56,6 @@ class Attacking:
     def simulates(self) -> bool:
         """Whether it asks the defence what it becomes by an answer."""
         return "rounds" in self.spec.settings
-
-    @property
-    def steps(self) -> int:
-        """How many gradient passes and forward passes the attack model takes at most."""
-        model = self.model
-        if model.attack != "autoattack":
-            return model.iterations
-        found = attacks.find(model)
-        turns = found.turns(model, model.classes_tried + 1)
-        return turns * model.patience + model.restarts * model.queries
 
 
 def suite(ball: Ball) -> dict[str, Attacking]:
@@ -119,8 +109,8 @@ def suite(ball: Ball) -> dict[str, Attacking]:
             remedy = did_you_mean(name, found)
             raise UserError(f"--config.audit.threats={name}: no such threat; {remedy}")
     left_out = {name for name in found if not ball.chosen and name in budget.left_out}
-    if ball.norm != "linf":
-        left_out |= {"square", "rays"}  # ART's crashes under L2; RayS has none
+    if ball.norm != "linf":  # ART's crashes under L2; RayS has none. Who asks for one is told so
+        left_out |= {"square", "rays"} - set(ball.chosen)
     meant = [name for name in found if _is_meant(name, ball.chosen) and name not in left_out]
     return {name: found[name] for name in meant}
 
@@ -129,6 +119,12 @@ def _is_meant(name: str, names: Collection[str]) -> bool:
     """Says whether an attack is one of some names, or another start of one of these."""
     base, _, number = name.rpartition("_")
     return not names or name in names or (number.isdigit() and base in names)
+
+
+def asked_for(name: str, ball: Ball) -> bool:
+    """Says whether a user named an attack, or gave it, so that it isn't left out without a word."""
+    own = name.removeprefix("own_") in ball.own
+    return own or name in ball.chosen or name.startswith("besides_")
 
 
 def title(name: str, attack: Attacking, present: str) -> str:
@@ -176,13 +172,11 @@ def described(name: str, title: str, attack: Attacking, inside: bool = True) -> 
 
 def most(attack: Attacking) -> tuple[int, int]:
     """Returns how many passes and predictions an attack takes a point at most; not to judge it."""
-    config = attack.config
+    config, model = attack.config, attack.model
     if attack.spec.black_box:
         return 0, config.queries
-    if not attack.simulates:
-        return attack.steps, 0
-    climbed = budgets.passes(config.threat, config.rounds, config.most_samples)
-    return attack.steps * climbed, config.rounds * config.most_samples
+    rounds = config.rounds
+    return costs.passes(config, model, rounds), costs.questions(config, model, rounds)
 
 
 def spent_by(attack: Attacking, asked: int, samples: int) -> float:
@@ -195,8 +189,9 @@ def spent_by(attack: Attacking, asked: int, samples: int) -> float:
     """
     if attack.spec.black_box:
         return float(asked)
-    config, climbed = attack.config, samples
-    if attack.simulates:
-        each = config.most_samples
-        climbed = budgets.passes(config.threat, -(-asked // each), each)
-    return float(asked + attack.steps * climbed)
+    config, model, rounds = attack.config, attack.model, 1
+    if attack.simulates:  # as many rounds as take so many questions
+        every = range(1, config.rounds + 1)
+        enough = (n for n in every if costs.questions(config, model, n) >= asked)
+        rounds = next(enough, config.rounds)
+    return float(asked + costs.passes(config, model, rounds) * samples)

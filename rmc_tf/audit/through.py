@@ -40,12 +40,16 @@ class Through:
         seen: Seen | None = None,
         flat: float = 1.0,
     ) -> None:
-        self._flat = flat
+        self._flat, self._seed = flat, 0
         self._classifier, self._samples, self._seen = classifier, samples, seen
         self._draws = itertools.count()
         self.image_shape, self.num_classes = classifier.image_shape, classifier.num_classes
         self.jit_compile = classifier.jit_compile if seen is None else None
         self.source = classifier.source
+
+    def draw_by(self, seed: int) -> None:
+        """Begins to draw anew, by a seed: by the same one, the same."""
+        self._seed, self._draws = seed, itertools.count()
 
     def logits(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the mean logits [B, classes] float32, by `flat`; differentiable."""
@@ -60,7 +64,8 @@ class Through:
             return images
 
         def draw(x: np.ndarray) -> np.ndarray:
-            return seen(x, derive_seed(0, "seen", next(self._draws))).astype(np.float32)
+            number = next(self._draws)
+            return seen(x, derive_seed(self._seed, "seen", number)).astype(np.float32)
 
         shown = tf.numpy_function(draw, [images], tf.float32)
         shown.set_shape(images.shape)

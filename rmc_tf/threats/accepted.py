@@ -75,8 +75,7 @@ class Accepted:
     @property
     def passes(self) -> int:
         """Gradients that an image takes from one start."""
-        inner = self._check.iterations * self._check.rivals
-        return (self._config.iterations + 1) * (inner + 1)
+        return passes(self._config, self._check, self._network.num_classes)
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, seed: int, *, restarts: int = 1
@@ -169,3 +168,10 @@ class Accepted:
         aims = self._others(images, labels)[:, 0]
         around = self._around(images, aims, seed, self._patient, self._network.num_classes)
         return -losses.margin(labels=aims, logits=self._network.logits(around))
+
+
+def passes(config: AttackConfig, check: Check, classes: int) -> int:
+    """Returns how many gradients an image takes from one start, the choice among starts with it."""
+    inner = check.iterations * min(check.rivals, classes - 1)
+    patient = _PATIENCE * check.iterations * (classes - 1)
+    return (config.iterations + 1) * (inner + 1) + patient

@@ -22,6 +22,7 @@ from rmc_tf.config.section import require
 from rmc_tf.defences.base import Defence, Prediction
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.base import Knowledge, undisturbed
+from rmc_tf.threats.view import View
 
 _CIRCLE = 1_000
 """After so many questions in a row that were asked before, the search is ended. ART's HopSkipJump
@@ -85,13 +86,17 @@ class BlackBox:
 
 
 @contextlib.contextmanager
-def asking(defence: Defence, queries: int) -> Iterator[Answers]:
-    """Lets a defence be asked in its present state; it is left as it was found."""
+def asking(defence: Defence, label: int, queries: int) -> Iterator[Answers]:
+    """Lets a defence be asked in its present state; it is left as it was found.
+
+    A refusal is as good as y, the label: no success; see `View`.
+    """
+    view = View(defence, label)
     with undisturbed(defence) as ready:
 
         def answer(image: np.ndarray) -> Prediction:
             defence.restore(ready)
-            return defence.predict(image)
+            return view.predict(image)
 
         yield Answers(answer, queries)
 

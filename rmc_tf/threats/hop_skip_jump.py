@@ -46,7 +46,7 @@ class HopSkipJump(BlackBox):
 
     def craft(self, defence: Defence, image: np.ndarray, label: int, seed: int) -> np.ndarray:
         """Returns x', or x if the defence errs on it already; see `Threat.craft`."""
-        with asking(defence, self._queries) as answers, seeded(seed):
+        with asking(defence, label, self._queries) as answers, seeded(seed):
             if answers.ask(image).label != label:
                 return image
             far = self._beginning(answers, label, seed)

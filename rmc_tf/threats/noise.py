@@ -20,7 +20,7 @@ class Noise(BlackBox):
         copies = tf.repeat(image[None], self._queries, axis=0)
         drawn = random_start(copies, self._attack, tf.constant([seed, 0])).numpy()
         best, lowest = drawn[0], np.inf
-        with asking(defence, self._queries) as answers:
+        with asking(defence, label, self._queries) as answers:
             for candidate in drawn:
                 answer = answers.ask(candidate)
                 if answer.label != label:

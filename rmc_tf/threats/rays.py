@@ -40,7 +40,7 @@ class RayS(BlackBox):
         A(x) alone, x' is the last point of A(x) in their direction.
         """
         del seed
-        with asking(defence, self._queries) as answers:
+        with asking(defence, label, self._queries) as answers:
             search = _Search(answers, image, label, self._attack.epsilon)
             with contextlib.suppress(BudgetSpent):
                 search.run()

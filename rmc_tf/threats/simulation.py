@@ -2,7 +2,7 @@
 
 The defence itself is asked, not a copy of its method, so its answer to what is submitted is the
 simulated one, unless its seed is withheld (EOT, Athalye et al. 2018): then an answer stands for a
-mean over the seeds that an attacker tries.
+mean over the seeds that an attacker tries. A refusal is no success; see `View`.
 """
 
 import math
@@ -13,6 +13,7 @@ import numpy as np
 from rmc_tf.common.seeding import derive_seed
 from rmc_tf.defences.base import Defence, Prediction, State, reseeded
 from rmc_tf.threats.base import Weights, weights
+from rmc_tf.threats.view import View
 
 Harm = tuple[float, float]
 """The share of some answers that isn't y, and their mean cross entropy on y: two answers may be
@@ -55,7 +56,7 @@ class Simulation:
           samples: seeds that it is asked under, as in `ThreatConfig`.
           seed: of these seeds.
         """
-        self._defence, self.image, self.label = defence, image, label
+        self._defence, self.image, self.label = View(defence, label), image, label
         self._ready, self._seed, self._samples = ready, seed, samples
         self._found = not samples
         self.best, self.harm, self.adapted = image, (-1.0, -1.0), list[Weights]()

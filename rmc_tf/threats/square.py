@@ -22,7 +22,7 @@ class Square(BlackBox):
         """Returns x', or x if the defence errs on it already; see `Threat.craft`."""
         from art.attacks.evasion import SquareAttack
 
-        with asking(defence, self._queries) as answers, seeded(seed):
+        with asking(defence, label, self._queries) as answers, seeded(seed):
             attack = SquareAttack(
                 art_classifier(self._classifier, answers.probabilities),
                 eps=self._attack.epsilon,

@@ -66,16 +66,6 @@ class Together:
         self._jit = compiled_by_xla(networks)
         self._compiled = tf.function(self._perturb, [pixels, labels, pixels], jit_compile=self._jit)
 
-    @property
-    def passes(self) -> int:
-        """Gradients of one network that an image takes."""
-        return self._steps * len(self._networks)
-
-    @property
-    def _steps(self) -> int:
-        times = len(self._networks) if self._combine == "lowest" else 1
-        return self._config.iterations * times
-
     def __call__(self, images: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
         """Returns an x' for each x, [B, H, W, C] float32 in [0, 1] and in A(x).
 
@@ -106,7 +96,17 @@ class Together:
             return values, tape.gradient(values, iterates)
 
         batch = Batch(images, labels, starts)
-        return ascend(loss, batch, self._config, steps=self._steps, choice=highest)
+        steps = _steps(self._config, self._combine, len(self._networks))
+        return ascend(loss, batch, self._config, steps=steps, choice=highest)
+
+
+def passes(config: AttackConfig, combine: Combine, networks: int) -> int:
+    """Returns how many gradients of one network an image takes of `Together`."""
+    return (_steps(config, combine, networks) + 1) * networks  # once more, to choose the best
+
+
+def _steps(config: AttackConfig, combine: Combine, networks: int) -> int:
+    return config.iterations * (networks if combine == "lowest" else 1)
 
 
 def compiled_by_xla(networks: Sequence[Logits]) -> bool | None:

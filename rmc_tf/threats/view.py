@@ -12,13 +12,14 @@ from rmc_tf.networks.classifier import Classifier
 class View:
     """A defence as the attacker of one point wants it: a refusal is as good as y.
 
-    Where answers are drawn, each is the mean over so many draws from the same state (EOT).
+    Where answers are drawn, each is the mean over so many draws from the same state (EOT): under
+    its own seed, and under others that derive from the attacker's.
     """
 
     queries_at_once = 1
 
-    def __init__(self, defence: Defence, label: int, samples: int = 1) -> None:
-        self._defence, self._label, self._samples = defence, label, samples
+    def __init__(self, defence: Defence, label: int, samples: int = 1, seed: int = 0) -> None:
+        self._defence, self._label, self._samples, self._seed = defence, label, samples, seed
         self.calibrate, self.prime = defence.calibrate, defence.prime
         self.snapshot, self.restore = defence.snapshot, defence.restore
         self.asked = 0
@@ -35,7 +36,8 @@ class View:
         drawn = []
         for number in range(self._samples):
             if number:
-                self._defence.restore(reseeded(state, derive_seed(0, "draw", number)))
+                seed = derive_seed(self._seed, "draw", number)
+                self._defence.restore(reseeded(state, seed))
             drawn.append(self._accepted(self._defence.predict(image)))
         self.asked += self._samples
         if self._samples == 1:

@@ -24,6 +24,7 @@ from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, CalibrationConfig, EarlyStopConfig, RMCConfig
 from rmc_tf.defences.rmc import RMC
+from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
 
@@ -269,6 +270,39 @@ def test_attacks_of_ones_own_are_run_besides(templates: Classifier, known: Examp
     mine = AttackConfig(attack="fgsm", epsilon=0.05)
     report = audit.of(templates, *known, epsilon=0.05, attacks=[mine], say=lambda line: None)
     assert stage(report, "PGD, fgsm")["attacked"] == 8 * report.worst_case
+
+
+def test_an_attack_that_was_asked_for_and_does_not_fit_is_told_with_the_reason(
+    templates: Classifier, known: Examples, tmp_path: pathlib.Path
+) -> None:
+    images, labels = known[0][:1], known[1][:1]
+    hidden = subject_of(Answering(templates.model), images, labels, title="Mine")
+    few = dataclasses.replace(budgets.find("quick"), queries=3)
+    names = ("transfer", "pgd_skip", "gmsa_avg", "rays", "noise")
+    given = AttackConfig(attack="fgsm", norm="l2", epsilon=0.1)
+    ball = Ball(0.1, "l2", few, (), (given,), 0, chosen=(*names, "besides_1_fgsm"))
+    auditing = Auditing(ball, images, labels, 0.05, lambda line: None)
+    auditing.add(hidden, "target", "none", adapts=False)
+    shown = dataclasses.replace(hidden, network=templates, defence=Undefended(templates))
+    auditing.add(shown, "target", "given", adapts=False)
+    found = auditing.found("", "quick", 10)
+    assert found["left_out"] == [
+        "Transfer from θ* on Mine (it has no static network besides its own)",
+        "PGD on Mine (it shows no network)",
+        "PGD, fgsm on Mine (it shows no network)",
+        "GMSA-AVG on Mine (it shows no network)",
+        "RayS, black box (--config.attacks.*.norm=l2: rays has linf only; choose an attack model "
+        "of that norm, or hop_skip_jump)",
+        "GMSA-AVG on Mine (its network doesn't change by an answer)",
+    ]
+    assert {each["name"] for each in found["threats"]} >= {"noise", "pgd_skip", "besides_1_fgsm"}
+    Report(found, images, auditing.broken).write(tmp_path)
+    said = (tmp_path / "audit.md").read_text(encoding="utf-8")
+    assert all(f"- left out: {each}" in said for each in found["left_out"])
+
+
+def test_what_a_budget_has_besides_is_left_out_without_a_word(report: Report) -> None:
+    assert report.found["left_out"] == [], "nobody asked for GMSA of a network alone"
 
 
 class Seeing(Answering):

@@ -379,9 +379,11 @@ def test_an_audit_says_what_it_will_take_and_how_it_goes(
     lines = capsys.readouterr().out.splitlines()
     bare, rmc = (line for line in lines if "gradient passes" in line)
     assert re.search(r"at most [\d,]+ predictions of \S+ ms and [\d,]+ gradient passes", bare)
-    # A point: clean, and asked two times again, first and last. Under seven attacks, and in two
-    # larger balls, it is answered once. Noise asks three times, Square eight, GMSA two times.
-    a_point = 1 + 2 * 2 + 7 + 2 + 3 + 8 + 2
+    # A point: clean, first and last, and two times again, as the final one is. What five attacks
+    # by gradients make of it is asked, and on the way back seven more, each two times again, too;
+    # what noise and Square make is without a way back. In two larger balls it is answered once.
+    # Noise itself asks three times, Square eight, GMSA two times.
+    a_point = (3 + 1 + 2) + 5 * (1 + 7 * 3) + 2 * 3 + 2 + 3 + 8 + 2
     assert f"at most {3 * a_point} predictions" in rmc
     told = re.compile(r"  PGD-Skip: \d of 3 points broken, \d+\.\d % of all stand")
     assert any(map(told.match, lines))

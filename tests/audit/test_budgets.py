@@ -31,11 +31,3 @@ def test_a_budget_of_another_name_is_refused_by_a_line() -> None:
         budgets.find("standart")
     with pytest.raises(UserError, match=r"audit\.budget"):
         AuditConfig(budget="much")  # type: ignore[arg-type]
-
-
-def test_each_simulation_climbs_one_member_more() -> None:
-    assert budgets.passes("gmsa_avg", 3) == 1 + 2 + 3
-    assert budgets.passes("gmsa_min", 3) == 1 + 4 + 9
-    assert budgets.passes("fpa", 3) == 3
-    assert budgets.passes("gmsa_avg", 3, samples=10) == 1 + 11 + 21
-    assert budgets.passes("pgd_skip", 3) == 1

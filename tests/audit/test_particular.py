@@ -1,6 +1,7 @@
 """What an object shows besides its network is used against it, and is checked before."""
 
 import dataclasses
+import pathlib
 from typing import Any
 
 import jsonschema
@@ -12,6 +13,7 @@ import tensorflow as tf
 from rmc_tf import attacks, audit
 from rmc_tf.audit import budgets
 from rmc_tf.audit.ball import Attacked, Ball
+from rmc_tf.audit.kept import KeptOnDisk
 from rmc_tf.audit.particular import Particular, compared
 from rmc_tf.audit.report import Report
 from rmc_tf.audit.standing import Standing
@@ -111,6 +113,45 @@ def test_of_an_ensemble_the_chance_of_a_right_answer_is_what_is_expected(
     (check,) = compared(found, margin=0.05)
     assert (check.name, check.status) == ("ARC stronger than EOT", "pass")
     assert check.numbers["arc"] == pytest.approx(truth.mean())
+
+
+def test_an_audit_that_was_killed_goes_on_with_the_attack_it_stopped_at(
+    templates: Classifier, known: Examples, tmp_path: pathlib.Path
+) -> None:
+    asked: list[int] = []
+
+    class Shown(Lucky):
+        def surrogate(self, seed: int) -> keras.Model:
+            asked.append(seed)
+            return templates.model
+
+    few = dataclasses.replace(budgets.find("quick"), iterations=3)
+    subject = subject_of(Shown(templates.model, chances=(1.0,)), *known, tell=lambda line: None)
+
+    def run(dies_after: str = "") -> list[dict[str, Any]]:
+        kept = KeptOnDisk(tmp_path, "it", seconds=0.0)
+        standing = Standing(subject, *known, seeds=())
+
+        def told(each: Standing) -> None:
+            if each.stages[-1]["name"] == dies_after:
+                raise KeyboardInterrupt
+
+        ball = Ball(0.12, "linf", few, (), (), 0)
+        Particular(subject, None, ball, samples=1, kept=kept).run(Attacked(), standing, told)
+        return [{**each, "seconds": 0} for each in standing.stages]
+
+    def names() -> list[str]:
+        return sorted(path.name.partition("-")[0] for path in tmp_path.iterdir())
+
+    with pytest.raises(KeyboardInterrupt):
+        run(dies_after="members")
+    first = ["surrogates", "surrogates_margin", "members"]
+    assert names() == sorted(first)
+    rest = run()
+    assert len(asked) == 1, "what is trained is of no use any more"
+    assert [each["name"] for each in rest] == [*first, "members_margin", "arc"]
+    assert names() == sorted([*first, "members_margin", "arc"])
+    assert run() == rest
 
 
 @pytest.mark.parametrize(

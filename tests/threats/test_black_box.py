@@ -12,7 +12,7 @@ from rmc_tf import threats
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.data.images import distance
-from rmc_tf.defences.base import Defence, Prediction
+from rmc_tf.defences.base import REFUSED, Defence, Prediction
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.threats.black_box import Answers, BudgetSpent
@@ -153,6 +153,18 @@ def test_an_image_that_is_misread_already_is_submitted_as_it_is(
     crafted = _threat(name, AttackConfig(epsilon=0.1), deployed, 20).craft(heard, image, label, 1)
     assert np.array_equal(crafted, image)
     assert len(heard.asked) == 1
+
+
+@pytest.mark.parametrize("name", ["hop_skip_jump", "noise", "rays", "square"])
+def test_a_refusal_ends_no_search(deployed: Classifier, test_rows: Examples, name: str) -> None:
+    class Refusing(Undefended):
+        def predict(self, image: np.ndarray) -> Prediction:
+            return dataclasses.replace(super().predict(image), label=REFUSED)
+
+    (image,), (label,) = _known(deployed, test_rows, 1)
+    heard = Heard(Refusing(deployed))
+    _threat(name, AttackConfig(epsilon=0.1), deployed, 20).craft(heard, image, int(label), 1)
+    assert len(heard.asked) >= 20 // 4, "as many as a beginning may take"
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

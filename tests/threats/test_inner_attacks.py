@@ -11,7 +11,7 @@ from rmc_tf import attacks, threats
 from rmc_tf.audit.known_answers.planted_layers import Rounded
 from rmc_tf.config import AttackConfig, ThreatConfig
 from rmc_tf.data.images import distance
-from rmc_tf.defences.base import Prediction
+from rmc_tf.defences.base import REFUSED, Prediction
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.networks.straight_through import passed, stopping
@@ -145,6 +145,36 @@ def test_asked_along_the_way_it_submits_the_worst_of_what_it_asked(
     gmsa.craft(asked_by_gmsa, image, label, 2)
     assert len(asked_by_gmsa.asked) == 6
     assert all(map(np.array_equal, asked_by_gmsa.asked, heard.asked))
+
+
+class Wary(Undefended):
+    """Refuses what is farther than so much from an image."""
+
+    def __init__(self, network: Classifier, image: np.ndarray, radius: float) -> None:
+        super().__init__(network)
+        self._image, self._radius = image, radius
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        answer = super().predict(image)
+        far = np.abs(image - self._image).max() > self._radius
+        return dataclasses.replace(answer, label=REFUSED) if far else answer
+
+
+@pytest.mark.parametrize("name", ["pgd_skip", "fpa", "gmsa_avg", "gmsa_min"])
+def test_what_is_asked_along_the_way_succeeds_where_it_is_wrong_and_accepted(
+    templates: Classifier, test_rows: Examples, name: str
+) -> None:
+    bim = AttackConfig(attack="bim", epsilon=0.3, step_size=0.05, iterations=6)
+    images, labels = test_rows
+    nearer = attacks.build(dataclasses.replace(bim, iterations=4), templates)(images, labels, 2)
+    wrong = [templates.forward(x)[1].argmax(1) != labels for x in (images, nearer)]
+    point = int(np.flatnonzero(~wrong[0] & wrong[1])[0])
+    image, label = images[point], int(labels[point])
+    wary = Wary(templates, image, 0.25)
+    whole = attacks.build(bim, templates)(image[None], np.array([label]), 2)[0]
+    assert wary.predict(whole).refused, "which is no success"
+    made = _threat(name, bim, templates, asked_along=2).craft(wary, image, label, 2)
+    assert wary.predict(made).label not in (label, REFUSED)
 
 
 def _answer(*probabilities: float) -> Prediction:
