@@ -42,9 +42,10 @@ class Budget:
     short: int = 10
     """Steps of the attack that more steps are compared with; that of the paper."""
     sampled: int = 20
-    """Of a defence that adapts, what asks it most (`suite.ASKS_MOST`) is tried on so many of the
-    points that stand, drawn by the seed; where it breaks one, on all the others, too. 0: on all.
-    Ours: of an adversarially trained network most stand, and each would cost minutes."""
+    """Of a defence that adapts, or looks around each query, what asks it most (`suite.ASKS_MOST`)
+    is tried on so many of the points that stand, drawn by the seed; where it breaks one, on all the
+    others, too. 0: on all. Ours: of an adversarially trained network most stand, and each would
+    cost minutes."""
     left_out: tuple[str, ...] = ()
     """Attacks of `suite` that aren't run unless they are asked for."""
 

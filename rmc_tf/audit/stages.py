@@ -58,6 +58,7 @@ class Stages:
         self._subject, self._crafting, self._ball, self._say = subject, crafting, ball, say
         self._own = "PGD-Skip" if adapts or subject.static is not None else "PGD"
         self._random, self._adapts = random, adapts
+        self._dear = adapts or subject.besides.check_radius is not None  # what an answer takes
         self._through, self._samples = crafting.through, crafting.samples
         self._particular = Particular(
             subject, crafting.through, ball, crafting.samples, crafting.kept
@@ -178,7 +179,7 @@ class Stages:
         First come those that were never answered wrongly: no others can be broken.
         """
         first = self._ball.budget.sampled
-        if not self._adapts or name not in ASKS_MOST or not 0 < first < len(points):
+        if not self._dear or name not in ASKS_MOST or not 0 < first < len(points):
             return [points] if len(points) else []
         mixed = generator(self._ball.seed, "sampled", name).permutation(points)
         mixed = mixed[np.argsort(~standing.always[mixed], kind="stable")]

@@ -23,7 +23,8 @@ one batch."""
 NOT_ITS_OWN = ("square", "rays", "hop_skip_jump", "surrogates", "surrogates_margin")
 """Attacks that climb nothing that the defence shows of itself."""
 ASKS_MOST = ("joint", "gmsa_avg_eot", "square", "rays", "hop_skip_jump")
-"""What takes minutes a point of a defence that adapts, since it asks it hundreds of times."""
+"""What takes minutes a point of a defence whose answers take steps, since it asks hundreds of
+times."""
 _MODEL = "model"
 
 

@@ -43,7 +43,7 @@ class AuditConfig(Section):
     queries: int = -1
     """Black boxes, for each point. An answer of RMC costs an adaptation."""
     sampled: int = -1
-    """Of a defence that adapts, on how many of the points that stand the dearest attacks are tried
+    """Of a defence that adapts or looks around, on how many standing points the dearest are tried
     first. 0: on all."""
     larger: tuple[float, ...] = (2.0,)
     """By which factors ε is enlarged for the check that a larger ball is worse for the defence;

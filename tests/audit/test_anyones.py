@@ -22,7 +22,14 @@ from rmc_tf.audit.standing import Standing
 from rmc_tf.audit.subject import subject as subject_of
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
-from rmc_tf.config import AttackConfig, CalibrationConfig, EarlyStopConfig, RMCConfig
+from rmc_tf.config import (
+    AttackConfig,
+    CalibrationConfig,
+    EarlyStopConfig,
+    RefusingConfig,
+    RMCConfig,
+)
+from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.undefended import Undefended
 from rmc_tf.networks.classifier import Classifier
@@ -472,3 +479,22 @@ def test_what_is_dear_is_tried_on_some_and_is_told_so_only_where_it_was_not_trie
         assert subject["curve"]["spent"] == clean["spent"] + most, "each point is in one part"
         seen.add(broke)
     assert seen == {True, False}
+
+
+def test_an_answer_that_looks_around_is_dear_too(templates: Classifier, known: Examples) -> None:
+    images, labels = known
+    (stands,) = np.nonzero(truth(templates, known, 0.12))
+    rows = stands[:3]
+    few = dataclasses.replace(budgets.find("quick"), sampled=1, queries=50)
+    ball = Ball(0.12, "linf", few, (), (), 0, chosen=("rays",))
+    auditing = Auditing(ball, images[rows], labels[rows], 0.05, lambda line: None)
+    refusing = Refusing(templates, AttackConfig(epsilon=0.12), RefusingConfig(iterations=2))
+    for each in (refusing, templates):
+        shown = subject_of(each, images[rows], labels[rows], tell=lambda line: None)
+        auditing.add(shown, "target", type(each).__name__, adapts=False)
+    looking, bare = auditing.found("", "quick", 10)["subjects"]
+    attacked = [
+        [(each["attacked"], each["stood"]) for each in subject["stages"] if each["name"] == "rays"]
+        for subject in (looking, bare)
+    ]
+    assert attacked == [[(1, 3)], [(3, 3)]]
