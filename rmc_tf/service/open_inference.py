@@ -65,9 +65,11 @@ _UNASKED = [name for name in _OUTPUTS if name != "neighbours"]
 
 
 def metadata(name: str, image_shape: tuple[int, int, int], classes: int, k: int) -> dict[str, Any]:
-    """Returns what /v2/models/NAME says."""
+    """Returns what /v2/models/NAME says; with a K of 0, no neighbours are searched."""
     outputs = []
     for output, spec in _OUTPUTS.items():
+        if output == "neighbours" and not k:
+            continue
         width = spec.width(classes, k)
         shape = [-1, width] if width else [-1]
         outputs.append({"name": output, "datatype": spec.datatype, "shape": shape})

@@ -221,6 +221,8 @@ def test_what_searches_no_d_prime_says_so_to_who_asks_for_it(
     about = demo.about_the_page(bundle)
     assert (about["k"], about["rows"]) == (0, 0)
     assert demo_attack.epsilon_of(bundle.answering) == (0.15, "attacks")
+    outputs = open_inference.metadata("rmc", (8, 8, 1), 10, about["k"])["outputs"]
+    assert "neighbours" not in [each["name"] for each in outputs]
     with pytest.raises(Refused, match="searches no D'"):
         demo.neighbours(bundle, ["0"])
 
