@@ -138,7 +138,15 @@ CHOSEN = {
 """For each kind of defence the attacks on it."""
 
 
-@pytest.mark.parametrize("kind", CHOSEN)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "wary",
+        "moves",
+        pytest.param("alone", marks=pytest.mark.slow),
+        pytest.param("shows", marks=pytest.mark.slow),
+    ],
+)
 def test_it_takes_no_more_answers_and_gradients_than_it_says_before_it_begins(
     counting: Classifier, test_rows: Examples, kind: str
 ) -> None:
@@ -172,8 +180,6 @@ def test_it_takes_no_more_answers_and_gradients_than_it_says_before_it_begins(
     gradients = Counted.passes - begun["gradients"]
     assert 0 < gradients <= begun["passes"]
     assert 3 * found["curve"]["spent"] <= begun["predictions"] + begun["passes"]
-    print(kind, found["predictions"], begun, gradients, found["curve"]["spent"])
-    print([(s["name"], s["attacked"], s["spent"]) for s in found["stages"]])
 
 
 def test_what_a_simulation_climbs_grows_with_its_members() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from rmc_tf import main
 
+pytestmark = pytest.mark.slow
 # Seconds of work: what is tested is what is seen, not how robust it is.
 TINY = (
     "--mode=audit",

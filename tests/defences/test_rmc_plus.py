@@ -45,6 +45,10 @@ EXACT = IndexConfig(kind="exact")
 TREE = IndexConfig(kind="tree", leaves_searched=0.5, least_recall=0.5)
 OFTEN = RefreshConfig(share=1.0, rebalance_share=0.01)
 """So that a tree is built anew within a few predictions of a test."""
+BY_KIND = [
+    pytest.param(EXACT, id="exact"),
+    pytest.param(TREE, id="tree", marks=pytest.mark.slow),
+]
 Make = Callable[..., RMCPlus]
 
 
@@ -230,7 +234,7 @@ def test_the_next_search_is_by_the_static_features_of_the_new_examples(
         rmc.restore({**rmc.snapshot(), "refresh_due": np.empty(0, np.int64)})  # D' stays
 
 
-@pytest.mark.parametrize("index", [EXACT, TREE], ids=["exact", "tree"])
+@pytest.mark.parametrize("index", BY_KIND)
 def test_without_a_share_it_is_plain_rmc_to_the_bit(
     make: Make,
     classifier: Classifier,
@@ -245,7 +249,7 @@ def test_without_a_share_it_is_plain_rmc_to_the_bit(
     assert not len(refreshed(plus).changed_rows)
 
 
-@pytest.mark.parametrize("index", [EXACT, TREE], ids=["exact", "tree"])
+@pytest.mark.parametrize("index", BY_KIND)
 @pytest.mark.parametrize("calibrated", [False, True])
 def test_restoring_a_snapshot_gives_the_same_answers_to_the_bit(
     make: Make, queries: np.ndarray, index: IndexConfig, calibrated: bool
@@ -388,7 +392,7 @@ class Killed(Exception):
     """Stands for the signal that no program can catch."""
 
 
-@pytest.mark.parametrize("index", [EXACT, TREE], ids=["exact", "tree"])
+@pytest.mark.parametrize("index", BY_KIND)
 def test_a_stream_killed_anywhere_ends_as_an_undisturbed_one(
     make: Make,
     queries: np.ndarray,

@@ -122,6 +122,7 @@ def test_a_network_becomes_fit_for_noise_and_the_one_that_was_deployed_stays(
     assert defence.static.weights_checksum() == before != defence.network.weights_checksum()
 
 
+@pytest.mark.slow
 def test_a_denoiser_makes_a_network_fit_for_noise_that_stays_as_it_is(
     make: Make, test_rows: Rows
 ) -> None:

@@ -167,6 +167,7 @@ def test_a_finished_table_opens_no_d_prime_again(
     assert table(workdir) == table(finished)
 
 
+@pytest.mark.slow
 def test_a_run_is_called_after_its_data_set_where_its_config_takes_one(
     config: pathlib.Path,
     data_dir: pathlib.Path,

@@ -168,6 +168,7 @@ def test_adversarial_training_moves_it_and_lowers_the_loss(
     assert np.abs(classifier.model.get_layer("denoised_bn").gamma).max() > 0
 
 
+@pytest.mark.slow
 def test_of_resnet_152_the_last_block_of_each_stage_is_denoised() -> None:
     settings = ModelConfig(architecture="resnet152", denoising="gaussian")
     resnet152 = architectures.build(settings, (64, 64, 3), 5, np.zeros(3), np.ones(3))
@@ -182,6 +183,7 @@ def test_of_resnet_152_the_last_block_of_each_stage_is_denoised() -> None:
     assert Classifier(resnet152, architectures.feature_layer(settings)).feature_size == 2048
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_is_loaded_beneath_the_blocks(tmp_path: pathlib.Path) -> None:
     shape, none = (32, 32, 3), np.zeros(3)
     plain = architectures.build(ModelConfig(architecture="resnet50"), shape, 4, none, none)

@@ -156,6 +156,7 @@ def test_answers_of_several_devices_are_not_taken_for_those_of_one() -> None:
         assert depends_on(several) != depends_on(one) == depends_on(compiled)
 
 
+@pytest.mark.slow
 def test_two_devices_train_nearly_the_same_weights_as_one() -> None:
     program = """
         import pathlib, tempfile

@@ -153,6 +153,7 @@ def test_a_gpu_that_is_not_there_is_refused_in_a_line_and_one_that_is_is_seen_al
         HardwareConfig(gpu=0, devices="all")
 
 
+@pytest.mark.slow
 def test_an_attack_is_not_cut_into_parts_where_a_gpu_computes() -> None:
     script = """
         from rmc_tf.config import HardwareConfig

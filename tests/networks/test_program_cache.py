@@ -85,6 +85,7 @@ def test_empty_files_go_and_beyond_a_size_those_that_were_made_first(
     assert {file.name for file in folder.iterdir()} == {"new", "old"}
 
 
+@pytest.mark.slow
 def test_a_second_start_finds_what_the_first_has_compiled(tmp_path: pathlib.Path) -> None:
     program = f"""
         from rmc_tf.config import HardwareConfig

@@ -60,7 +60,7 @@ np.savez(sys.argv[2], probabilities=answer.probabilities, neighbours=answer.neig
 """
 
 
-@pytest.fixture(params=["rmc", "rmc_plus"])
+@pytest.fixture(params=["rmc", pytest.param("rmc_plus", marks=pytest.mark.slow)])
 def make(
     request: pytest.FixtureRequest,
     classifier: Classifier,

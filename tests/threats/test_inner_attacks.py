@@ -51,7 +51,11 @@ class Heard(Undefended):
     ("attack", "combine"),
     [
         (AttackConfig(attack="apgd", epsilon=0.2, iterations=6), "sum"),
-        (AttackConfig(attack="apgd", norm="l2", epsilon=1.0, iterations=6, loss="dlr"), "min"),
+        pytest.param(
+            AttackConfig(attack="apgd", norm="l2", epsilon=1.0, iterations=6, loss="dlr"),
+            "min",
+            marks=pytest.mark.slow,
+        ),
         (dataclasses.replace(STEPS, attack="mim"), "sum"),
         (dataclasses.replace(STEPS, attack="mim"), "min"),
     ],
@@ -76,7 +80,7 @@ def test_on_the_same_weights_twice_an_attack_does_what_it_does_on_them_once(
     ("name", "attack"),
     [
         ("pgd_skip", "apgd_t"),
-        ("fpa", "square"),
+        pytest.param("fpa", "square", marks=pytest.mark.slow),
         ("gmsa_avg", "fab"),
         ("gmsa_min", "fgsm"),
         ("gmsa_min", "jsma"),

@@ -156,6 +156,7 @@ def _harm(rmc: RMC, state: State, image: np.ndarray, label: int) -> tuple[bool, 
     return answer.label != label, 1 - float(answer.probabilities[label])
 
 
+@pytest.mark.slow
 def test_from_one_state_it_does_at_least_what_pgd_skip_pgd_nn_and_gmsa_do(
     rmc: RMC, deployed: Classifier, searched: SearchedRows, test_rows: Examples
 ) -> None:

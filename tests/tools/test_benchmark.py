@@ -200,6 +200,7 @@ def test_many_rows_are_a_d_prime_as_prepare_leaves_it(
     assert (np.abs(features - small.features[rows.origins]) <= 0.6 * spread + 1e-6).all()
 
 
+@pytest.mark.slow
 def test_predictions_in_a_row_tell_seconds_and_memory_of_each(
     deployed: Deployment, trained: tuple[pathlib.Path, str], tmp_path: pathlib.Path
 ) -> None:
