@@ -151,9 +151,11 @@ def test_the_same_rows_elsewhere_are_used_again_and_other_rows_are_told(
 @pytest.mark.parametrize(
     ("override", "rebuilt"),
     [
-        ("--config.rmc.rate_share=0.5", {"evaluate/rmc-*"}),
+        pytest.param("--config.rmc.rate_share=0.5", {"evaluate/rmc-*"}, marks=pytest.mark.slow),
         ("--config.rmc.k=65", {"evaluate/rmc-*", "evaluate/*_nn*"}),
-        ("--config.evaluation.points=7", {"streams/*", "evaluate/*"}),
+        pytest.param(
+            "--config.evaluation.points=7", {"streams/*", "evaluate/*"}, marks=pytest.mark.slow
+        ),
         ("--config.attacks.fgsm.epsilon=0.2", {"streams/*", "evaluate/*-fgsm-*"}),
         ("--config.traces.enabled=false", set()),
         (
