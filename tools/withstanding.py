@@ -13,6 +13,7 @@ import ast
 import dataclasses
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -143,7 +144,7 @@ def main(argv: Sequence[str]) -> int:
         result = storage.read_json(out)
     result |= digits.about("withstanding")
     result |= {"dataset": values.dataset, "note": values.note}
-    result["command"] = result["command"].split(" --only")[0]
+    result["command"] = re.sub(r" --only[= ]\S+", "", result["command"])
     for name in wanted:
         if name in result["candidates"] and not values.only:
             continue
