@@ -105,8 +105,15 @@ class Bundle:
     @property
     def static(self) -> Classifier:
         """f(·; θ₀), the network as it was deployed."""
-        found: Classifier = getattr(self.inner, "static", self.inner.network)
-        return found
+        return _static_of(self.inner)
+
+    @property
+    def answers_by_a_pass(self) -> bool:
+        """Whether one pass through a network is an answer: no look around it, and no vote, is due.
+
+        Where it isn't, who can't wait is refused.
+        """
+        return self.refusing is None and not isinstance(self.inner, Smoothed)
 
     def saved_state(self) -> State:
         """Returns the state in which it was saved.
@@ -158,7 +165,7 @@ def save_bundle(
             "a bundle is of an RMC, RMCPlus, Cleansing, Private, Smoothed or Refusing, not of a "
             f"{type(inner).__name__}; of a network alone, export it (--mode=export)"
         )
-    network: Classifier = getattr(inner, "static", inner.network)
+    network = _static_of(inner)
     names = tuple(class_names) or tuple(map(str, range(network.num_classes)))
     if len(names) != network.num_classes:
         raise UserError(
@@ -278,6 +285,12 @@ def _checked(held_back: tuple[np.ndarray, np.ndarray], network: Classifier) -> H
             "the other, or none at all"
         )
     return HeldBack(images, labels)
+
+
+def _static_of(inner: Defence) -> Classifier:
+    """Returns f(·; θ₀); of what has no other network, the one that answers."""
+    found: Classifier = getattr(inner, "static", inner.network)
+    return found
 
 
 def _rows_of(defence: Defence) -> AugmentedSet | LabelledRows | None:

@@ -3,7 +3,7 @@
 Whatever moves the weights happens in this thread: answers, calibration, states that come back. Who
 can't be adapted to in time is answered in the thread that waits, by the primed network: the weights
 with which the service began, which never move; where it is cleansed, those of the last check; where
-networks expire, those that answered last. Where more than a network answers, it is refused.
+networks expire, those that answered last. Where a pass alone is no answer, it is refused.
 """
 
 import collections
@@ -21,7 +21,6 @@ from rmc_tf.common import storage
 from rmc_tf.common.errors import UserError, first_line
 from rmc_tf.config import ServiceConfig
 from rmc_tf.defences.base import REFUSED
-from rmc_tf.defences.smoothed import Smoothed
 from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.service.answers import Answer, Job, QueueFull, Stopping, Why
 from rmc_tf.service.background import Background
@@ -248,12 +247,11 @@ class Worker:
         assert self._primed is not None  # `submit` takes nothing before
         queued = time.monotonic() - job.arrived
         probabilities = softmax(self._primed.forward(images)[1])
-        refused = self.bundle.refusing is not None or isinstance(self.bundle.inner, Smoothed)
         total = time.monotonic() - job.arrived
         seconds = {"queued": queued, "answered": (total - queued) / len(images), "total": total}
         return [
             Answer(
-                REFUSED if refused else int(each.argmax()),
+                int(each.argmax()) if self.bundle.answers_by_a_pass else REFUSED,
                 each,
                 why,
                 self._primed_version,
