@@ -33,7 +33,12 @@ def certified_accuracy(
       radii: L2, in units of [0, 1]. At 0 it is the share that is right and certified at all.
     """
     own = radii_of_the_right(answers, labels)
-    return np.array([float((own > radius).mean()) for radius in radii])
+    return np.array([share_beyond(own, radius) for radius in radii])
+
+
+def share_beyond(radii_of_right: np.ndarray, radius: float) -> float:
+    """Returns the share of points, [M] as of `radii_of_the_right`, certified beyond a radius."""
+    return float((radii_of_right > radius).mean())
 
 
 def l2_radius(epsilon: float, norm: Literal["linf", "l2"], image_shape: tuple[int, ...]) -> float:

@@ -19,6 +19,7 @@ from rmc_tf.common.errors import ArtefactError, first_line
 from rmc_tf.common.intervals import wilson
 from rmc_tf.common.progress import progress
 from rmc_tf.defences.base import REFUSED, Defence, Prediction
+from rmc_tf.evaluation.certified import share_beyond
 from rmc_tf.evaluation.streams import Stream
 
 _KIND = "result"
@@ -218,8 +219,8 @@ def summarise(records: list[Record]) -> dict[str, Any]:
         }
     certified = {}
     if all("radius" in record for record in records):
-        right = [record["radius"] for record in records if record["prediction"] == record["label"]]
-        certified = {"certified": [_certified(right, len(records), each) for each in _RADII]}
+        right = [r["radius"] if r["prediction"] == r["label"] else 0.0 for r in records]
+        certified = {"certified": [_certified(np.array(right), each) for each in _RADII]}
     return {
         "points": len(records),
         "correct": correct,
@@ -233,7 +234,7 @@ def summarise(records: list[Record]) -> dict[str, Any]:
     }
 
 
-def _certified(right: Sequence[float], points: int, radius: float) -> dict[str, Any]:
-    """Returns how many of some points are right, by radii of these, and certified beyond one."""
-    share = sum(own > radius for own in right) / points
-    return {"radius": radius, "accuracy": share, "interval": list(wilson(share, points))}
+def _certified(right: np.ndarray, radius: float) -> dict[str, Any]:
+    """Returns how many points are certified beyond a radius; of these see `share_beyond`."""
+    share = share_beyond(right, radius)
+    return {"radius": radius, "accuracy": share, "interval": list(wilson(share, len(right)))}

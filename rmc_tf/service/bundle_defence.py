@@ -6,7 +6,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rmc_tf.augmented_set.benign import BenignRows
 from rmc_tf.augmented_set.refreshed_set import RefreshedSet
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.config import (
@@ -130,9 +129,8 @@ def _inner(
     if kind == "Smoothed":
         return Smoothed(network, rows, SmoothingConfig.from_dict(settings["smoothing"]))
     if kind == "Private":
-        own = BenignRows(rows, network.num_classes) if isinstance(rows, AugmentedSet) else rows
         attack = AttackConfig.from_dict(settings["attack"])
-        return Private(network, own, PrivateConfig.from_dict(settings["private"]), attack)
+        return Private(network, rows, PrivateConfig.from_dict(settings["private"]), attack)
     assert isinstance(rows, AugmentedSet) and held.features is not None
     return _searching(settings, network, rows, held.features, devices, d_prime)
 
