@@ -26,7 +26,7 @@ def test_each_candidate_can_be_made_and_is_held_against_others_of_the_table(data
         assert one.attack in config.attacks, name
         assert config.overridden(one.overrides), name
         assert one.static in known and known[one.static].defence == "none", name
-        assert not one.beside or known[one.beside].defence == "ensemble", name
+        assert all(known[each].defence == "ensemble" for each in one.beside), name
 
 
 @pytest.mark.parametrize("dataset", STORED)
@@ -42,7 +42,7 @@ def test_what_is_won_and_lost_is_counted_point_by_point(dataset: str) -> None:
         )
     )
     for name, one in known.items():
-        for other in {one.static, one.beside} & found["candidates"].keys() - {name}:
+        for other in {one.static, *one.beside} & found["candidates"].keys() - {name}:
             if name not in lines:
                 continue
             own, its = (np.array(found["candidates"][n]["right"]) for n in (name, other))

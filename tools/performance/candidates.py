@@ -20,8 +20,8 @@ class Candidate:
     """Whose ball is searched, out of the config's attacks."""
     static: str = "regular"
     """The candidate that is its own static network; its own name, where it is one."""
-    beside: str = ""
-    """The static ensemble of equal cost; empty: there is none."""
+    beside: tuple[str, ...] = ()
+    """Static ensembles to hold it against: of as many networks, of as much time."""
 
 
 def of(dataset: str) -> dict[str, Candidate]:
@@ -37,6 +37,12 @@ def of(dataset: str) -> dict[str, Candidate]:
         "cleansing": Candidate(
             f"Cleansing that stays, after {late:,} steps", "target", "cleansing", cleansed
         ),
+        "cleansing_rmc": Candidate(
+            f"RMC on top, after {late:,} steps of cleansing",
+            "target",
+            "cleansing_rmc",
+            {**cleansed, "rmc.profile": "fast"},
+        ),
         "refusing": Candidate("Refusing", "target", "refusing"),
         "refusing_cleansing": Candidate(
             f"Refusing, after {late:,} steps of cleansing", "target", "refusing_cleansing", cleansed
@@ -45,11 +51,19 @@ def of(dataset: str) -> dict[str, Candidate]:
         "ensemble_3": Candidate(
             "Static ensemble of 3", "at_pgd", "ensemble", {"private.networks": 3}, static="trained"
         ),
-        "ensemble_5": Candidate(
-            "Static ensemble of 5", "at_pgd", "ensemble", {"private.networks": 5}, static="trained"
+        "ensemble_10": Candidate(
+            "Static ensemble of 10",
+            "at_pgd",
+            "ensemble",
+            {"private.networks": 10},
+            static="trained",
         ),
         "refusing_trained": Candidate(
-            "Refusing", "at_pgd", "refusing", static="trained", beside="ensemble_3"
+            "Refusing",
+            "at_pgd",
+            "refusing",
+            static="trained",
+            beside=("ensemble_3", "ensemble_10"),  # on digits it takes what ten passes do
         ),
         "private_1": Candidate(
             "Private, changing: one network",
@@ -57,7 +71,7 @@ def of(dataset: str) -> dict[str, Candidate]:
             "private",
             {"private.networks": 1},
             static="trained",
-            beside="ensemble_3",
+            beside=("ensemble_3",),
         ),
         "private_3": Candidate(
             "Private, changing: the mean of 3",
@@ -65,7 +79,7 @@ def of(dataset: str) -> dict[str, Candidate]:
             "private",
             {"private.networks": 3},
             static="trained",
-            beside="ensemble_3",
+            beside=("ensemble_3",),
         ),
         "regular_l2": Candidate(
             "Regular network", "target", "none", attack="pgd_l2", static="regular_l2"

@@ -18,9 +18,10 @@ _HEAD = (
     "candidate",
     "clean, %",
     "worst case, %",
+    "broken most by",
     "certified, %",
     "against its static network",
-    "against the static ensemble",
+    "against static ensembles",
     "ms an answer",
     "KiB held",
     "signs that the truth is lower",
@@ -33,7 +34,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 def lines(result: Mapping[str, Any], known: Mapping[str, candidates.Candidate]) -> list[str]:
     """Returns what was found, a line each."""
     found = result["candidates"]
-    return [" | ".join(_row(name, one, found)) for name, one in known.items() if name in found]
+    return [" | ".join(_row(name, known, found)) for name in known if name in found]
 
 
 def tables(result: Mapping[str, Any], name: str) -> list[Block]:
@@ -44,7 +45,7 @@ def tables(result: Mapping[str, Any], name: str) -> list[Block]:
         if key in found:
             ball = f"{_BALLS[found[key]['norm']]}, ε = {found[key]['epsilon']:g}"
             of = "regular network" if one.network == "target" else "adversarially trained network"
-            sections.setdefault(f"{of}, {ball}", []).append(_row(key, one, found))
+            sections.setdefault(f"{of}, {ball}", []).append(_row(key, known, found))
     points = max(each["points"] for each in found.values())
     made_at = sorted({each["made_at"] for each in found.values()})
     machine = result["machine"]
@@ -58,8 +59,10 @@ def tables(result: Mapping[str, Any], name: str) -> list[Block]:
     return [Grid(list(_HEAD), sections), picture, Paragraph(made, note=True)]
 
 
-def _row(name: str, one: candidates.Candidate, found: Mapping[str, Any]) -> list[str]:
-    own = found[name]
+def _row(
+    name: str, known: Mapping[str, candidates.Candidate], found: Mapping[str, Any]
+) -> list[str]:
+    one, own = known[name], found[name]
     clean = percent(own["clean"], own["clean_interval"])
     if own["refused"]:
         clean += f", {percent(own['refused'])} refused"
@@ -74,9 +77,10 @@ def _row(name: str, one: candidates.Candidate, found: Mapping[str, Any]) -> list
         one.title,
         clean,
         f"**{percent(own['worst_case'], own['interval'])}**",
+        own["most_by"],
         certified,
         _against(name, one.static, found),
-        _against(name, one.beside, found),
+        "; ".join(_beside(name, known, found)) or "–",
         f"{1e3 * own['median_seconds']:.3g}",
         f"{own['bytes'] / 1024:,.0f}",
         ", ".join(signs) or "none",
@@ -87,6 +91,17 @@ def _certified(own: Mapping[str, Any]) -> float:
     """Returns the share that is certified for the whole ball, under L2: a radius is an open one."""
     radii = own["radii"]
     return float(sum(radius > own["epsilon"] for radius in radii) / len(radii))
+
+
+def _beside(
+    name: str, known: Mapping[str, candidates.Candidate], found: Mapping[str, Any]
+) -> list[str]:
+    """Returns how it does against each static ensemble that was audited, and against which."""
+    return [
+        f"{known[each].title.rpartition(' ')[2]} networks: {_against(name, each, found)}"
+        for each in known[name].beside
+        if each in found
+    ]
 
 
 def _against(name: str, other: str, found: Mapping[str, Any]) -> str:
