@@ -116,6 +116,7 @@ def test_a_second_run_reuses_all_and_gives_the_same(workdir: pathlib.Path, run: 
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("done.json")} == made
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_table_elsewhere_and_another_seed_another_network(
     finished: pathlib.Path, run: Run, tmp_path: pathlib.Path
 ) -> None:
@@ -180,6 +181,7 @@ def test_a_changed_setting_rebuilds_what_depends_on_it_and_nothing_else(
         assert any(fnmatch.fnmatch(path, pattern) for pattern in rebuilt), path
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
     finished: pathlib.Path, data_dir: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -227,6 +229,7 @@ def test_a_killed_run_goes_on_and_ends_as_an_undisturbed_one(
     assert not list(tmp_path.rglob("*.partial"))
 
 
+@pytest.mark.slow
 def test_neither_a_locale_nor_a_reader_that_goes_keeps_a_run_from_its_report(
     workdir: pathlib.Path, data_dir: pathlib.Path
 ) -> None:

@@ -11,6 +11,8 @@ import pytest
 from rmc_tf.augmented_set.features import StaticFeatures
 from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 PROGRAM = """
     import sys

@@ -392,6 +392,7 @@ class Killed(Exception):
     """Stands for the signal that no program can catch."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", BY_KIND)
 def test_a_stream_killed_anywhere_ends_as_an_undisturbed_one(
     make: Make,

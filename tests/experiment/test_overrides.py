@@ -102,6 +102,7 @@ def test_a_result_is_stored_under_all_that_it_was_made_from(
     assert pipeline.finished_path(cell).name == f"rmc-pgd-{expected}"
 
 
+@pytest.mark.slow
 def test_a_varied_k_is_how_many_neighbours_are_searched_for(
     config: ExperimentConfig, tmp_path: pathlib.Path
 ) -> None:

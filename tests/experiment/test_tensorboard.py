@@ -19,6 +19,8 @@ import pytest
 
 from rmc_tf import main
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 120.0  # more than any of it takes: whoever waits longer waits for ever
 SMALL = (
     "--config.model.feature_layer=features",

@@ -147,6 +147,7 @@ class Recorded(Traces):
             self.losses.append(value)
 
 
+@pytest.mark.slow
 def test_adversarial_training_moves_it_and_lowers_the_loss(
     digits: Dataset, tmp_path: pathlib.Path
 ) -> None:

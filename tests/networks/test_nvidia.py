@@ -166,6 +166,7 @@ def test_an_attack_is_not_cut_into_parts_where_a_gpu_computes() -> None:
     assert subprocess.run(run, cwd=ROOT, check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_command_line_says_in_its_first_line_on_what_it_computes(
     tmp_path: pathlib.Path, data_dir: pathlib.Path
 ) -> None:

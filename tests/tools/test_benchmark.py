@@ -44,6 +44,7 @@ def deployed(deploy: Callable[[RMCConfig], Deployment]) -> Deployment:
     return deploy(ONE_BATCH)
 
 
+@pytest.mark.slow
 def test_the_authors_arrangement_ends_at_the_weights_of_ours(
     deployed: Deployment, tmp_path: pathlib.Path
 ) -> None:
@@ -66,6 +67,7 @@ def test_the_authors_arrangement_ends_at_the_weights_of_ours(
             assert max(moved) > 1e-3
 
 
+@pytest.mark.slow
 def test_a_bare_step_is_a_step_of_local_adaptation(deployed: Deployment) -> None:
     once = dataclasses.replace(ONE_BATCH, early_stop=EarlyStopConfig(max_epochs=1))
     predictions = faithful.Predictions(dataclasses.replace(deployed, rmc=once))
@@ -220,6 +222,7 @@ def test_predictions_in_a_row_tell_seconds_and_memory_of_each(
     assert json.loads(json.dumps(found)) == found
 
 
+@pytest.mark.slow
 def test_updates_of_the_benchmark_are_of_adversarial_neighbours_all_or_half(
     deployed: Deployment, tmp_path: pathlib.Path
 ) -> None:

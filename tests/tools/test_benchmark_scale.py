@@ -67,6 +67,7 @@ def in_one_process(
     monkeypatch.setattr(searchers, "LEAST_PIECE", 100)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_one_process")
 def test_the_tool_runs_from_end_to_end(tmp_path: pathlib.Path) -> None:
     out = tmp_path / "results.json"
