@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rmc_tf.defences.cleansing import Cleansing as Cleansing
     from rmc_tf.defences.ensemble import Ensemble as Ensemble
     from rmc_tf.defences.private import Private as Private
+    from rmc_tf.defences.private_rmc import PrivateRMC as PrivateRMC
     from rmc_tf.defences.refusing import Refusing as Refusing
     from rmc_tf.defences.rmc import RMC as RMC
     from rmc_tf.defences.rmc_plus import RMCPlus as RMCPlus
@@ -69,6 +70,7 @@ _HOMES = {
     "Prediction": "defences.base.Prediction",
     "Private": "defences.private.Private",
     "PrivateConfig": "config.PrivateConfig",
+    "PrivateRMC": "defences.private_rmc.PrivateRMC",
     "RMC": "defences.rmc.RMC",
     "RMCConfig": "config.RMCConfig",
     "RMCPlus": "defences.rmc_plus.RMCPlus",

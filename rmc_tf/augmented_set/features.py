@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from rmc_tf.augmented_set.engine import Advance, Engine, Make, Work, make_missing, shard_name
-from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
+from rmc_tf.augmented_set.rows_on_disk import AugmentedSet, SearchedSet
 from rmc_tf.common import storage
 from rmc_tf.common.paths import expanded
 from rmc_tf.common.provenance import versions
@@ -145,7 +145,7 @@ def _blocks(files: Sequence[pathlib.Path]) -> Iterator[np.ndarray]:
 
 
 def of_rows(
-    classifier: Classifier, augmented_set: AugmentedSet, rows: np.ndarray
+    classifier: Classifier, augmented_set: SearchedSet, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns features [n, d] and outputs [n, classes] of some rows of D'."""
     features, logits = classifier.forward(augmented_set.rows(rows).images)

@@ -18,6 +18,7 @@ Served = Literal[
     "refusing_cleansing",
     "refusing_ensemble",
     "private",
+    "private_rmc",
     "ensemble",
     "smoothed",
 ]

@@ -16,6 +16,7 @@ from rmc_tf.defences.cleansing import Cleansing
 from rmc_tf.defences.nearest import NearestNeighbours, Vote
 from rmc_tf.defences.non_masking import NonMasking
 from rmc_tf.defences.private import Private
+from rmc_tf.defences.private_rmc import PrivateRMC
 from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.rmc_plus import RMCPlus
@@ -172,6 +173,19 @@ def _private(parts: Parts) -> Defence:
     return Private(parts.classifier, rows, config.private, against, seed=seed)
 
 
+def _private_rmc(parts: Parts) -> Defence:
+    config, prepared = parts.config, parts.prepare()
+    return PrivateRMC(
+        parts.classifier,
+        prepared.augmented_set,
+        config.private,
+        config.private_against,
+        config.rmc,
+        config.index,
+        seed=derive_seed(config.seed, "private"),
+    )
+
+
 def _ensemble(parts: Parts) -> Defence:
     """The same, of seeds that everybody knows, and for ever."""
     own, seed = parts.config.private, derive_seed(parts.config.seed, "ensemble")
@@ -224,6 +238,10 @@ def _cleansing_settings(config: ExperimentConfig) -> Any:
 
 def _private_settings(config: ExperimentConfig) -> Any:
     return [config.private.to_dict(), config.private_against.to_dict(), config.seed]
+
+
+def _private_rmc_settings(config: ExperimentConfig) -> Any:
+    return [_rmc_settings(config), _private_settings(config)]
 
 
 def _cleansing_and_rmc_settings(config: ExperimentConfig) -> Any:
@@ -291,6 +309,16 @@ DEFENCES: Mapping[str, DefenceSpec] = {
         _private,
         _private_settings,
         "training_set",
+        steps=_private_steps,
+        secret=True,
+        other_network=True,
+    ),
+    "private_rmc": DefenceSpec(
+        "Private, changing networks, RMC on top",
+        _private_rmc,
+        _private_rmc_settings,
+        "augmented_set",
+        adapts=True,
         steps=_private_steps,
         secret=True,
         other_network=True,

@@ -107,7 +107,7 @@ class Private:
         return bool(self.config.expire_after) and self._now.answered >= self.config.expire_after
 
     @property
-    def still(self) -> Defence:
+    def still(self) -> Defence | None:
         """The networks that answer now, however often they are asked; see `base.still`."""
         return Undefended(self.network)
 
@@ -217,21 +217,26 @@ class Private:
             waited = time.perf_counter()
             self.prime()  # where this is the first query, or the one before was their last
             ready = time.perf_counter()
-            _, logits = self.network.forward(x)
+            answer = self._answer(x[0])
             self._now = dataclasses.replace(
                 self._now,
                 answered=self._now.answered + 1,
                 predictions=self._now.predictions + 1,
             )
-        probabilities, end = softmax(logits[0]), time.perf_counter()
-        return Prediction(
-            int(probabilities.argmax()),
-            probabilities,
-            seconds=end - begun,
+        return dataclasses.replace(
+            answer,
+            seconds=time.perf_counter() - begun,
             waited=waited - begun,
             calibrated=ready - waited,
-            answered=end - ready,
         )
+
+    def _answer(self, image: np.ndarray) -> Prediction:
+        """Returns what the networks answer to [H, W, C]."""
+        begun = time.perf_counter()
+        _, logits = self.network.forward(image[None])
+        probabilities = softmax(logits[0])
+        took = time.perf_counter() - begun
+        return Prediction(int(probabilities.argmax()), probabilities, answered=took)
 
     def predict_many(self, images: np.ndarray | Sequence[np.ndarray]) -> list[Prediction]:
         """Answers queries one after another; see `Defence.predict_many`."""

@@ -144,8 +144,9 @@ def save_bundle(
 
     Args:
       folder: where it goes; its parents are made.
-      defence: RMC, RMC⁺, `Cleansing`, `Private` or `Smoothed`; or `Refusing`, around one of them or
-        around a network. Private networks' secret is in the bundle, as their weights are.
+      defence: RMC, RMC⁺, `Cleansing`, `Private`, `PrivateRMC` or `Smoothed`; or `Refusing`, around
+        one of them or around a network. Private networks' secret is in the bundle, as their
+        weights are.
       class_names: of the labels 0, 1, …; without any they are called by their numbers.
       held_back: images [n, H, W, C] float32 in [0, 1] and labels [n] that aren't in D'.
 
@@ -162,8 +163,8 @@ def save_bundle(
     looked_around = refusing is not None and isinstance(inner, Undefended)
     if not isinstance(inner, RMC | Private | Smoothed) and not looked_around:
         raise UserError(
-            "a bundle is of an RMC, RMCPlus, Cleansing, Private, Smoothed or Refusing, not of a "
-            f"{type(inner).__name__}; of a network alone, export it (--mode=export)"
+            "a bundle is of an RMC, RMCPlus, Cleansing, Private, PrivateRMC, Smoothed or Refusing, "
+            f"not of a {type(inner).__name__}; of a network alone, export it (--mode=export)"
         )
     network = _static_of(inner)
     names = tuple(class_names) or tuple(map(str, range(network.num_classes)))

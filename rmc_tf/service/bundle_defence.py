@@ -23,6 +23,7 @@ from rmc_tf.data.rows import LabelledRows
 from rmc_tf.defences.base import Defence, State, reseeded
 from rmc_tf.defences.cleansing import Cleansing
 from rmc_tf.defences.private import Private
+from rmc_tf.defences.private_rmc import PrivateRMC
 from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.rmc import RMC
 from rmc_tf.defences.rmc_plus import RMCPlus
@@ -53,7 +54,11 @@ def settings_of(defence: Defence) -> dict[str, Any]:
         return settings | _searching_settings_of(defence)
     if isinstance(defence, Private):
         own = dataclasses.replace(defence.config, secret=0)
-        return settings | {"private": own.to_dict(), "attack": defence.attack.to_dict()}
+        settings |= {"private": own.to_dict(), "attack": defence.attack.to_dict()}
+        if isinstance(defence, PrivateRMC):
+            method, index = defence.rmc.config, defence.index_config
+            settings |= {"on_top": {"rmc": method.to_dict(), "index": index.to_dict()}}
+        return settings
     if isinstance(defence, Smoothed):
         return settings | {"smoothing": defence.config.to_dict()}
     return settings
@@ -128,9 +133,15 @@ def _inner(
     assert rows is not None  # all others have some
     if kind == "Smoothed":
         return Smoothed(network, rows, SmoothingConfig.from_dict(settings["smoothing"]))
-    if kind == "Private":
+    if kind in ("Private", "PrivateRMC"):
+        own = PrivateConfig.from_dict(settings["private"])
         attack = AttackConfig.from_dict(settings["attack"])
-        return Private(network, rows, PrivateConfig.from_dict(settings["private"]), attack)
+        if kind == "Private":
+            return Private(network, rows, own, attack)
+        assert isinstance(rows, AugmentedSet)
+        method = RMCConfig.from_dict(settings["on_top"]["rmc"])
+        index = IndexConfig.from_dict(settings["on_top"]["index"])
+        return PrivateRMC(network, rows, own, attack, method, index)
     assert isinstance(rows, AugmentedSet) and held.features is not None
     return _searching(settings, network, rows, held.features, devices, d_prime)
 

@@ -264,7 +264,7 @@ def test_a_threat_that_takes_weights_is_refused_where_what_answers_has_no_place_
         rows = (RowConfig(title=defence, defence=defence, d_prime="given"),)
         return dataclasses.replace(base, table=TableConfig(rows=rows, columns=columns))
 
-    for name in ("private", "ensemble", "refusing_ensemble", "smoothed"):
+    for name in ("private", "private_rmc", "ensemble", "refusing_ensemble", "smoothed"):
         for stream in ("pgd_skip", "gmsa_avg"):
             with pytest.raises(UserError, match=f"columns={stream}: {name} answers by other net"):
                 cells.lay_out(asked(name, stream))

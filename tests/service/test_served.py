@@ -14,8 +14,11 @@ from rmc_tf.augmented_set.rows_on_disk import AugmentedSet
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import (
     AttackConfig,
+    CalibrationConfig,
+    EarlyStopConfig,
     PrivateConfig,
     RefusingConfig,
+    RMCConfig,
     ServiceConfig,
     SmoothingConfig,
 )
@@ -23,6 +26,7 @@ from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.rows import LabelledRows
 from rmc_tf.defences.base import REFUSED, Defence
 from rmc_tf.defences.private import Private
+from rmc_tf.defences.private_rmc import PrivateRMC
 from rmc_tf.defences.refusing import Refusing
 from rmc_tf.defences.smoothed import Smoothed
 from rmc_tf.defences.undefended import Undefended
@@ -203,6 +207,27 @@ def test_successors_are_trained_while_nobody_asks_and_then_answer_who_can_not_wa
     until(lambda: not np.array_equal(asked(worker, image, 0.0)[0].probabilities, first))
     late = asked(worker, image, 0.0)[0]
     np.testing.assert_array_equal(late.probabilities, expected.probabilities)
+
+
+@pytest.mark.slow
+def test_with_rmc_on_top_they_adapt_to_each_query_and_change_likewise(
+    deployed: Classifier,
+    d_prime: AugmentedSet,
+    opened: Opened,
+    serving: Callable[..., Worker],
+    test_rows: Rows,
+) -> None:
+    short = EarlyStopConfig(patience=1, max_epochs=1)
+    method = RMCConfig(
+        k=32, primed_rows=1, early_stop=short, calibration=CalibrationConfig(early_stop=short)
+    )
+    defence = PrivateRMC(deployed, d_prime, PRIVATE, ATTACK, method)
+    worker = serving(opened(defence, "private"), cleansing_slice_ms=1)
+    for image in test_rows[0][:6]:
+        [answer], expected = asked(worker, image[None]), defence.predict(image)
+        np.testing.assert_array_equal(answer.probabilities, expected.probabilities)
+        assert answer.steps == expected.steps > 0
+    assert defence.generation == worker.status["private"]["generation"] == 1
 
 
 def rows_of_d(d_prime: AugmentedSet, network: Classifier) -> LabelledRows:
