@@ -26,6 +26,16 @@ def served(config: ExperimentConfig) -> Cell:
     return Cell("target", name, attacks, stream="clean", source="", overrides=own)
 
 
+def told_of_the_secret(config: ExperimentConfig) -> str:
+    """Returns what to say of a served secret that anyone can guess; empty: nothing."""
+    if not defences.find(config.service.defence).secret or config.private.secret:
+        return ""
+    return (
+        "warning: --config.private.secret=0: the networks follow from the config, so that whoever "
+        "has it and D can train them, too; give a number that nobody else has"
+    )
+
+
 def write(experiment: Pipeline, say: Callable[[str], object]) -> pathlib.Path:
     """Returns the folder of the bundle of a config, which is made unless it is there.
 
@@ -35,6 +45,8 @@ def write(experiment: Pipeline, say: Callable[[str], object]) -> pathlib.Path:
       UserError: the config can't be run.
     """
     config, artefacts = experiment.config, experiment.artefacts
+    if warning := told_of_the_secret(config):
+        say(warning)
     cell, data = served(config), artefacts.dataset
     rows = artefacts.rows_to_hold_back(config.service.canary_rows)
     made_from = storage.fingerprint(

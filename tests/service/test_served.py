@@ -21,6 +21,7 @@ from rmc_tf.config import (
     RMCConfig,
     ServiceConfig,
     SmoothingConfig,
+    shipped,
 )
 from rmc_tf.data.datasets import Dataset
 from rmc_tf.data.rows import LabelledRows
@@ -35,6 +36,7 @@ from rmc_tf.service import demo, demo_attack, open_inference, tf_serving
 from rmc_tf.service.answers import Answer
 from rmc_tf.service.bundle import Bundle, describe
 from rmc_tf.service.client import _answer
+from rmc_tf.service.making import told_of_the_secret
 from rmc_tf.service.refused import Refused
 from rmc_tf.service.worker import Worker
 
@@ -183,6 +185,13 @@ def test_private_networks_and_their_secret_move_with_the_bundle_and_expire_as_be
     bundle.reset()
     again = bundle.answering.predict(images[0])
     np.testing.assert_array_equal(again.probabilities, expected[0].probabilities)
+
+
+@pytest.mark.parametrize("name", ["private", "private_rmc", "ensemble", "rmc"])
+def test_a_secret_that_anyone_can_guess_is_told(name: str) -> None:
+    config = shipped.of_dataset("digits").overridden({"service.defence": name})
+    assert ("private.secret=0" in told_of_the_secret(config)) is name.startswith("private")
+    assert not told_of_the_secret(config.overridden({"private.secret": 5}))
 
 
 @pytest.mark.slow
