@@ -10,6 +10,8 @@ import tensorflow as tf
 from rmc_tf import audit
 from rmc_tf.audit.known_answers.adapting import Hiding
 from rmc_tf.common.errors import UserError
+from rmc_tf.config import AttackConfig
+from rmc_tf.defences.refusing import Refusing
 from rmc_tf.networks.classifier import Classifier, softmax
 from rmc_tf.networks.slopes import slopes
 from rmc_tf.threats.black_box import seeded
@@ -148,3 +150,27 @@ def test_a_refusal_is_a_row_of_zeros(templates: Classifier, known: Examples) -> 
     answers = audit.as_art(Refusing(templates, shown=True)).predict(blank)
     assert (answers.sum(1) > 0.5).tolist() == [False, True]
     assert tf.executing_eagerly()
+
+
+def test_a_refusal_is_told_as_the_right_class_of_what_is_attacked(
+    templates: Classifier, known: Examples
+) -> None:
+    images, labels = known
+    defence = Refusing(templates, AttackConfig(epsilon=0.4))
+    moved = audit.as_art(templates.model)
+    with seeded(3):
+        made = attack("pgd", moved).generate(images, labels)
+    answers = defence.predict_many(made)
+    refused = np.array([each.refused for each in answers])
+    assert refused.any(), "what is barely wrong"
+    told = audit.as_art(defence, clean=known).predict(made)
+    assert (told[refused].argmax(1) == labels[refused]).all()
+    for row, answer in zip(told[~refused], np.flatnonzero(~refused), strict=True):
+        np.testing.assert_array_equal(row, answers[answer].probabilities)
+    assert not audit.as_art(defence).predict(made)[refused].any()
+
+
+def test_clean_points_of_another_shape_are_refused(templates: Classifier, known: Examples) -> None:
+    for images, labels in ((known[0][:, :4], known[1]), (known[0], known[1][:1]), ([], [])):
+        with pytest.raises(UserError, match=r"clean: images .* give those that are attacked"):
+            audit.as_art(templates.model, clean=(np.array(images), np.array(labels)))
