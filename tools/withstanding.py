@@ -145,12 +145,13 @@ def main(argv: Sequence[str]) -> int:
     result |= digits.about("withstanding")
     result |= {"dataset": values.dataset, "note": values.note}
     result["command"] = re.sub(r" --only[= ]\S+", "", result["command"])
+    made_at = revision()  # before results are written, which are files of this checkout
     for name in wanted:
         if name in result["candidates"] and not values.only:
             continue
         one = known[name]
         console.say(f"candidate {name}: {one.title}")
-        own = {"title": one.title, "network": one.network, "made_at": revision()}
+        own = {"title": one.title, "network": one.network, "made_at": made_at}
         result["candidates"][name] = own | audited(config, one, pathlib.Path(values.workdir))
         digits.write(values.out, result)
         for line in withstanding_page.lines(result, known):
