@@ -31,10 +31,17 @@ def recommend(situation: SituationConfig) -> Recommendation:
         )
     if not situation.adversarially_trained:
         return Recommendation("cleansing", "a regular network becomes robust while it serves")
+    if situation.keeps_a_secret:
+        return Recommendation(
+            "private",
+            "several networks that nobody else has, and that expire, withstand more than one that "
+            "everybody knows, for as long as they are secret",
+        )
     return Recommendation(
         "none",
-        "where nothing may be refused and no certificate is wanted, nothing at run time was shown "
-        "to add to an adversarially trained network what an ensemble of as many doesn't",
+        "where nothing may be refused, nothing can be kept secret and no certificate is wanted, "
+        "nothing at run time was shown to add to an adversarially trained network what an ensemble "
+        "of as many doesn't",
     )
 
 
@@ -81,6 +88,7 @@ def recommended(config: ExperimentConfig, serves: bool = False) -> tuple[Experim
     )
     first = steps if "cleansing" in defence else 0
     first = config.smoothing.fitted if defence == "smoothed" else first
+    first = config.private.primed_steps if defence == "private" else first
     cost = f"; {first:,} steps before the first answer of an evaluation or audit" if first else ""
     cost += ", none while it is served" if first and "cleansing" in defence else ""
     return made, f"defence: {defence}, for {because} (docs/withstanding.md){cost}"

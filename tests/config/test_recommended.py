@@ -8,10 +8,10 @@ from rmc_tf import defences, main
 from rmc_tf.common.errors import UserError
 from rmc_tf.config import SituationConfig, recommend, recommended, shipped
 
-FIELDS = ("adversarially_trained", "may_refuse", "certificate")
+FIELDS = ("adversarially_trained", "may_refuse", "keeps_a_secret", "certificate")
 SITUATIONS = [
     SituationConfig(**dict(zip(FIELDS, values, strict=True)))
-    for values in itertools.product((False, True), repeat=3)
+    for values in itertools.product((False, True), repeat=4)
 ]
 
 
@@ -23,6 +23,7 @@ def test_every_situation_has_a_defence_that_does_what_it_allows_and_no_more(
     assert name in defences.DEFENCES and because
     assert ("refusing" in name) <= situation.may_refuse
     assert (name == "smoothed") == situation.certificate
+    assert ("private" in name) <= situation.keeps_a_secret
     assert not (situation.adversarially_trained and "cleansing" in name)
 
 
@@ -57,6 +58,7 @@ def test_a_situation_is_not_told_for_nothing(field: str) -> None:
         ),
         ({"certificate": True}, "; 1,300 steps before the first answer of an evaluation or audit"),
         ({"certificate": True, "adversarially_trained": True}, "; 1,300 steps before"),
+        ({"keeps_a_secret": True, "adversarially_trained": True}, "; 3,000 steps before the first"),
         ({"may_refuse": True, "adversarially_trained": True}, ""),
     ],
 )
