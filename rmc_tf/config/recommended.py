@@ -86,9 +86,8 @@ def recommended(config: ExperimentConfig, serves: bool = False) -> tuple[Experim
         cleansing=dataclasses.replace(config.cleansing, primed_steps=steps),
         service=dataclasses.replace(config.service, defence=served or config.service.defence),
     )
-    first = steps if "cleansing" in defence else 0
-    first = config.smoothing.fitted if defence == "smoothed" else first
-    first = config.private.primed_steps if defence == "private" else first
+    own = {"smoothed": config.smoothing.fitted, "private": config.private.primed_steps}
+    first = own.get(defence, steps if "cleansing" in defence else 0)
     cost = f"; {first:,} steps before the first answer of an evaluation or audit" if first else ""
     cost += ", none while it is served" if first and "cleansing" in defence else ""
     return made, f"defence: {defence}, for {because} (docs/withstanding.md){cost}"

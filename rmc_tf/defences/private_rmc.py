@@ -20,6 +20,7 @@ from rmc_tf.config import AttackConfig, IndexConfig, PrivateConfig, RMCConfig, w
 from rmc_tf.defences.base import Defence, Prediction, State
 from rmc_tf.defences.private import Private
 from rmc_tf.defences.rmc import RMC
+from rmc_tf.defences.rmc_checks import check_d_prime
 from rmc_tf.defences.trainee import weights_of
 from rmc_tf.networks.classifier import Classifier
 from rmc_tf.search.index import FeatureIndex
@@ -64,11 +65,7 @@ class PrivateRMC(Private):
         Raises:
           UserError: as for `Private` and for `RMC`.
         """
-        if not isinstance(augmented_set, SearchedSet):
-            raise UserError(
-                f"{type(augmented_set).__name__}: no D'; give what prepare((images, labels), …) "
-                "returns"
-            )
+        check_d_prime(augmented_set)  # private networks alone take other rows, too
         super().__init__(classifier, augmented_set, config, attack, seed=seed)
         self.augmented_set, self.index_config = augmented_set, index or IndexConfig()
         self._mean = self.network

@@ -24,10 +24,7 @@ def check_parts(
         measured; the index is over other rows, or over the features of another network; or the
         network takes other images, knows fewer classes, or has nothing that adapts.
     """
-    if not isinstance(augmented_set, SearchedSet):
-        raise UserError(
-            f"{type(augmented_set).__name__}: no D'; give what prepare((images, labels), …) returns"
-        )
+    check_d_prime(augmented_set)
     if int(augmented_set.labels.max()) >= classifier.num_classes:
         raise UserError(
             f"{classifier.source}: returns {classifier.num_classes} outputs, D' has a label "
@@ -45,6 +42,14 @@ def check_parts(
         )
     if index is not None:
         _check_index(classifier, augmented_set, index, config)
+
+
+def check_d_prime(given: object) -> None:
+    """Refuses, by a `UserError`, what is no D'."""
+    if not isinstance(given, SearchedSet):
+        raise UserError(
+            f"{type(given).__name__}: no D'; give what prepare((images, labels), …) returns"
+        )
 
 
 def _check_index(

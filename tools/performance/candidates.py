@@ -21,7 +21,7 @@ class Candidate:
     static: str = "regular"
     """The candidate that is its own static network; its own name, where it is one."""
     beside: tuple[str, ...] = ()
-    """Static ensembles to hold it against: of as many networks, of as much time."""
+    """Static ensembles to hold it against."""
 
 
 def of(dataset: str) -> dict[str, Candidate]:
@@ -63,7 +63,7 @@ def of(dataset: str) -> dict[str, Candidate]:
             "at_pgd",
             "refusing",
             static="trained",
-            beside=("ensemble_3", "ensemble_10"),  # on digits it takes what ten passes do
+            beside=("ensemble_3", "ensemble_10"),
         ),
         "private_1": Candidate(
             "Private, changing: one network",
